@@ -1,0 +1,37 @@
+"""The plugin's own configuration; the manifest names it."""
+
+from typing import Literal
+
+from pydantic import Field
+from unite_mm_schemas.base import Schema
+
+
+class MoleculeConfig(Schema):
+    """How molecules are represented, encoded, decoded and weighed."""
+
+    hydrogens: Literal["explicit", "implicit"] = "explicit"
+    """Explicit: every hydrogen is an atom of its own (published). Implicit: heavy atoms only, RDKit supplies the rest."""
+    geometry: bool = True
+    """Whether atoms have positions; without, molecules are plain graphs."""
+    atom_order: Literal["grouped", "source"] = "grouped"
+    """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file."""
+    max_atoms: int | None = Field(None, ge=1)
+    """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
+    translation: float = Field(0.1, ge=0)
+    """Augmentation: standard deviation of the random shift of a molecule, in scaled units."""
+    channels: int = Field(16, ge=1)
+    """Latent channels C of each register."""
+    decoder_depth: int = Field(2, ge=1)
+    """Blocks of the decoder."""
+    decoder_width: int | None = Field(None, ge=8)
+    """Width of the decoder; None: the trunk's."""
+    decoder_heads: int | None = Field(None, ge=1)
+    """Attention heads of the decoder; None: one for every 32 channels of its width."""
+    type_weight: float = Field(1.0, ge=0)
+    """Weight of the loss of the elements."""
+    charge_weight: float = Field(1.0, ge=0)
+    """Weight of the loss of the formal charges."""
+    bond_weight: float = Field(1.0, ge=0)
+    """Weight of the loss of the bond orders."""
+    position_weight: float = Field(2.0, ge=0)
+    """Weight of the loss of the positions."""

@@ -1,0 +1,78 @@
+"""The molecule's ends of the model: layout, tokenizer, decoder, losses, prior, native samples."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics
+from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.dataset import MoleculeBatch
+from unite_mm_molecule.decoder import MoleculeDecoder, MoleculeLogits
+from unite_mm_molecule.losses import reconstruction_terms
+from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.tokenizer import GraphTokenizer
+
+
+class MoleculeEnds(Ends):
+    """One register per atom, at the rotary position of its token.
+
+    Args:
+        config: the plugin's configuration.
+        statistics: elements, charges, the largest molecule, the scale of positions and the histogram of atom counts.
+        width: width of the trunk.
+    """
+
+    def __init__(self, config: MoleculeConfig, statistics: Statistics, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.elements = np.array(statistics["elements"], dtype=np.int64)
+        self.charges = np.array(statistics["charges"], dtype=np.int64)
+        self.scale = float(statistics["position_scale"])
+        atoms = int(statistics["max_atoms"])
+        self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
+        self.condition = ConditionSpec()
+        histogram = torch.tensor(statistics["atom_counts"], dtype=torch.float64)  # rows of [atoms, molecules]
+        self.prior_sizes, self.prior_weights = histogram[:, 0].long(), histogram[:, 1]
+        types, charges = len(self.elements), len(self.charges)
+        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry)
+        decoder_width = config.decoder_width or width
+        self.decoder = MoleculeDecoder(
+            types,
+            charges,
+            atoms,
+            config.channels,
+            decoder_width,
+            config.decoder_depth,
+            config.decoder_heads or max(1, decoder_width // 32),
+            config.geometry,
+        )
+
+    def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
+        return reconstruction_terms(output, batch, self.config)
+
+    def prior(self, generator: torch.Generator) -> PriorDraw:
+        """As many atoms as a training molecule has, drawn from the training histogram."""
+        drawn = int(torch.multinomial(self.prior_weights, 1, generator=generator))
+        return PriorDraw(torch.arange(self.layout.registers) < self.prior_sizes[drawn])
+
+    def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
+        """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""
+        types = self.elements[output.types.argmax(-1).cpu().numpy()]
+        charges = self.charges[output.charges.argmax(-1).cpu().numpy()]
+        orders = output.bonds.argmax(1).cpu().numpy()
+        positions: Any = None if output.positions is None else output.positions.double().cpu().numpy() * self.scale
+        result = []
+        for row, size in enumerate(registers.mask.sum(1).tolist()):
+            begin, end = np.nonzero(np.triu(orders[row, :size, :size], 1))
+            bonds = np.stack((begin, end, orders[row, begin, end]), axis=1)
+            result.append(
+                Molecule(
+                    numbers=types[row, :size],
+                    charges=charges[row, :size],
+                    bonds=bonds.astype(np.int64),
+                    positions=None if positions is None else positions[row, :size],
+                    explicit_hydrogens=self.config.hydrogens == "explicit",
+                )
+            )
+        return result

@@ -1,0 +1,226 @@
+"""Many molecules as a few whole arrays: what the cache holds and what batches are cut from. NumPy only.
+
+Dimensions: N molecules, A atoms of all molecules, M bonds of all molecules.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unite_mm_molecule.molecule import Molecule
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FlatMolecules:
+    """N molecules with explicit hydrogens, one after the other.
+
+    Attributes:
+        atoms: (N,) atoms of each molecule.
+        bonds: (N,) bonds of each molecule.
+        numbers: (A,) atomic numbers.
+        charges: (A,) formal charges.
+        positions: (A, 3) in angstrom; nan where a molecule has no geometry.
+        begin: (M,) first atom of each bond, counted within its molecule; begin < end.
+        end: (M,) second atom of each bond.
+        orders: (M,) 1, 2 or 3: kekulized.
+        names: (N,) identifiers in the source.
+    """
+
+    atoms: NDArray[np.int32]
+    bonds: NDArray[np.int32]
+    numbers: NDArray[np.uint8]
+    charges: NDArray[np.int8]
+    positions: NDArray[np.float32]
+    begin: NDArray[np.int32]
+    end: NDArray[np.int32]
+    orders: NDArray[np.uint8]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """N, the number of molecules."""
+        return len(self.atoms)
+
+    @cached_property
+    def atom_start(self) -> Integers:
+        """(N + 1,) where the atoms of each molecule start."""
+        return _starts(self.atoms)
+
+    @cached_property
+    def bond_start(self) -> Integers:
+        """(N + 1,) where the bonds of each molecule start."""
+        return _starts(self.bonds)
+
+    def molecule(self, index: int, explicit_hydrogens: bool = True, geometry: bool = True) -> Molecule:
+        """One molecule as a record of its own.
+
+        Args:
+            index: which.
+            explicit_hydrogens: what to say of its hydrogens.
+            geometry: whether to give it its positions, if it has any.
+        """
+        atoms = slice(self.atom_start[index], self.atom_start[index + 1])
+        bonds = slice(self.bond_start[index], self.bond_start[index + 1])
+        positions = self.positions[atoms].astype(np.float64)
+        return Molecule(
+            numbers=self.numbers[atoms].astype(np.int64),
+            charges=self.charges[atoms].astype(np.int64),
+            bonds=np.stack([self.begin[bonds], self.end[bonds], self.orders[bonds]], axis=1).astype(np.int64),
+            positions=positions if geometry and np.isfinite(positions).all() else None,
+            explicit_hydrogens=explicit_hydrogens,
+            name=self.names[index],
+        )
+
+    def part(self, first: int, last: int) -> "FlatMolecules":
+        """Molecules `first` to `last` (excluded)."""
+        atoms = slice(self.atom_start[first], self.atom_start[last])
+        bonds = slice(self.bond_start[first], self.bond_start[last])
+        return FlatMolecules(
+            atoms=self.atoms[first:last],
+            bonds=self.bonds[first:last],
+            numbers=self.numbers[atoms],
+            charges=self.charges[atoms],
+            positions=self.positions[atoms],
+            begin=self.begin[bonds],
+            end=self.end[bonds],
+            orders=self.orders[bonds],
+            names=self.names[first:last],
+        )
+
+    def select(self, keep: NDArray[np.bool_]) -> "FlatMolecules":
+        """The molecules where `keep` (N,) is True."""
+        return self._select(np.repeat(keep, self.atoms), np.repeat(keep, self.bonds), keep)
+
+    def _select(
+        self, atoms: NDArray[np.bool_], bonds: NDArray[np.bool_], molecules: NDArray[np.bool_]
+    ) -> "FlatMolecules":
+        return FlatMolecules(
+            atoms=self.atoms[molecules],
+            bonds=self.bonds[molecules],
+            numbers=self.numbers[atoms],
+            charges=self.charges[atoms],
+            positions=self.positions[atoms],
+            begin=self.begin[bonds],
+            end=self.end[bonds],
+            orders=self.orders[bonds],
+            names=tuple(name for name, keep in zip(self.names, molecules.tolist(), strict=True) if keep),
+        )
+
+    def _owners(self) -> tuple[Integers, NDArray[np.bool_]]:
+        """For each atom: the heavy atom it hangs on (global index; itself if it is none), and whether it hangs on one.
+
+        Hanging on a heavy atom are uncharged hydrogens with exactly one bond, a single one to a heavy atom. Hydrogens
+        of H2, bridging hydrogens and hydride ions are atoms in their own right.
+        """
+        offset = np.repeat(self.atom_start[:-1], self.bonds)
+        begin, end = self.begin + offset, self.end + offset
+        degree = np.bincount(begin, minlength=len(self.numbers)) + np.bincount(end, minlength=len(self.numbers))
+        leaf = (self.numbers == 1) & (self.charges == 0) & (degree == 1)
+        owner = np.arange(len(self.numbers))
+        for one, other in ((begin, end), (end, begin)):
+            hangs = leaf[one] & (self.numbers[other] != 1) & (self.orders == 1)
+            owner[one[hangs]] = other[hangs]
+        return owner, owner != np.arange(len(owner))
+
+    def grouped(self) -> "FlatMolecules":
+        """The same molecules, each heavy atom followed by its hydrogens; otherwise the order stays."""
+        owner, hangs = self._owners()
+        order = np.argsort(owner * 2 + hangs, kind="stable")
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        offset = np.repeat(self.atom_start[:-1], self.bonds)
+        one, other = rank[self.begin + offset] - offset, rank[self.end + offset] - offset
+        return replace(
+            self,
+            numbers=self.numbers[order],
+            charges=self.charges[order],
+            positions=self.positions[order],
+            begin=np.minimum(one, other).astype(np.int32),
+            end=np.maximum(one, other).astype(np.int32),
+        )
+
+    def without_hydrogens(self) -> "FlatMolecules":
+        """The same molecules without the hydrogens that hang on heavy atoms, in the same order."""
+        _, hangs = self._owners()
+        offset = np.repeat(self.atom_start[:-1], self.bonds)
+        keep_bond = ~(hangs[self.begin + offset] | hangs[self.end + offset])
+        kept = self._select(~hangs, keep_bond, np.ones(len(self), dtype=bool))
+        before = np.cumsum(hangs) - hangs  # hydrogens dropped before each atom, over all molecules
+        lost = before - np.repeat(before[np.minimum(self.atom_start[:-1], len(before) - 1)], self.atoms)
+        molecule = np.repeat(np.arange(len(self)), self.atoms)
+        atoms = np.bincount(molecule[~hangs], minlength=len(self)).astype(np.int32)
+        owner = np.repeat(np.arange(len(self)), self.bonds)
+        return replace(
+            kept,
+            atoms=atoms,
+            bonds=np.bincount(owner[keep_bond], minlength=len(self)).astype(np.int32),
+            begin=(self.begin - lost[self.begin + offset])[keep_bond].astype(np.int32),
+            end=(self.end - lost[self.end + offset])[keep_bond].astype(np.int32),
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Plain arrays by name, for saving; names as one run of UTF-8 bytes separated by line ends."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "names"}
+        return arrays | {"names": pack_lines(self.names)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Any) -> "FlatMolecules":
+        """The inverse of `to_arrays`.
+
+        Raises:
+            KeyError: an array is missing.
+        """
+        plain = {field.name: np.asarray(arrays[field.name]) for field in fields(cls) if field.name != "names"}
+        return cls(**plain, names=unpack_lines(arrays["names"]))
+
+    @classmethod
+    def from_molecules(cls, molecules: Sequence[Molecule]) -> "FlatMolecules":
+        """From single records; all hydrogens they have are kept."""
+        bonds = np.concatenate([m.bonds.reshape(-1, 3) for m in molecules] or [np.empty((0, 3), dtype=np.int64)])
+        positions = [np.full((m.size, 3), np.nan) if m.positions is None else m.positions for m in molecules]
+        return cls(
+            atoms=np.array([m.size for m in molecules], dtype=np.int32),
+            bonds=np.array([len(m.bonds) for m in molecules], dtype=np.int32),
+            numbers=_join([m.numbers for m in molecules], np.uint8),
+            charges=_join([m.charges for m in molecules], np.int8),
+            positions=_join(positions, np.float32).reshape(-1, 3),
+            begin=bonds[:, 0].astype(np.int32),
+            end=bonds[:, 1].astype(np.int32),
+            orders=bonds[:, 2].astype(np.uint8),
+            names=tuple(m.name for m in molecules),
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["FlatMolecules"]) -> "FlatMolecules":
+        """Several sets as one, in order; no parts give an empty set."""
+        parts = [*parts, cls.from_molecules([])]
+        joined = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name != "names"
+        }
+        return cls(**joined, names=tuple(name for part in parts for name in part.names))
+
+
+def pack_lines(lines: Sequence[str]) -> NDArray[np.uint8]:
+    """Strings as bytes, each ended by a line end; line ends within become spaces."""
+    text = "".join(line.replace("\n", " ") + "\n" for line in lines)
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+def unpack_lines(data: NDArray[np.uint8]) -> tuple[str, ...]:
+    """The inverse of `pack_lines`."""
+    return tuple(np.asarray(data, dtype=np.uint8).tobytes().decode().split("\n")[:-1])
+
+
+def _starts(counts: NDArray[np.int32]) -> Integers:
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def _join(parts: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
+    return np.concatenate([*parts, np.empty((0, *parts[0].shape[1:]) if parts else (0,), dtype=kind)]).astype(kind)

@@ -1,0 +1,67 @@
+"""Shares and means as metrics with their counts and 95 % intervals."""
+
+import math
+from collections.abc import Sequence
+
+from unite_mm_schemas.metrics import Metric
+
+Z_95 = 1.959963984540054
+"""Standard normal quantile of 0.975."""
+
+
+def wilson(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
+    """Wilson score interval of the share `count / total` (Wilson 1927); (0, 1) when nothing was counted.
+
+    Raises:
+        ValueError: not 0 <= count <= total.
+    """
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} of {total} is no share")
+    if total == 0:
+        return 0.0, 1.0
+    share = count / total
+    scale = 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # Rounding must not push the interval off a share of exactly 0 or 1.
+    return (0.0 if count == 0 else centre - half), (1.0 if count == total else centre + half)
+
+
+def share(name: str, title: str, count: int, total: int, definition: str) -> Metric:
+    """The share `count / total` with its Wilson interval; without a value where `total` is 0."""
+    return Metric(
+        name=name,
+        title=title,
+        value=count / total if total else None,
+        count=count,
+        total=total,
+        interval=wilson(count, total) if total else None,
+        definition=definition,
+    )
+
+
+def mean(name: str, title: str, values: Sequence[float], definition: str, unit: str = "") -> Metric:
+    """The mean of `values` with its normal interval (none below two values); without a value where there are none."""
+    total = len(values)
+    if total == 0:
+        return Metric(name=name, title=title, value=None, unit=unit, total=0, definition=definition)
+    centre = math.fsum(values) / total
+    interval = None
+    if total > 1:
+        variance = math.fsum((value - centre) ** 2 for value in values) / (total - 1)
+        half = Z_95 * math.sqrt(variance / total)
+        interval = (centre - half, centre + half)
+    return Metric(name=name, title=title, value=centre, unit=unit, total=total, interval=interval, definition=definition)
+
+
+def median(name: str, title: str, values: Sequence[float], definition: str, unit: str = "") -> Metric:
+    """The median of `values`, with the interval between order statistics (normal approximation of the binomial)."""
+    ordered = sorted(values)
+    total = len(ordered)
+    if total == 0:
+        return Metric(name=name, title=title, value=None, unit=unit, total=0, definition=definition)
+    value = (ordered[(total - 1) // 2] + ordered[total // 2]) / 2
+    half = Z_95 * math.sqrt(total) / 2
+    low, high = math.floor(total / 2 - half), math.ceil(total / 2 + half)
+    interval = (ordered[low], ordered[high]) if low >= 0 and high < total else None
+    return Metric(name=name, title=title, value=value, unit=unit, total=total, interval=interval, definition=definition)

@@ -1,0 +1,95 @@
+"""The plugin's native sample: a molecule as plain arrays, light to make and to send to worker processes."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+SYMBOLS: dict[int, str] = {1: "H", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 35: "Br", 53: "I"}
+"""Elements the plugin knows, by atomic number."""
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """A molecule of n atoms and m bonds.
+
+    Attributes:
+        numbers: (n,) atomic numbers.
+        charges: (n,) formal charges.
+        bonds: (m, 3) begin, end, order (1, 2 or 3: kekulized), begin < end.
+        positions: (n, 3) in angstrom; None for a plain graph.
+        explicit_hydrogens: whether every hydrogen is an atom of its own. False: chemistry supplies the missing ones.
+        name: identifier in the source, for messages.
+    """
+
+    numbers: NDArray[np.int64]
+    charges: NDArray[np.int64]
+    bonds: NDArray[np.int64]
+    positions: NDArray[np.float64] | None = None
+    explicit_hydrogens: bool = True
+    name: str = field(default="", compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    def to_rdkit(self, sanitize: bool = True) -> "Mol":
+        """The RDKit molecule, with a conformer if there are positions.
+
+        Where hydrogens are explicit, RDKit may add none: an atom short of a bond stays a radical.
+
+        Raises:
+            rdkit.Chem.MolSanitizeException: `sanitize` and the molecule is not chemically sound.
+        """
+        from rdkit import Chem
+        from rdkit.Geometry import Point3D
+
+        editable = Chem.RWMol()
+        for number, charge in zip(self.numbers.tolist(), self.charges.tolist(), strict=True):
+            atom = Chem.Atom(number)
+            atom.SetFormalCharge(charge)
+            atom.SetNoImplicit(self.explicit_hydrogens)
+            editable.AddAtom(atom)
+        orders = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+        for begin, end, order in self.bonds.tolist():
+            editable.AddBond(begin, end, orders[order])
+        molecule = editable.GetMol()
+        if self.positions is not None:
+            conformer = Chem.Conformer(self.size)
+            for index, point in enumerate(self.positions.tolist()):
+                conformer.SetAtomPosition(index, Point3D(*point))
+            molecule.AddConformer(conformer, assignId=True)
+        if self.name:
+            molecule.SetProp("_Name", self.name)
+        if sanitize:
+            Chem.SanitizeMol(molecule)
+        return molecule
+
+    @classmethod
+    def from_rdkit(cls, molecule: "Mol", name: str = "") -> "Molecule":
+        """From an RDKit molecule; bonds are kekulized on a copy; positions from its first conformer, if 3D.
+
+        Raises:
+            rdkit.Chem.KekulizeException: aromatic bonds that cannot be kekulized.
+        """
+        from rdkit import Chem
+
+        copy = Chem.Mol(molecule)
+        Chem.Kekulize(copy, clearAromaticFlags=True)
+        bonds = sorted(
+            (*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), int(b.GetBondTypeAsDouble())) for b in copy.GetBonds()
+        )
+        three_d = copy.GetNumConformers() > 0 and copy.GetConformer().Is3D()
+        return cls(
+            numbers=np.array([a.GetAtomicNum() for a in copy.GetAtoms()], dtype=np.int64),
+            charges=np.array([a.GetFormalCharge() for a in copy.GetAtoms()], dtype=np.int64),
+            bonds=np.array(bonds, dtype=np.int64).reshape(-1, 3),
+            positions=np.array(copy.GetConformer().GetPositions()) if three_d else None,
+            explicit_hydrogens=all(a.GetTotalNumHs() == 0 for a in copy.GetAtoms()),
+            name=name,
+        )

@@ -1,0 +1,45 @@
+"""The record that lies beside the tensors of every checkpoint and every exported model."""
+
+from typing import Any
+
+from pydantic import Field
+
+from unite_mm_schemas.base import Schema
+from unite_mm_schemas.card import DataCard
+from unite_mm_schemas.config import RunConfig
+
+
+class ModalityRecord(Schema):
+    """What a checkpoint knows of one modality."""
+
+    distribution: str
+    """Distribution that provided the plugin, `name version`."""
+    contract: int
+    """Version of the contract the plugin was written for."""
+    statistics: dict[str, Any]
+    """Facts of the training split: sizes, scales, the prior. Sampling needs no data set."""
+    card: DataCard | None = None
+    """Card of the data the model was trained on."""
+
+
+class CheckpointRecord(Schema):
+    """`record.json` of a checkpoint or exported folder."""
+
+    schema_version: int = 1
+    """Version of this schema."""
+    kind: str = "checkpoint"
+    """`checkpoint` (can be resumed) or `export` (weights only)."""
+    step: int = Field(ge=0)
+    """Optimizer steps done."""
+    seconds: float = Field(0.0, ge=0)
+    """Seconds of training so far, over all resumed parts."""
+    samples: dict[str, int] = Field(default_factory=dict)
+    """Training samples seen of each modality: the position in its data stream."""
+    config: RunConfig
+    """The resolved run configuration."""
+    modalities: dict[str, ModalityRecord]
+    """What is known of each modality."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of Python, torch and unite-mm."""
+    files: dict[str, str]
+    """SHA-256 of every tensor file of the folder."""

@@ -1,0 +1,231 @@
+"""The run configuration: everything that decides what a training run computes.
+
+Defaults are the published method (arXiv 2603.22283) at a size for two CPU cores; presets and files change them.
+"""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from unite_mm_schemas.base import Schema
+
+
+class TrunkConfig(Schema):
+    """The weight-shared transformer, the Generative Encoder (paper, section 3)."""
+
+    width: int = Field(128, ge=8)
+    """Width W of the residual stream."""
+    depth: int = Field(4, ge=1)
+    """Number of blocks."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; must divide the width into even parts."""
+    qk_norm: bool = True
+    """RMS-normalise queries and keys per head."""
+    rope_base: float = Field(10_000.0, gt=1)
+    """Base of the rotary frequencies."""
+    rope_highest: float = Field(1.0, gt=0)
+    """Highest rotary frequency, in radians per position."""
+    pointer_bias: float = 0.0
+    """Constant added to part of every query and key after normalisation, so that a token starts by attending to the
+    tokens of its own position; 0 switches it off. Use it where registers and input tokens stand for the same things."""
+    in_context_tokens: int = Field(0, ge=0)
+    """Condition tokens prepended before block `in_context_start`; 0: none."""
+    in_context_start: int = Field(4, ge=0)
+    """Block (0-based) before which the condition tokens enter; must be below the depth when there are any."""
+    time_features: int = Field(256, ge=2)
+    """Random Fourier features of the timestep."""
+    gate_start: float = Field(0.0, ge=0)
+    """Initial gate of every block's branches: 0 starts blocks as the identity (published)."""
+    register_scale: float = Field(1.0, gt=0)
+    """Standard deviation of the initial register position embeddings. Small values drown in the register noise."""
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "TrunkConfig":
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"trunk.heads={self.heads} must divide trunk.width={self.width} into even parts")
+        if self.in_context_tokens and self.in_context_start >= self.depth:
+            raise ValueError(f"trunk.in_context_start={self.in_context_start} must be below trunk.depth={self.depth}")
+        return self
+
+
+class LatentConfig(Schema):
+    """The latent space and how the tokenizer reaches it."""
+
+    affine: bool = True
+    """Whether the LayerNorm over the C channels has a learned scale and shift (published: yes). Without them the scale
+    of the latents cannot drift against the noise of the flow."""
+    tokenize_time_max: float = Field(0.01, ge=0, le=1)
+    """Tokenization runs at a timestep uniform in [0, this)."""
+    decoder_noise_probability: float = Field(0.5, ge=0, le=1)
+    """Share of the samples whose latents are noised before decoding, in training only."""
+    decoder_noise_start: float = Field(0.7, ge=0, le=1)
+    """Lowest timestep of that noise: the decoder sees t z0 + (1 - t) eps with t uniform in [this, 1)."""
+
+
+class FlowConfig(Schema):
+    """Flow matching on the latents (paper, section 3.2); t = 0 is noise, t = 1 is data."""
+
+    draws: int = Field(1, ge=1)
+    """R, flow minibatches per reconstruction (published models: 14)."""
+    chunk: int = Field(1, ge=1)
+    """Draws computed in one pass. More is faster for small models on small batches and takes more memory."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """Whether the losses of the R draws are summed (published) or averaged."""
+    weight: float = Field(1.0, ge=0)
+    """Factor of the flow loss."""
+    times: Literal["logit-normal", "uniform"] = "logit-normal"
+    """Distribution of the timestep before the shift."""
+    time_mean: float = 0.0
+    """Mean of the normal inside the sigmoid."""
+    time_std: float = Field(1.0, gt=0)
+    """Standard deviation of the normal inside the sigmoid."""
+    shift: float = Field(0.5, gt=0)
+    """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is."""
+    min_remaining: float = Field(0.05, gt=0, le=1)
+    """Floor of 1 - t in the loss weight 1 / max(1 - t, floor)^2; larger floors weigh late timesteps less."""
+    condition_drop: float = Field(0.1, ge=0, le=1)
+    """Share of the conditions replaced by the null condition, for classifier-free guidance."""
+
+
+class RegimeConfig(Schema):
+    """Which of the paper's comparisons a run is (METHOD: shared or separate weights, stop-gradient or not)."""
+
+    shared_weights: bool = True
+    """One network tokenizes and denoises (UNITE); false: two networks of the same shape."""
+    stop_gradient: bool = True
+    """The flow loss does not reach the latents it is computed on; false lets it flow into the tokenizer."""
+
+
+class OptimConfig(Schema):
+    """Optimizers, schedule, clipping and EMA."""
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    """Muon for the hidden matrices and AdamW for the rest, or AdamW for everything."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Peak rate of AdamW."""
+    muon_learning_rate: float | None = Field(None, gt=0)
+    """Peak rate of Muon; None: the same as AdamW's (published)."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay of the hidden matrices."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates."""
+    eps: float = Field(1e-6, gt=0)
+    """AdamW's and Muon's epsilon."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's momentum."""
+    warmup_steps: int = Field(100, ge=0)
+    """Steps over which the rate rises linearly from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Shape of the decay after `decay_start`."""
+    decay_start: float = Field(0.0, ge=0, le=1)
+    """Share of the run after which the rate decays."""
+    final_rate: float = Field(0.0, ge=0, le=1)
+    """Rate at the end of the run as a share of the peak."""
+    clip: float = Field(3.0, gt=0)
+    """Global gradient norm above which gradients are scaled down."""
+    ema: float = Field(0.9978, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights, per step."""
+    ema_ramp: bool = True
+    """Use the smaller of `ema` and (1 + step) / (10 + step), so that short runs forget their start."""
+
+
+class TrainConfig(Schema):
+    """Length, batches, devices and records of a run."""
+
+    batch_size: int = Field(64, ge=1)
+    """Samples per optimizer step over all devices, per modality."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps of the run."""
+    max_time: float | None = Field(None, gt=0)
+    """Seconds of training; the schedule then follows the clock. Exactly one of this and `max_steps` is set."""
+    seed: int = 0
+    """Seed of everything random."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Arithmetic of the forward pass."""
+    devices: int = Field(1, ge=1)
+    """Number of devices (or CPU processes); the batch is divided among them."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads of each process; None: the cores divided by the processes."""
+    compile: bool = False
+    """Compile the transformer blocks with torch.compile."""
+    augment: bool = True
+    """Random augmentation of the training samples by the modality."""
+    log_every: int = Field(50, ge=1)
+    """Steps between records in metrics.jsonl and TensorBoard."""
+    validate_every: int = Field(2000, ge=1)
+    """Steps between validations."""
+    validation_samples: int = Field(512, ge=1)
+    """Validation samples used each time."""
+    checkpoint_every: int = Field(1000, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints kept."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainConfig":
+        if self.max_steps is not None and self.max_time is not None:
+            raise ValueError("train.max_steps and train.max_time exclude each other: set one of them to null")
+        if self.batch_size % self.devices:
+            raise ValueError(f"train.batch_size={self.batch_size} must be a multiple of train.devices={self.devices}")
+        return self
+
+
+class SamplingConfig(Schema):
+    """How samples are generated (paper, section 3.3)."""
+
+    solver: Literal["euler", "midpoint", "heun2", "rk4", "dopri5"] = "heun2"
+    """ODE solver of torchdiffeq; dopri5 controls its step for each group of samples on its own."""
+    steps: int = Field(50, ge=1)
+    """Steps of the fixed-step solvers."""
+    shift: float = Field(0.5, gt=0)
+    """Shift of the time grid, as in training."""
+    rtol: float = Field(1e-3, gt=0)
+    """Relative tolerance of dopri5."""
+    atol: float = Field(1e-6, gt=0)
+    """Absolute tolerance of dopri5."""
+    min_remaining: float = Field(0.05, gt=0, le=1)
+    """Floor of 1 - t in the velocity (z0_hat - x) / max(1 - t, floor)."""
+    guidance: float = Field(1.0, ge=0)
+    """Scale w of classifier-free guidance: u + w (c - u); 1 is no guidance."""
+    guidance_interval: tuple[float, float] = (0.1, 1.0)
+    """Guidance acts for t strictly inside."""
+    temperature: float = Field(1.0, gt=0)
+    """Standard deviation of the initial noise."""
+    batch_size: int = Field(256, ge=1)
+    """Samples generated at once; changes speed and memory only."""
+
+
+class ModalityRun(Schema):
+    """One modality of a run."""
+
+    source: str | None = None
+    """Data source: a name the plugin knows or a path; None: the plugin's default."""
+    weight: float = Field(1.0, gt=0)
+    """Weight of this modality's loss."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """The plugin's own configuration; its own model validates it."""
+
+
+class RunConfig(Schema):
+    """A whole run."""
+
+    schema_version: Literal[1] = 1
+    """Version of this schema."""
+    modalities: dict[str, ModalityRun] = Field(default_factory=dict)
+    """The modalities of the run by name; one is the ordinary case."""
+    trunk: TrunkConfig = TrunkConfig()
+    """The shared transformer."""
+    latent: LatentConfig = LatentConfig()
+    """The latent space."""
+    flow: FlowConfig = FlowConfig()
+    """Flow matching."""
+    regime: RegimeConfig = RegimeConfig()
+    """Which comparison of the paper the run is; the default is UNITE."""
+    optim: OptimConfig = OptimConfig()
+    """Optimization."""
+    train: TrainConfig = TrainConfig()
+    """The training run."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Defaults for generation."""

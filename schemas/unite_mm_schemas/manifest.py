@@ -1,0 +1,92 @@
+"""The plugin manifest: a YAML file that describes a modality without importing it."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from unite_mm_schemas.base import Schema
+
+CONTRACT_VERSION = 1
+"""Version of the contract between core and plugin (unite_mm.contract); a manifest names the one it was written for."""
+
+OLDEST_CONTRACT_VERSION = 1
+"""Oldest version of the contract that this core still serves."""
+
+
+def _object_reference(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", value):
+        raise ValueError(f"{value!r} is not of the form package.module:Class")
+    return value
+
+
+ObjectReference = Annotated[str, AfterValidator(_object_reference)]
+
+
+class PresetEntry(Schema):
+    """A preset that the plugin ships."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """What `--preset` takes."""
+    file: str
+    """YAML file, relative to the manifest."""
+    description: str
+    """One line."""
+
+
+class SourceEntry(Schema):
+    """A data source that `--data` knows by name."""
+
+    name: str
+    """What `--data` takes."""
+    description: str
+    """One line."""
+
+
+class FormatEntry(Schema):
+    """A file format of samples."""
+
+    suffix: str
+    """File suffix with its dot (`.sdf`), or `/` for a folder."""
+    description: str
+    """One line."""
+    read: bool = True
+    """Whether the plugin reads it."""
+    write: bool = True
+    """Whether the plugin writes it."""
+
+
+class MetricEntry(Schema):
+    """A metric that the plugin reports."""
+
+    name: str
+    """Machine name in reports."""
+    kind: Literal["reconstruction", "generation"]
+    """What it judges."""
+    definition: str
+    """What is counted over what."""
+
+
+class ModalityManifest(Schema):
+    """`modality.yaml` of a plugin."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    """The modality's name; equals the entry point's."""
+    description: str = Field(min_length=1, max_length=120)
+    """One line for `unite-mm plugins list`."""
+    contract: int = Field(ge=1)
+    """Version of the core's contract the plugin was written for."""
+    configuration: ObjectReference
+    """The Pydantic configuration model, `package.module:Class`."""
+    implementation: ObjectReference
+    """The `Modality` subclass, `package.module:Class`."""
+    default_preset: str = "default"
+    """Preset used when none is named; it must be listed under `presets`."""
+    presets: tuple[PresetEntry, ...] = ()
+    """Presets the plugin ships."""
+    sources: tuple[SourceEntry, ...] = ()
+    """Data sources known by name."""
+    formats: tuple[FormatEntry, ...] = ()
+    """File formats of samples."""
+    metrics: tuple[MetricEntry, ...] = ()
+    """Metrics the plugin reports."""

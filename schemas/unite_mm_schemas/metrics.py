@@ -1,0 +1,77 @@
+"""The metrics report: every number with its definition, its count and its interval."""
+
+from pydantic import Field
+
+from unite_mm_schemas.base import Schema
+
+
+class Metric(Schema):
+    """One measured number."""
+
+    name: str
+    """Machine name, such as `validity` or `match_graph`."""
+    title: str
+    """What a table shows, such as `valid (strict)`."""
+    value: float | None
+    """The number itself; shares lie in [0, 1]. None where nothing could be measured."""
+    unit: str = ""
+    """Unit of the value (`angstrom`, `molecules/s`); empty for shares and plain numbers."""
+    count: int | None = None
+    """Numerator of a share."""
+    total: int | None = None
+    """Denominator of a share, or the number of samples a mean is taken over."""
+    interval: tuple[float, float] | None = None
+    """95 % interval of the value (Wilson for shares)."""
+    definition: str
+    """What exactly is counted over what."""
+
+
+class Histogram(Schema):
+    """A distribution of the samples beside that of the reference."""
+
+    name: str
+    """Machine name, such as `rings`."""
+    title: str
+    """What a table shows."""
+    samples: dict[str, float]
+    """Share of each bin among the samples; sums to 1."""
+    reference: dict[str, float] | None = None
+    """Share of each bin in the reference data; sums to 1."""
+    total_variation: float | None = None
+    """Half the sum of absolute differences between the two."""
+
+
+class Score(Schema):
+    """What one evaluation measured."""
+
+    kind: str
+    """`reconstruction` or `generation`."""
+    metrics: tuple[Metric, ...] = ()
+    """The numbers, most important first."""
+    histograms: tuple[Histogram, ...] = ()
+    """Distributions beside the reference's."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know: what was left out, which optional tool is absent."""
+
+
+class MetricsReport(Schema):
+    """The content of `metrics.json`: all scores of one evaluated run or sample file."""
+
+    schema_version: int = 1
+    """Version of this schema."""
+    modality: str
+    """Modality the samples belong to."""
+    data: str = ""
+    """Description of the data the numbers were measured on, as the data-set card gives it."""
+    source: str = ""
+    """Run folder or file that was evaluated."""
+    step: int | None = None
+    """Optimizer step of the evaluated checkpoint."""
+    settings: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Settings of the evaluation: split, samples, solver, steps, seed."""
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Wall-clock seconds of each stage."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the packages involved."""
+    scores: tuple[Score, ...] = ()
+    """The results."""

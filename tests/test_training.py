@@ -1,0 +1,219 @@
+"""The joint objective, the optimizers and the data stream."""
+
+import itertools
+import math
+import socket
+
+import pytest
+import torch
+from test_model import make_model
+from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, RegimeConfig
+from unite_mm_toy.points import PointBatch, draw_ring
+
+from unite_mm.contract import Registers
+from unite_mm.layers import Matrix
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.objective import joint_backward, one_flow_loss, reconstruction_losses
+from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
+from unite_mm.training.stream import BatchStream
+
+REGIMES = list(itertools.product([True, False], [True, False]))
+
+
+def make_batch(size: int, padded: bool = True) -> PointBatch:
+    points, counts, first = draw_ring(size, 0.05, torch.Generator().manual_seed(3))
+    registers = Registers.from_counts(counts if padded else torch.full((size,), 3))
+    return PointBatch(points[:, : registers.mask.shape[1]] * registers.mask[:, :, None], registers, first)
+
+
+def make_noise(model, size: int, shard: Shard | None = None, step: int = 0) -> StepNoise:
+    layout = model.end("points").layout
+    return StepNoise(7, step, 0, size, layout, torch.device("cpu"), shard or Shard())
+
+
+def gradients(model) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
+    }
+
+
+def plain_backward(model, batch, noise, weight=1.0):
+    """The objective as METHOD states it: everything in one graph, one backward."""
+    config = model.config
+    length = batch.registers.mask.shape[1]
+    register_noise, times = noise.normal(length), noise.tokenize_times(config.latent)
+    decoder_times, decoder_noise = noise.decoder_times(config.latent), noise.normal(length)
+    latents = model.tokenize_from("points", batch, register_noise, times)
+    total, _ = reconstruction_losses(model, "points", batch, latents, decoder_times, decoder_noise)
+    clean = latents.detach() if config.regime.stop_gradient else latents
+    for _ in range(config.flow.draws):
+        draw = noise.flow(config.flow, length)
+        loss = one_flow_loss(model, "points", batch, clean, draw.time, draw.noise, draw.dropped).mean()
+        total = total + config.flow.weight * loss / (1 if config.flow.reduction == "sum" else config.flow.draws)
+    (weight * total).backward()
+
+
+@pytest.mark.parametrize(("shared", "stop"), REGIMES)
+@pytest.mark.parametrize(("chunk", "reduction"), [(1, "sum"), (2, "mean"), (3, "sum")])
+def test_piecewise_backward_equals_one_graph(shared, stop, chunk, reduction):
+    flow = FlowConfig(draws=3, chunk=chunk, reduction=reduction, weight=0.7)
+    regime = RegimeConfig(shared_weights=shared, stop_gradient=stop)
+    model, plain = (make_model(flow=flow, regime=regime) for _ in range(2))
+    batch = make_batch(8)
+    joint_backward(model, "points", batch, make_noise(model, 8), weight=1.3)
+    plain_backward(plain, batch, make_noise(plain, 8), weight=1.3)
+    expected, found = gradients(plain), gradients(model)
+    assert expected["ends.points.tokenizer.embed.weight"].norm() > 0
+    for name in expected:
+        assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5), name
+
+
+def test_stop_gradient_keeps_the_flow_loss_out_of_the_tokenizer():
+    name = "ends.points.tokenizer.embed.weight"
+    norms = {}
+    for stop in (True, False):
+        for weight in (0.0, 1.0):
+            model = make_model(flow=FlowConfig(weight=weight), regime=RegimeConfig(stop_gradient=stop))
+            joint_backward(model, "points", make_batch(8), make_noise(model, 8))
+            norms[stop, weight] = gradients(model)[name]
+    assert torch.allclose(norms[True, 0.0], norms[True, 1.0], atol=1e-7)
+    assert not torch.allclose(norms[False, 0.0], norms[False, 1.0], atol=1e-5)
+
+
+def test_decoder_noise_reaches_the_configured_share_and_range():
+    model = make_model()
+    noise = make_noise(model, 20_000)
+    times = noise.decoder_times(LatentConfig(decoder_noise_probability=0.5, decoder_noise_start=0.7))
+    noisy = times[times < 1]
+    assert len(noisy) / len(times) == pytest.approx(0.5, abs=0.02)
+    assert noisy.min() >= 0.7 and noisy.mean().item() == pytest.approx(0.85, abs=0.01)
+
+
+def _two_ranks(rank, port, shared, stop, queue):
+    torch.set_num_threads(1)
+    store = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
+    model = make_model(
+        flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop)
+    )
+    optimizers = Optimizers(model, OptimConfig())
+    optimizers.zero_grad()
+    joined = make_batch(8)
+    part = slice(4 * rank, 4 * rank + 4)
+    registers = Registers(joined.registers.mask[part], True)
+    batch = PointBatch(joined.points[part], registers, joined.condition[part])
+    joint_backward(model, "points", batch, make_noise(model, 8, Shard(rank, 2)))
+    reduce_gradients(optimizers.parameters)
+    if rank == 0:
+        queue.put({name: value.numpy() for name, value in gradients(model).items()})
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("shared", "stop"), REGIMES)
+def test_two_ranks_have_the_gradients_of_the_joined_batch(shared, stop):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = torch.multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_two_ranks, args=(rank, port, shared, stop, queue)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    found = queue.get(timeout=240)
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    model = make_model(
+        flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop)
+    )
+    joint_backward(model, "points", make_batch(8), make_noise(model, 8))
+    for name, expected in gradients(model).items():
+        assert torch.allclose(torch.from_numpy(found[name]), expected, rtol=1e-3, atol=1e-5), name
+
+
+def test_noise_of_a_rank_is_its_part_of_the_joined_noise():
+    model = make_model()
+    whole = make_noise(model, 8).normal(2)
+    parts = [make_noise(model, 8, Shard(rank, 2)).normal(3)[:, :2] for rank in range(2)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(make_noise(model, 8, step=1).normal(2), whole)
+
+
+def test_muon_gets_the_declared_matrices_and_adamw_everything_else():
+    model = make_model()
+    muon, adamw = parameter_groups(model, "muon")
+    declared = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Matrix)}
+    assert {name for name, _ in muon} == declared and len(declared) > 10
+    assert len(muon) + len(adamw) == len(list(model.parameters()))
+    assert parameter_groups(model, "adamw")[0] == []
+
+
+@pytest.mark.parametrize(
+    ("step", "progress", "expected"),
+    [(5, 0.0, 0.5), (10, 0.1, 1.0), (100, 0.5, 1.0), (100, 0.75, 0.55), (100, 1.0, 0.1)],
+)
+def test_linear_schedule(step, progress, expected):
+    config = OptimConfig(warmup_steps=10, schedule="linear", decay_start=0.5, final_rate=0.1)
+    assert rate_factor(config, step, progress) == pytest.approx(expected)
+
+
+def test_cosine_schedule_is_half_way_in_the_middle():
+    config = OptimConfig(warmup_steps=0, schedule="cosine")
+    assert rate_factor(config, 1, 0.25) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert rate_factor(OptimConfig(warmup_steps=0), 1, 0.9) == 1.0
+
+
+def test_ema_ramps_then_follows_its_decay_and_swaps_back():
+    module = torch.nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    ema = EMA(module, decay=0.9, ramp=True)
+    module.weight.data.fill_(1.0)
+    ema.update(1)
+    assert ema.average["weight"].item() == pytest.approx(1 - 2 / 11)
+    ema.update(1000)
+    assert ema.average["weight"].item() == pytest.approx(1 - 0.9 * 2 / 11)
+    before = ema.average["weight"].item()
+    ema.swap()
+    assert module.weight.item() == pytest.approx(before)
+    ema.swap()
+    assert module.weight.item() == 1.0
+
+
+def test_optimizer_state_survives_a_round_trip():
+    first, second = make_model(), make_model()
+    optimizers = [Optimizers(model, OptimConfig()) for model in (first, second)]
+
+    def step(model, optimizer, number):
+        optimizer.zero_grad()
+        joint_backward(model, "points", make_batch(8), make_noise(model, 8, step=number))
+        optimizer.step(1.0)
+
+    step(first, optimizers[0], 0)
+    second.load_state_dict(first.state_dict())
+    optimizers[1].load_state(optimizers[0].state())
+    for model, optimizer in zip((first, second), optimizers, strict=True):
+        step(model, optimizer, 1)
+    for left, right in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+@pytest.mark.parametrize("size", [1000, 64, 7])
+def test_stream_visits_every_sample_once_per_epoch(size):
+    stream = BatchStream(size, None, 50, seed=1)
+    seen = torch.cat([stream.indices(step) for step in range(stream.batches_per_epoch)])
+    counts = torch.bincount(seen, minlength=size)
+    assert counts.max() - counts.min() <= 1
+    again = BatchStream(size, None, 50, seed=1)
+    last = 3 * stream.batches_per_epoch + 1
+    assert torch.equal(again.indices(last), stream.indices(last))  # a function of the step, not of the past
+
+
+def test_stream_joins_equal_lengths():
+    lengths = torch.randint(1, 6, (5000,), generator=torch.Generator().manual_seed(0))
+    stream = BatchStream(5000, lengths, 32, seed=0)
+    spread = [lengths[stream.indices(step)].unique().numel() for step in range(stream.batches_per_epoch)]
+    assert sum(count > 1 for count in spread) <= 5
+    first = torch.cat([stream.indices(step) for step in range(20)])
+    assert lengths[first].unique().numel() > 1  # batches of different lengths are mixed over the epoch

@@ -1,0 +1,17 @@
+"""Configuration of the toy modality."""
+
+from pydantic import Field
+from unite_mm_schemas.base import Schema
+
+
+class PointsConfig(Schema):
+    channels: int = Field(4, ge=1)
+    """Latent channels."""
+    spread: float = Field(0.05, gt=0)
+    """Standard deviation of a cluster."""
+    samples: int = Field(2000, ge=10)
+    """Training samples."""
+    classes: bool = True
+    """Condition generation on the cluster of the first point."""
+    nan_after: int | None = None
+    """Make the loss NaN in batches that contain this sample, to test how failures are handled."""

@@ -1,0 +1,114 @@
+"""Entry point of `unite-mm`: the table of commands, and the one place where errors become messages and exit codes.
+
+Exit codes: 0 done, 2 wrong usage or configuration (nothing was started), 1 a failed run, 130 interrupted.
+"""
+
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from unite_mm.cli.options import DEBUG, Settings
+from unite_mm.errors import UniteError
+
+COMMANDS = {
+    "train": "unite_mm.cli.train:train",
+    "evaluate": "unite_mm.cli.evaluate:evaluate",
+    "sample": "unite_mm.cli.sample:sample",
+    "reconstruct": "unite_mm.cli.sample:reconstruct",
+    "data": "unite_mm.cli.data:data",
+    "plugins": "unite_mm.cli.plugins:plugins",
+    "schema": "unite_mm.cli.schema:schema",
+}
+"""Commands in the order of the help, each `module:object`."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[name].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, params=[DEBUG], context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="unite-mm", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train a tokenizer and a latent generative model as one network, for any modality that a plugin provides.
+
+    \b
+    A first model in three minutes:
+      unite-mm train --modality qm9 --data embedded --max-time 3m --out runs/first
+      unite-mm evaluate runs/first
+      unite-mm sample runs/first -n 100 -o samples.sdf
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    settings = Settings()
+    arguments = None if arguments is None else list(arguments)
+    try:
+        code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
+    except Exception as error:
+        if settings.debug:
+            traceback.print_exception(error)
+        message, code = explain(error)
+        print(message, file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """The message for the user, one or two lines, and the exit code."""
+    if isinstance(error, UniteError):
+        return f"error: {error}", error.exit_code
+    if isinstance(error, click.Abort):
+        return "interrupted", 130
+    if isinstance(error, click.ClickException):
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "unite-mm"
+        return f"error: {' '.join(error.format_message().split())}\n  see {command} --help", error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename}" if error.filename else ""
+        return f"error: {error.strerror}{where}", 1
+    lines = str(error).strip().splitlines()
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"error: out of memory: {text}\n  lower train.batch_size, sampling.batch_size or --workers", 1
+    return f"error: {text}\n  this was not foreseen; run again with --debug to see where it happened", 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Options that several commands share, and what they are turned into."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from unite_mm.errors import UsageError
+
+if TYPE_CHECKING:
+    from unite_mm.registry import Plugin
+    from unite_mm.unite import UNITE
+    from unite_mm_schemas.config import SamplingConfig
+
+F = TypeVar("F", bound=Callable[..., Any])
+SAMPLING_FLAGS = ("steps", "solver", "guidance", "temperature")
+
+
+@dataclass
+class Settings:
+    """What holds for the whole call.
+
+    Attributes:
+        debug: whether errors show their traceback.
+    """
+
+    debug: bool = False
+
+
+def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Settings).debug = True
+
+
+DEBUG = click.Option(
+    ["--debug"], is_flag=True, expose_value=False, is_eager=True, callback=_set_debug, help="Show tracebacks of errors."
+)
+
+
+class Command(click.Command):
+    """A command that takes `--debug` after its name as well."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(DEBUG)
+
+
+def cache_option(function: F) -> F:
+    """`--cache`: folder of downloads and prepared data, as a `Path`."""
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        envvar="UNITE_MM_CACHE",
+        show_envvar=True,
+        callback=lambda _context, _parameter, value: value or _user_cache(),
+        help="Folder of downloads and prepared data.  [default: the platform's cache folder]",
+    )(function)
+
+
+def _user_cache() -> Path:
+    import platformdirs
+
+    return platformdirs.user_cache_path("unite-mm")
+
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default="all cores",
+    help="Processes that prepare and score.",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, mps."
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+set_option = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as qm9.hydrogens=implicit."
+)
+
+
+def sampling_options(function: F) -> F:
+    """`--steps`, `--solver`, `--guidance`, `--temperature`: None where not given."""
+    for option in reversed(
+        (
+            click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
+            click.option("--solver", help="euler, midpoint, heun2, rk4 or dopri5."),
+            click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
+            click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def sampling_config(base: "SamplingConfig", flags: Mapping[str, Any]) -> "SamplingConfig":
+    """The run's sampling settings with those flags that were given.
+
+    Raises:
+        UsageError: a value is refused.
+    """
+    from pydantic import ValidationError
+
+    from unite_mm.validation import one_line
+    from unite_mm_schemas.config import SamplingConfig
+
+    given = {key: flags[key] for key in SAMPLING_FLAGS if flags.get(key) is not None}
+    try:
+        return SamplingConfig.model_validate({**base.model_dump(), **given})
+    except ValidationError as error:
+        raise UsageError("--" + one_line(error, SamplingConfig)) from error
+
+
+def load_model(run: Path, device: str) -> "UNITE":
+    """The model of a run folder on a device.
+
+    Raises:
+        UsageError: there is no model, or no such device.
+        UniteError: its files are damaged.
+    """
+    import torch
+
+    from unite_mm.unite import UNITE
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"cannot compute on --device {device}: {str(error).splitlines()[0]}") from error
+    return UNITE.from_pretrained(run, device=device)
+
+
+def check_output(plugin: "Plugin", path: Path) -> None:
+    """Refuse a file the plugin cannot write before anything is computed.
+
+    Raises:
+        UsageError: the suffix names no format that the plugin writes.
+    """
+    suffixes = plugin.suffixes("write")
+    folder = "/" in suffixes and not path.suffix
+    if not folder and not any(path.name.endswith(suffix) for suffix in suffixes if suffix != "/"):
+        known = ", ".join("a folder" if suffix == "/" else suffix for suffix in suffixes)
+        raise UsageError(f"{path}: modality {plugin.name!r} writes no such file", f"it writes: {known}")

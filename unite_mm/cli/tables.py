@@ -1,0 +1,112 @@
+"""Tables of results: value, 95 % interval, count and total, and under them what each number means."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unite_mm_schemas.card import DataCard
+from unite_mm_schemas.metrics import Metric, MetricsReport, Score
+
+LOG_WIDTH = 120
+"""Width of tables that no terminal limits."""
+
+
+def console() -> Console:
+    """Standard output; in a file or pipe wide enough for the tables."""
+    plain = Console()
+    return plain if plain.is_terminal else Console(width=LOG_WIDTH)
+
+
+def print_rows(rows: Iterable[Sequence[str]], header: Sequence[str] = (), title: str = "") -> None:
+    """A plain table of texts."""
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, show_header=bool(header), title_justify="left")
+    listed = [list(row) for row in rows]
+    width = len(header) or max((len(row) for row in listed), default=0)
+    for index in range(width):
+        table.add_column(header[index] if header else None, overflow="fold")
+    for row in listed:
+        table.add_row(*map(Text, row))
+    console().print(table)
+
+
+def print_report(report: MetricsReport) -> None:
+    """All scores of a report, with the description of the data, and the definitions below."""
+    out = console()
+    step = "" if report.step is None else f", step {report.step:,}"
+    _say(out, f"{report.source}{step}")
+    if report.data:
+        _say(out, f"data: {report.data}")
+    for score in report.scores:
+        out.print(_score_table(score))
+        if score.histograms:
+            out.print(_histogram_table(score))
+        for metric in score.metrics:
+            _say(out, f"  {metric.title}: {metric.definition}")
+        for note in score.notes:
+            _say(out, f"  note: {note}")
+
+
+def print_card(card: DataCard) -> None:
+    """A data-set card."""
+    rows = [
+        ("data set", card.name),
+        ("description", card.description),
+        ("read", f"{card.read:,}"),
+        ("kept", f"{card.kept:,}"),
+        *((f"  left out: {entry.reason}", _with_examples(entry.count, entry.examples)) for entry in card.excluded),
+        *((f"  {split}", f"{count:,}") for split, count in card.splits.items()),
+        ("split hash", card.split_hash),
+        *((f"file {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in card.files),
+        *((f"setting {key}", str(value)) for key, value in card.settings.items()),
+        *(("note", note) for note in card.notes),
+    ]
+    print_rows(rows)
+
+
+def shown(metric: Metric, value: float) -> str:
+    """A value in the metric's own way: shares in percent, others with their unit."""
+    if metric.count is not None and not metric.unit:
+        return f"{100 * value:.2f} %"
+    text = f"{value:.4g}"
+    return f"{text} {metric.unit}" if metric.unit else text
+
+
+def _score_table(score: Score) -> Table:
+    table = Table(title=score.kind, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    for header in ("value", "95 % interval", "count / total"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for metric in score.metrics:
+        value = "not measured" if metric.value is None else shown(metric, metric.value)
+        interval = "" if metric.interval is None else " - ".join(shown(metric, bound) for bound in metric.interval)
+        parts = [f"{number:,}" for number in (metric.count, metric.total) if number is not None]
+        table.add_row(Text(metric.title), value, interval, " / ".join(parts))
+    return table
+
+
+def _histogram_table(score: Score) -> Table:
+    table = Table(title="distributions", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.add_column("distribution")
+    table.add_column("total variation", justify="right")
+    table.add_column("samples (reference), per cent")
+    for histogram in score.histograms:
+        reference = histogram.reference
+        bins = list(dict.fromkeys([*histogram.samples, *(reference or {})]))
+        cells = []
+        for name in bins:
+            beside = "" if reference is None else f" ({100 * reference.get(name, 0):.1f})"
+            cells.append(f"{name}: {100 * histogram.samples.get(name, 0):.1f}{beside}")
+        distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
+        table.add_row(Text(histogram.title), distance, Text("  ".join(cells)))
+    return table
+
+
+def _with_examples(count: int, examples: Sequence[str]) -> str:
+    return f"{count:,}" + (f" ({'; '.join(examples)})" if examples else "")
+
+
+def _say(out: Console, text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""Joint training: objective, data stream, optimizers, EMA, trainer."""

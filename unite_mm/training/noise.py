@@ -1,0 +1,94 @@
+"""All random numbers of one training step, drawn for the joined batch of all ranks and cut to this rank's part.
+
+Because every rank draws the same numbers, training on several devices computes what one device would compute on the
+joined batch; because the generator is seeded by seed and step, resuming needs no stored random state. Latent noise is
+drawn for all K registers and then cut, so that padding changes nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from unite_mm_schemas.config import FlowConfig, LatentConfig
+
+from unite_mm.contract import LatentLayout
+from unite_mm.flow.times import draw_times
+from unite_mm.seeds import seeded_generator
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This rank's part of the joined batch."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def cut(self, joined: Tensor) -> Tensor:
+        """The rows of this rank."""
+        size = len(joined) // self.ranks
+        return joined[self.rank * size : (self.rank + 1) * size]
+
+
+@dataclass(frozen=True)
+class FlowNoise:
+    """Random numbers of one flow minibatch: times (B,), noise (B, L, C), dropped conditions (B,) bool."""
+
+    time: Tensor
+    noise: Tensor
+    dropped: Tensor
+
+    @staticmethod
+    def join(draws: "list[FlowNoise]") -> "FlowNoise":
+        """Several draws for the same samples, one after the other along the batch."""
+        return FlowNoise(
+            torch.cat([draw.time for draw in draws]),
+            torch.cat([draw.noise for draw in draws]),
+            torch.cat([draw.dropped for draw in draws]),
+        )
+
+
+class StepNoise:
+    """Random numbers of one step for one modality.
+
+    Args:
+        seed: seed of the run.
+        step: optimizer step.
+        stream: number of the modality.
+        size: samples of the joined batch.
+        layout: the modality's registers.
+        device: where to draw.
+        shard: this rank's part.
+    """
+
+    def __init__(
+        self, seed: int, step: int, stream: int, size: int, layout: LatentLayout, device: torch.device, shard: Shard
+    ) -> None:
+        self.generator = seeded_generator(seed, step, stream, device=device)
+        self.size = size
+        self.layout = layout
+        self.shard = shard
+
+    def normal(self, length: int) -> Tensor:
+        """(B, L, C) standard normal."""
+        shape = (self.size, self.layout.registers, self.layout.channels)
+        joined = torch.randn(shape, generator=self.generator, device=self.generator.device)
+        return self.shard.cut(joined)[:, :length]
+
+    def uniform(self) -> Tensor:
+        """(B,) uniform in [0, 1)."""
+        return self.shard.cut(torch.rand(self.size, generator=self.generator, device=self.generator.device))
+
+    def tokenize_times(self, config: LatentConfig) -> Tensor:
+        """(B,) timesteps of tokenization."""
+        return self.uniform() * config.tokenize_time_max
+
+    def decoder_times(self, config: LatentConfig) -> Tensor:
+        """(B,) timesteps the decoder sees the latents at: 1 for those left clean."""
+        clean = self.uniform() >= config.decoder_noise_probability
+        noisy = config.decoder_noise_start + (1 - config.decoder_noise_start) * self.uniform()
+        return torch.where(clean, 1.0, noisy)
+
+    def flow(self, config: FlowConfig, length: int) -> FlowNoise:
+        """Numbers of one flow minibatch."""
+        time = self.shard.cut(draw_times(config, self.size, self.generator))
+        return FlowNoise(time, self.normal(length), self.uniform() < config.condition_drop)

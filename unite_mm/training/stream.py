@@ -1,0 +1,58 @@
+"""The order of the training data, as a pure function of seed and step, so that resuming needs no stored state."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class BatchStream:
+    """Endless batches of sample indices; each epoch visits the samples in a fresh order.
+
+    Samples of equal length form batches together, so that nearly nothing is padded; what is left over in each length
+    is joined, nearest lengths first. The remainder of an epoch that fills no batch is dropped.
+
+    Args:
+        size: N, number of samples.
+        lengths: (N,) int64, or None when all are alike.
+        batch_size: B.
+        seed: of the order.
+    """
+
+    def __init__(self, size: int, lengths: Tensor | None, batch_size: int, seed: int) -> None:
+        self.size = size
+        self.lengths = None if lengths is None else lengths.numpy()
+        self.batch_size = batch_size
+        self.seed = seed
+        # A set smaller than one batch is repeated to fill it.
+        self.repeats = -(-batch_size // size)
+        self.batches_per_epoch = size * self.repeats // batch_size
+        self._epoch = -1
+        self._plan = np.empty((0, batch_size), dtype=np.int64)
+
+    def indices(self, step: int) -> Tensor:
+        """Indices (B,) of the batch of optimizer step `step` (0-based)."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._plan = self._plan_epoch(epoch)
+            self._epoch = epoch
+        return torch.from_numpy(self._plan[position])
+
+    def _plan_epoch(self, epoch: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        random = np.random.default_rng([self.seed, epoch])
+        order = np.concatenate([random.permutation(self.size) for _ in range(self.repeats)])
+        if self.lengths is not None:
+            order = order[np.argsort(self.lengths[order], kind="stable")]
+            order = self._join_equal_lengths(order)
+        batches = order[: self.batches_per_epoch * self.batch_size].reshape(-1, self.batch_size)
+        return batches[random.permutation(len(batches))]
+
+    def _join_equal_lengths(self, order: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        """Full batches of one length first, then the leftovers of all lengths, still sorted by length."""
+        assert self.lengths is not None
+        full, rest = [], []
+        boundaries = np.flatnonzero(np.diff(self.lengths[order])) + 1
+        for group in np.split(order, boundaries):
+            whole = len(group) // self.batch_size * self.batch_size
+            full.append(group[:whole])
+            rest.append(group[whole:])
+        return np.concatenate(full + rest)

@@ -1,0 +1,303 @@
+"""The UNITE model: one encoder-denoiser, each modality's ends, and the four things it does.
+
+`tokenize` (input -> latents), `decode` (latents -> output), `denoise` (noisy latents -> clean ones) and `generate`
+(noise -> samples). `UNITE.from_pretrained` needs nothing but a run folder, a checkpoint or an exported folder.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.config import RunConfig, SamplingConfig
+
+from unite_mm.contract import Ends, Modality, PriorDraw, Registers, Statistics
+from unite_mm.errors import UsageError
+from unite_mm.flow.solver import integrate
+from unite_mm.progress import Progress, Silent
+from unite_mm.seeds import seeded_generator
+from unite_mm.trunk import GenerativeEncoder
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latent tokens of a batch.
+
+    Attributes:
+        values: (B, L, C), layer-normalised over C, zero at unused registers.
+        registers: which registers each sample uses.
+        modality: whose latents they are.
+    """
+
+    values: Tensor
+    registers: Registers
+    modality: str
+
+
+class UNITE(nn.Module):
+    """Encoder-denoiser and ends of one or several modalities.
+
+    Args:
+        config: the run configuration.
+        ends: the modalities' parts by name.
+        modalities: the modalities themselves, for files and native samples.
+        statistics: each modality's facts of its training split.
+        record: where the weights come from; None for a new model.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        ends: Mapping[str, Ends],
+        modalities: Mapping[str, Modality],
+        statistics: Mapping[str, Statistics],
+        record: CheckpointRecord | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.modalities = dict(modalities)
+        self.statistics = dict(statistics)
+        self.record = record
+        self.ends = nn.ModuleDict(ends)
+        self.encoder = GenerativeEncoder(config.trunk, config.latent, ends)
+        self.separate_denoiser = (
+            None if config.regime.shared_weights else GenerativeEncoder(config.trunk, config.latent, ends)
+        )
+        self.last_evaluations = 0
+
+    @property
+    def denoiser(self) -> GenerativeEncoder:
+        """The network that denoises: the encoder itself unless the regime separates them."""
+        return self.encoder if self.separate_denoiser is None else self.separate_denoiser
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":
+        """Load a model for use.
+
+        Args:
+            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder or an exported folder.
+            ema: load the averaged weights rather than the raw ones.
+            device: where to put the model.
+
+        Raises:
+            UsageError: the folder holds no model, or a plugin it needs is not installed.
+            UniteError: the files are damaged.
+        """
+        from unite_mm.pretrained import load_model
+
+        return load_model(Path(folder), ema=ema).to(device).eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write an exported folder (weights, configuration, statistics) that `from_pretrained` reads."""
+        from unite_mm.pretrained import export_model
+
+        export_model(self, Path(folder))
+
+    def end(self, modality: str) -> Ends:
+        """The ends of a modality."""
+        end = self.ends[modality]
+        assert isinstance(end, Ends)
+        return end
+
+    def choose(self, modality: str | None) -> str:
+        """The modality meant: the named one, or the only one.
+
+        Raises:
+            UsageError: the name is unknown, or several modalities leave the choice open.
+        """
+        names = list(self.ends)
+        if modality is None and len(names) == 1:
+            return str(names[0])
+        if modality not in names:
+            what = "this model has several modalities" if modality is None else f"this model knows no {modality!r}"
+            raise UsageError(what, f"choose one of: {', '.join(names)}")
+        return str(modality)
+
+    # ------------------------------------------------------------------ the pure parts, used by the training objective
+
+    def tokenize_from(self, modality: str, batch: Any, noise: Tensor, time: Tensor) -> Tensor:
+        """Clean latents of a batch: noise (B, L, C) in the registers, time (B,) near 0 -> z0 (B, L, C)."""
+        tokens = self.ends[modality].tokenizer(batch)
+        latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
+        return latents
+
+    def decode_from(self, modality: str, values: Tensor, registers: Registers) -> Any:
+        """Decoder output of latents (B, L, C)."""
+        return self.ends[modality].decoder(values, registers)
+
+    # --------------------------------------------------------------------------------------------------- for users
+
+    @torch.no_grad()
+    def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:
+        """Latents of a batch (a plugin's batch object or a list of native samples).
+
+        Args:
+            batch: what to tokenize.
+            modality: whose input it is; may be left out when the model has one.
+            seed: of the register noise; sample `first + k` gets the same noise in any batch.
+            first: index of the first sample.
+
+        Raises:
+            UsageError: a sample does not fit the model.
+        """
+        name = self.choose(modality)
+        if isinstance(batch, Sequence):
+            batch = self.modalities[name].encode_samples(batch, self.statistics[name])
+        batch = batch.to(self.device)
+        count, length = batch.registers.mask.shape
+        generators = [seeded_generator(seed, first + index, 1) for index in range(count)]
+        noise = self._noise(name, generators, length)
+        time = torch.stack([torch.rand((), generator=g) for g in generators]) * self.config.latent.tokenize_time_max
+        values = self.tokenize_from(name, batch, noise, time.to(self.device))
+        return Latents(values, batch.registers, name)
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> list[Any]:
+        """Native samples of latents."""
+        output = self.decode_from(latents.modality, latents.values, latents.registers)
+        return self.end(latents.modality).samples(output, latents.registers)
+
+    @torch.no_grad()
+    def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
+        """Clean latents predicted from noisy ones at timesteps `time` (B,); t = 1 is data."""
+        values = self.denoiser(latents.modality, latents.values, time, latents.registers, condition=condition)
+        return Latents(values, latents.registers, latents.modality)
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        samples: Sequence[Any],
+        modality: str | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = 256,
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Tokenize and decode native samples, in their order.
+
+        Raises:
+            UsageError: a sample does not fit the model; the message names it.
+        """
+        name = self.choose(modality)
+        result: list[Any] = []
+        with (progress or Silent()).task("Reconstructing", len(samples)) as advance:
+            for start in range(0, len(samples), batch_size):
+                part = list(samples[start : start + batch_size])
+                result += self.decode(self.tokenize(part, name, seed=seed, first=start))
+                advance(len(part))
+        return result
+
+    @torch.no_grad()
+    def generate(
+        self,
+        n: int,
+        *,
+        modality: str | None = None,
+        seed: int = 0,
+        first: int = 0,
+        condition: Any = None,
+        sampling: SamplingConfig | None = None,
+        progress: Progress | None = None,
+    ) -> list[Any]:
+        """Generate samples first .. first + n - 1 of a seed; sample k is the same for any n and batch size.
+
+        Args:
+            n: how many.
+            modality: which; may be left out when the model has one.
+            seed: of all noise and of the prior.
+            first: index of the first sample.
+            condition: class or numbers for all samples; None: what the prior draws (or unconditional).
+            sampling: solver, steps, guidance, temperature; None: the run's defaults.
+            progress: where to show progress.
+
+        Returns:
+            n native samples. `last_evaluations` then holds the number of function evaluations.
+
+        Raises:
+            UsageError: the condition does not fit the modality.
+        """
+        name = self.choose(modality)
+        settings = sampling or self.config.sampling
+        end = self.end(name)
+        draws = [end.prior(seeded_generator(seed, first + index, 0)) for index in range(n)]
+        given = self._condition(end, condition)
+        result: list[Any] = [None] * n
+        self.last_evaluations = 0
+        with (progress or Silent()).task("Generating", n) as advance:
+            for indices in _alike(draws, 1 if settings.solver == "dopri5" else settings.batch_size):
+                generators = [seeded_generator(seed, first + index, 1) for index in indices]
+                latents = self._flow(name, [draws[index] for index in indices], generators, given, settings)
+                for index, sample in zip(indices, self.decode(latents), strict=True):
+                    result[index] = sample
+                advance(len(indices))
+        return result
+
+    def _flow(
+        self,
+        name: str,
+        draws: list[PriorDraw],
+        generators: list[torch.Generator],
+        given: Tensor | None,
+        settings: SamplingConfig,
+    ) -> Latents:
+        """Integrate one batch from noise to latents."""
+        masks = torch.stack([draw.mask for draw in draws])
+        used = masks[:, : int(masks.any(0).nonzero().max()) + 1]
+        registers = Registers(used, padded=not bool(used.all())).to(self.device)
+        condition = given.expand(len(draws), *given.shape) if given is not None else _stacked(draws)
+        condition = None if condition is None else condition.to(self.device)
+
+        def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
+            times = torch.full((len(state),), time, device=state.device)
+            values: Tensor = self.denoiser(
+                name, state, times, registers, condition=condition if conditional else None
+            )
+            return values
+
+        noise = self._noise(name, generators, used.shape[1]) * settings.temperature
+        solution = integrate(predict, noise * registers.mask[:, :, None], settings)
+        self.last_evaluations = max(self.last_evaluations, solution.evaluations)
+        return Latents(solution.state * registers.mask[:, :, None], registers, name)
+
+    def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
+        """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""
+        layout = self.end(name).layout
+        drawn = [torch.randn(layout.registers, layout.channels, generator=g)[:length] for g in generators]
+        return torch.stack(drawn).to(self.device)
+
+    @staticmethod
+    def _condition(end: Ends, condition: Any) -> Tensor | None:
+        """The caller's condition as a tensor that fits the modality."""
+        if condition is None:
+            return None
+        spec = end.condition
+        if spec.kind == "none":
+            raise UsageError("this modality takes no condition", "leave it out")
+        value = torch.as_tensor(condition)
+        if spec.kind == "classes":
+            if value.dim() != 0 or not 0 <= int(value) < spec.size:
+                raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
+            return value.long()
+        if value.shape != (spec.size,):
+            raise UsageError(f"condition {condition!r} does not fit", f"give {spec.size} numbers: {spec.names}")
+        return value.float()
+
+
+def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches, samples of equal register count together so that little is padded."""
+    order = sorted(range(len(draws)), key=lambda index: (int(draws[index].mask.sum()), index))
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def _stacked(draws: list[PriorDraw]) -> Tensor | None:
+    conditions = [draw.condition for draw in draws if draw.condition is not None]
+    return torch.stack(conditions) if len(conditions) == len(draws) else None
