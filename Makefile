@@ -19,8 +19,10 @@ quickstart: install ## train 3 minutes on the embedded molecules, score, sample 
 	rm -rf $(QUICKSTART)
 	$(BIN)/unite-mm train --modality qm9 --data embedded --preset tiny --max-time 3m --out $(QUICKSTART)
 	$(BIN)/unite-mm evaluate $(QUICKSTART) --samples 1000
-	$(BIN)/unite-mm sample $(QUICKSTART) -n 1000 -o $(QUICKSTART)/samples.sdf
-	@echo && echo "Everything is in $(QUICKSTART):" && ls $(QUICKSTART)
+	$(BIN)/unite-mm sample $(QUICKSTART) -n 1000 -o $(QUICKSTART)/molecules.sdf --picture $(QUICKSTART)/molecules.png
+	@printf '%s\n' "" "Left in $(QUICKSTART):" "  evaluation/metrics.json    the scores above" \
+		"  evaluation/*.png           held-out molecules beside their reconstructions, and generated ones" \
+		"  molecules.sdf, .png        1,000 generated molecules, and a picture of some"
 
 install: $(VENV)/.installed ## set up $(VENV) with what users get
 

@@ -100,25 +100,21 @@ def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> Run
     return config
 
 
-def resolve_plugin(
-    plugin: Plugin, preset: str | None = None, assignments: Sequence[str] = (), start: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """A plugin's own complete configuration, for work that needs no run.
+def resolve_plugin(plugin: Plugin, preset: str | None = None, assignments: Sequence[str] = ()) -> dict[str, Any]:
+    """A plugin's own complete configuration, for work that needs no run; what a run without other settings would use.
 
     Args:
         plugin: the plugin.
-        preset: start from this preset's `modality:` settings; None: from the model's defaults.
+        preset: take this preset's `modality:` settings; None: the default preset's.
         assignments: `NAME.key=value` pairs.
-        start: settings to start from, such as those of a run.
 
     Raises:
         UsageError: a setting is wrong, or does not belong to the plugin.
     """
-    layers = [Layer("the run", _own(plugin, start or {}))]
-    if preset is not None:
-        content = _expand(read_yaml(plugin.preset(preset)), [plugin], f"preset {preset}")
-        own = content.get("modalities", {}).get(plugin.name, {}).get("config", {})
-        layers.append(Layer(f"preset {preset}", _own(plugin, own)))
+    layers = [
+        Layer(layer.origin, {key: value for key, value in layer.values.items() if key == "modalities"})
+        for layer in _preset_layers([plugin], preset)
+    ]
     for text in assignments:
         layer = _assignment(text, [plugin])
         if set(layer.values) != {"modalities"}:
@@ -212,11 +208,7 @@ def _expand(content: Mapping[str, Any], plugins: Sequence[Plugin], origin: str) 
         )
     if not isinstance(own, dict | None):
         raise UsageError(f"{origin}: `modality:` must be a mapping of keys")
-    return _merge(values, _own(plugins[0], own or {}))
-
-
-def _own(plugin: Plugin, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {"modalities": {plugin.name: {"config": dict(settings)}}}
+    return _merge(values, {"modalities": {plugins[0].name: {"config": own or {}}}})
 
 
 def _assignment(text: str, plugins: Sequence[Plugin]) -> Layer:
@@ -259,7 +251,8 @@ def _source(text: str, plugins: Sequence[Plugin]) -> Layer:
 
 def _complete(layers: Sequence[Layer], plugins: Sequence[Plugin]) -> RunConfig:
     """Merge and validate; each plugin's configuration is filled in from its own model."""
-    values: dict[str, Any] = {"modalities": {plugin.name: {} for plugin in plugins}}
+    values = RunConfig().model_dump(mode="json")
+    values["modalities"] = {plugin.name: {"config": {}} for plugin in plugins}
     for layer in layers:
         values = _merge(values, _one_length(layer))
     try:

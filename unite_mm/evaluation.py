@@ -4,6 +4,7 @@ A model is judged twice: by reconstructing samples of a held-out split and by ge
 written before anything is scored, so that a failing metric costs no samples.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -161,10 +162,10 @@ def _generate(
 ) -> Score:
     modality = model.modalities[name]
     with clock.stage("generate"):
-        samples = model.generate(
-            plan.samples, modality=name, seed=plan.seed, sampling=plan.sampling, progress=progress
-        )
+        samples = model.generate(plan.samples, modality=name, seed=plan.seed, sampling=plan.sampling, progress=progress)
     with clock.stage("write_samples"):
+        if path.is_dir():  # of an earlier evaluation
+            shutil.rmtree(path)
         write_samples(modality, samples, path)
     if plan.drawings:
         with _optional("samples.png", progress), clock.stage("draw_samples"):

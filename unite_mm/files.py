@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a hidden file (or folder) beside `path`, then rename it into place; missing folders are made.
 
+    An existing file is replaced; an existing folder only if it is empty.
+
     Raises:
         OSError: it cannot be written; nothing is left behind.
     """
@@ -21,8 +23,6 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     aside = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         write(aside)
-        if aside.is_dir() and path.is_dir():
-            shutil.rmtree(path)
         os.replace(aside, path)
     finally:
         if aside.is_dir():
@@ -38,4 +38,8 @@ def write_samples(modality: "Modality", samples: Sequence[Any], path: Path) -> N
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8") and None)
+
+    def write(aside: Path) -> None:
+        aside.write_text(text, encoding="utf-8")
+
+    write_aside(path, write)

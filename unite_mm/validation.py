@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -67,9 +67,12 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 def suggest_key(location: Sequence[str], model: type[BaseModel], prefix: str = "") -> str:
     """What an unknown key may have meant: a sibling, or the same word elsewhere in the tree."""
     level: type[BaseModel] | None = model
-    for part in location[:-1]:
+    parts = iter(location[:-1])
+    for part in parts:
         field = level.model_fields.get(part) if level else None
         level = nested_model(field.annotation) if field else None
+        if field and get_origin(field.annotation) in (tuple, list, dict):
+            next(parts, None)  # the index or key inside the container
     word = location[-1]
     sibling = did_you_mean(word, level.model_fields) if level else ""
     if sibling:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field
+
 from unite_mm_schemas.base import Schema
 
 
@@ -10,7 +11,8 @@ class MoleculeConfig(Schema):
     """How molecules are represented, encoded, decoded and weighed."""
 
     hydrogens: Literal["explicit", "implicit"] = "explicit"
-    """Explicit: every hydrogen is an atom of its own (published). Implicit: heavy atoms only, RDKit supplies the rest."""
+    """Explicit: every hydrogen is an atom of its own (published). Implicit: heavy atoms only; RDKit supplies
+    the rest."""
     geometry: bool = True
     """Whether atoms have positions; without, molecules are plain graphs."""
     atom_order: Literal["grouped", "source"] = "grouped"

@@ -154,7 +154,8 @@ def fetch(remote: Remote, folder: Path, progress: Progress) -> Path:
         with FileLock(folder / f"{remote.name}.lock"):
             return target if target.exists() else _fetch_from_any(remote, target, progress)
     except OSError as error:
-        raise UniteError(f"cannot write to {folder}: {error.strerror or error}", "Free space, or name another cache.") from error
+        hint = "Free space, or name another cache folder."
+        raise UniteError(f"cannot write to {folder}: {error.strerror or error}", hint) from error
 
 
 def _fetch_from_any(remote: Remote, target: Path, progress: Progress) -> Path:

@@ -150,8 +150,8 @@ class FlatMolecules:
         offset = np.repeat(self.atom_start[:-1], self.bonds)
         keep_bond = ~(hangs[self.begin + offset] | hangs[self.end + offset])
         kept = self._select(~hangs, keep_bond, np.ones(len(self), dtype=bool))
-        before = np.cumsum(hangs) - hangs  # hydrogens dropped before each atom, over all molecules
-        lost = before - np.repeat(before[np.minimum(self.atom_start[:-1], len(before) - 1)], self.atoms)
+        before: Integers = np.cumsum(hangs) - hangs  # hydrogens dropped before each atom, over all molecules
+        lost: Integers = before - np.repeat(before[np.minimum(self.atom_start[:-1], len(before) - 1)], self.atoms)
         molecule = np.repeat(np.arange(len(self)), self.atoms)
         atoms = np.bincount(molecule[~hangs], minlength=len(self)).astype(np.int32)
         owner = np.repeat(np.arange(len(self)), self.bonds)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.validity import sanitized
 
 
 def add_hydrogens(molecule: Molecule) -> Molecule:
@@ -20,7 +21,7 @@ def add_hydrogens(molecule: Molecule) -> Molecule:
 
     if molecule.explicit_hydrogens:
         return molecule
-    full = Chem.AddHs(molecule.to_rdkit(), addCoords=molecule.positions is not None)
+    full = Chem.AddHs(sanitized(molecule), addCoords=molecule.positions is not None)
     added = full.GetNumAtoms() - molecule.size
     parents = [full.GetAtomWithIdx(molecule.size + k).GetNeighbors()[0].GetIdx() for k in range(added)]
     bonds = [[parent, molecule.size + k, 1] for k, parent in enumerate(parents)]

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
-from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UniteError, UsageError
@@ -30,6 +29,7 @@ from unite_mm_molecule.convert import Converted, Piece, Rules, convert
 from unite_mm_molecule.flat import FlatMolecules, pack_lines, unpack_lines
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.splits import assign, split_hash
+from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 FORMAT = 1
 """Version of the cache's layout and of the checks; raising it prepares everything anew."""
@@ -37,6 +37,7 @@ FORMAT = 1
 _TIME_LIMIT = 600.0
 """Seconds a worker may spend on one piece before it is taken to hang."""
 
+_CRASHED = "made a worker process crash or hang"
 _EXAMPLES = 5
 
 
@@ -80,6 +81,23 @@ class Prepared:
         return Prepared(self.molecules.select(keep), smiles, splits, self.card.model_copy(update=changed))
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where molecules come from, for their card.
+
+    Attributes:
+        name: short name.
+        description: line that every table of results repeats.
+        files: input files.
+        notes: anything else a user must know.
+    """
+
+    name: str
+    description: str
+    files: tuple[SourceFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def count_splits(splits: NDArray[np.uint8]) -> dict[str, int]:
     """Molecules in each split."""
     return {name: int((splits == index).sum()) for index, name in enumerate(SPLITS)}
@@ -118,21 +136,17 @@ def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules
     notes = []
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
-    title = f"Preparing {source.name}, pieces of {pieces[0].count} molecules"
-    card = {"name": source.name, "description": source.description(head), "files": files, "notes": notes}
-    return check(pieces, rules, card, title, request.progress, request.workers)
+    origin = Origin(source.name, source.description(head), files, tuple(notes))
+    return check(pieces, rules, origin, request.progress, request.workers)
 
 
-def check(
-    pieces: Sequence[Piece], rules: Rules, card: dict[str, object], title: str, progress: Progress, workers: int = 0
-) -> Prepared:
+def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progress, workers: int = 0) -> Prepared:
     """Check all molecules, on several cores if there are many, and split them.
 
     Args:
         pieces: the molecules.
         rules: what may be added to them.
-        card: `name`, `description`, `files` and `notes` of the card.
-        title: of the progress bar.
+        origin: where they come from.
         progress: where to show it.
         workers: processes; 0: as many as there are cores.
 
@@ -141,32 +155,31 @@ def check(
     """
     # A process of its own takes a second to start: a few pieces are done sooner in this one.
     limit = _TIME_LIMIT if len(pieces) > 4 and workers != 1 else None
-    results = map_items(
-        partial(convert, rules=rules), pieces, title=title, progress=progress, workers=workers, chunk=2, limit=limit
-    )
+    title = f"Preparing {origin.name}, pieces of {pieces[0].count} molecules"
+    work = partial(convert, rules=rules)
+    results = map_items(work, pieces, title=title, progress=progress, workers=workers, chunk=2, limit=limit)
     done = [result for result in results if result is not None]
     excluded = _count_refused(pieces, results)
     molecules = FlatMolecules.concatenate([result.molecules for result in done])
     smiles = tuple(key for result in done for key in result.smiles)
     if not smiles:
         first = f": {excluded[0].reason} ({excluded[0].examples[0]})" if excluded else ""
-        raise UsageError(f"{card['name']}: none of its {sum(p.count for p in pieces)} molecules is usable{first}")
+        raise UsageError(f"{origin.name}: none of its {sum(p.count for p in pieces)} molecules is usable{first}")
     splits = assign(smiles)
-    facts: dict[str, object] = {
-        "modality": "qm9",
-        "read": sum(piece.count for piece in pieces),
-        "kept": len(smiles),
-        "excluded": excluded,
-        "splits": count_splits(splits),
-        "split_hash": split_hash(smiles, splits),
-        "settings": {"format": FORMAT, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": _rdkit()},
-    }
-    notes = [*_as_list(card.get("notes")), *_notes(done)]
-    return Prepared(molecules, smiles, splits, DataCard.model_validate({**card, **facts, "notes": notes}))
-
-
-def _as_list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
+    card = DataCard(
+        modality="qm9",
+        name=origin.name,
+        description=origin.description,
+        files=origin.files,
+        read=sum(piece.count for piece in pieces),
+        kept=len(smiles),
+        excluded=excluded,
+        splits=count_splits(splits),
+        split_hash=split_hash(smiles, splits),
+        notes=(*origin.notes, *_notes(done)),
+        settings={"format": FORMAT, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": _rdkit()},
+    )
+    return Prepared(molecules, smiles, splits, card)
 
 
 def _count_refused(pieces: Sequence[Piece], results: Sequence[Converted | None]) -> tuple[Exclusion, ...]:
@@ -175,16 +188,14 @@ def _count_refused(pieces: Sequence[Piece], results: Sequence[Converted | None])
     for index, result in enumerate(results):
         if result is None:
             piece = pieces[index]
-            lost = f"molecules {piece.first + 1} to {piece.first + piece.count}: lost with their process"
-            refused, weight = ((("made a worker process crash or hang", lost),), piece.count)
-        else:
-            refused, weight = result.refused, 1
-        for reason, example in refused:
-            counts[reason] += weight
-            if len(examples[reason]) < _EXAMPLES:
-                examples[reason].append(example)
+            counts[_CRASHED] += piece.count
+            examples[_CRASHED].append(f"molecules {piece.first + 1} to {piece.first + piece.count}: lost together")
+            continue
+        for reason, example in result.refused:
+            counts[reason] += 1
+            examples[reason].append(example)
     ranked = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return tuple(Exclusion(reason=r, count=counts[r], examples=tuple(examples[r])) for r in ranked)
+    return tuple(Exclusion(reason=r, count=counts[r], examples=tuple(examples[r][:_EXAMPLES])) for r in ranked)
 
 
 def _notes(done: Sequence[Converted]) -> list[str]:

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -146,7 +146,8 @@ def _cut_xyz(path: Path, text: bytes | mmap.mmap) -> list[int]:
         if not count and not bytes(text[end:]).strip():
             break
         if not count.isdigit():
-            raise UsageError(f"{path}, line {line}: expected a number of atoms, found {count[:40].decode(errors='replace')!r}")
+            found = count[:40].decode(errors="replace")
+            raise UsageError(f"{path}, line {line}: expected a number of atoms, found {found!r}")
         for _ in range(int(count) + 1):
             if end >= len(text):
                 raise UsageError(
@@ -175,32 +176,40 @@ def _cut_smiles(path: Path, text: bytes | mmap.mmap) -> list[int]:
 
 
 def read_arrays(path: Path) -> FlatMolecules:
-    """The molecules of an array file (.npz): the form of the embedded set, positions in thousandths of an angstrom.
+    """The molecules of an array file (.npz): of the form of the embedded set, or as the plugin writes samples.
 
     Raises:
         UsageError: it cannot be read or lacks an array.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            atoms, bonds = arrays["atoms"].astype(np.int32), arrays["bonds"].astype(np.int32)
-            one, other = arrays["bond_begin"].astype(np.int32), arrays["bond_end"].astype(np.int32)
-            molecules = FlatMolecules(
-                atoms=atoms,
-                bonds=bonds,
-                numbers=arrays["atomic_number"].astype(np.uint8),
-                charges=arrays["formal_charge"].astype(np.int8),
-                positions=(arrays["position_milliangstrom"] / 1000.0).astype(np.float32),
-                begin=np.minimum(one, other),
-                end=np.maximum(one, other),
-                orders=arrays["bond_order"].astype(np.uint8),
-                names=tuple(f"{path.stem}_{index + 1}" for index in range(len(atoms))),
-            )
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-    whole = (int(atoms.sum()), 3) == molecules.positions.shape and int(bonds.sum()) == len(molecules.orders)
-    if not whole or len(atoms) != len(bonds) or len(molecules.numbers) != len(molecules.charges):
-        raise UsageError(f"{path}: cannot be read: its arrays do not fit each other")
+            compact = "position_milliangstrom" in arrays
+            molecules = _from_compact(arrays, path.stem) if compact else FlatMolecules.from_arrays(arrays)
+    except KeyError as error:
+        raise UsageError(f"{path}: not a file of molecules: {error.args[0]}") from error
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path}: cannot be read: {error}", "The file may be damaged or incomplete.") from error
+    atoms = {len(molecules.numbers), len(molecules.charges), len(molecules.positions), int(molecules.atoms.sum())}
+    bonds = {len(molecules.begin), len(molecules.end), len(molecules.orders), int(molecules.bonds.sum())}
+    if len(atoms) != 1 or len(bonds) != 1 or not len(molecules) == len(molecules.bonds) == len(molecules.names):
+        raise UsageError(f"{path}: cannot be read: its arrays do not belong together")
     return molecules
+
+
+def _from_compact(arrays: Any, stem: str) -> FlatMolecules:
+    """The form of the embedded set: small integers, positions in thousandths of an angstrom."""
+    one, other = arrays["bond_begin"].astype(np.int32), arrays["bond_end"].astype(np.int32)
+    return FlatMolecules(
+        atoms=arrays["atoms"].astype(np.int32),
+        bonds=arrays["bonds"].astype(np.int32),
+        numbers=arrays["atomic_number"].astype(np.uint8),
+        charges=arrays["formal_charge"].astype(np.int8),
+        positions=(arrays["position_milliangstrom"] / 1000.0).astype(np.float32),
+        begin=np.minimum(one, other),
+        end=np.maximum(one, other),
+        orders=arrays["bond_order"].astype(np.uint8),
+        names=tuple(f"{stem}_{index + 1}" for index in range(len(arrays["atoms"]))),
+    )
 
 
 def cut_records(molecules: FlatMolecules) -> list[Piece]:
@@ -210,4 +219,3 @@ def cut_records(molecules: FlatMolecules) -> list[Piece]:
         last = min(first + PER_PIECE, len(molecules))
         pieces.append(Piece("records", first, last - first, records=molecules.part(first, last)))
     return pieces
-

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from unite_mm_schemas.card import SourceFile
-
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_molecule import download, readers
 from unite_mm_molecule.convert import Piece
+from unite_mm_schemas.card import SourceFile
 
 EMBEDDED = Path(__file__).parent / "embedded" / "embedded.npz"
 """The set that ships with the package."""
@@ -164,7 +163,8 @@ def _member(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: not a readable zip file: {error}", "Get the file again; it may be incomplete.") from error
+        hint = "Get the file again; it may be incomplete."
+        raise UsageError(f"{path}: not a readable zip file: {error}", hint) from error
     found = next((name for name in names if name.split("/")[-1] == _RAW), None)
     if found is None:
         raise UsageError(f"{path}: holds no {_RAW}", f"Known: {_KINDS}.")

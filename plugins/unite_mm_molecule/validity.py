@@ -1,13 +1,16 @@
 """Strict validity and stability of a molecule: what is wrong with it, if anything. Needs RDKit for the first."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 Problem = Literal["", "empty", "does not sanitize", "radical", "fragments", "charged"]
 """Why a molecule is not strictly valid; empty for a valid one. The first that applies, in this order."""
@@ -40,6 +43,33 @@ class Verdict:
         return not self.problem
 
 
+def sanitized(molecule: Molecule) -> "Mol":
+    """The RDKit molecule, sanitized as it is.
+
+    RDKit's clean-up step is left out: it would quietly repair five-valent nitrogen (`N(=O)=O` to `[N+](=O)[O-]`).
+
+    Raises:
+        rdkit.Chem.MolSanitizeException: the molecule is not chemically sound; a ValueError.
+    """
+    from rdkit import Chem
+
+    return sanitize_uncleaned(molecule.to_rdkit(sanitize=False)) if molecule.size else Chem.Mol()
+
+
+def sanitize_uncleaned(mol: "Mol") -> "Mol":
+    """Sanitize an RDKit molecule in place without its clean-up steps, and return it.
+
+    Raises:
+        rdkit.Chem.MolSanitizeException: it is not chemically sound; a ValueError.
+    """
+    from rdkit import Chem
+
+    flags = Chem.SanitizeFlags
+    clean_up = flags.SANITIZE_CLEANUP | flags.SANITIZE_CLEANUP_ORGANOMETALLICS
+    Chem.SanitizeMol(mol, sanitizeOps=int(flags.SANITIZE_ALL) & ~int(clean_up))
+    return mol
+
+
 def judge(molecule: Molecule) -> Verdict:
     """Strict validity: RDKit sanitizes it as it is, no radical, one fragment, neutral in total.
 
@@ -52,7 +82,7 @@ def judge(molecule: Molecule) -> Verdict:
         return Verdict("empty", "no atoms", None)
     with rdBase.BlockLogs():
         try:
-            sound = molecule.to_rdkit()
+            sound = sanitized(molecule)
             smiles = canonical_smiles(sound)
         except (ValueError, RuntimeError) as error:  # what RDKit raises: MolSanitizeException is a ValueError
             return Verdict("does not sanitize", _valence_detail(molecule) or str(error).splitlines()[0], None)

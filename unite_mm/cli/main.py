@@ -51,17 +51,18 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, params=[DEBUG], context_settings={"help_option_names": ["-h", "--help"]})
+EXAMPLE = """\b
+A first model in three minutes:
+  unite-mm train --modality qm9 --data embedded --max-time 3m --out runs/first
+  unite-mm evaluate runs/first
+  unite-mm sample runs/first -n 100 -o samples.sdf
+"""
+
+
+@click.group(cls=LazyGroup, params=[DEBUG], epilog=EXAMPLE, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="unite-mm", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Train a tokenizer and a latent generative model as one network, for any modality that a plugin provides.
-
-    \b
-    A first model in three minutes:
-      unite-mm train --modality qm9 --data embedded --max-time 3m --out runs/first
-      unite-mm evaluate runs/first
-      unite-mm sample runs/first -n 100 -o samples.sdf
-    """
+    """Train a tokenizer and a latent generative model as one network, for any modality that a plugin provides."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     arguments = None if arguments is None else list(arguments)
     try:
         code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         if settings.debug:
             traceback.print_exception(error)
         message, code = explain(error)
@@ -90,11 +91,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
-def explain(error: Exception) -> tuple[str, int]:
+def explain(error: BaseException) -> tuple[str, int]:
     """The message for the user, one or two lines, and the exit code."""
     if isinstance(error, UniteError):
         return f"error: {error}", error.exit_code
-    if isinstance(error, click.Abort):
+    if isinstance(error, click.Abort | KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)

@@ -77,7 +77,11 @@ device_option = click.option(
 )
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
 set_option = click.option(
-    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as qm9.hydrogens=implicit."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting, such as qm9.hydrogens=implicit.",
 )
 
 
@@ -137,10 +141,12 @@ def check_output(plugin: "Plugin", path: Path) -> None:
     """Refuse a file the plugin cannot write before anything is computed.
 
     Raises:
-        UsageError: the suffix names no format that the plugin writes.
+        UsageError: the suffix names no format that the plugin writes, or a folder there is not empty.
     """
     suffixes = plugin.suffixes("write")
     folder = "/" in suffixes and not path.suffix
     if not folder and not any(path.name.endswith(suffix) for suffix in suffixes if suffix != "/"):
         known = ", ".join("a folder" if suffix == "/" else suffix for suffix in suffixes)
         raise UsageError(f"{path}: modality {plugin.name!r} writes no such file", f"it writes: {known}")
+    if path.is_dir() and (not folder or any(path.iterdir())):
+        raise UsageError(f"{path} is a folder that is not empty" if folder else f"{path} is a folder")

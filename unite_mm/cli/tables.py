@@ -26,7 +26,7 @@ def print_rows(rows: Iterable[Sequence[str]], header: Sequence[str] = (), title:
     listed = [list(row) for row in rows]
     width = len(header) or max((len(row) for row in listed), default=0)
     for index in range(width):
-        table.add_column(header[index] if header else None, overflow="fold")
+        table.add_column(header[index] if header else "", overflow="fold")
     for row in listed:
         table.add_row(*map(Text, row))
     console().print(table)

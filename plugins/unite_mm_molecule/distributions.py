@@ -1,0 +1,132 @@
+"""What molecules are made of: rings, bond orders, elements and sizes, compared between two sets. No RDKit."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from unite_mm_schemas.metrics import Histogram
+
+from unite_mm_molecule.molecule import SYMBOLS, Molecule
+
+_MOST_RINGS = 6
+_ORDERS = {1: "single", 2: "double", 3: "triple"}
+
+
+@dataclass
+class Composition:
+    """Counts over a set of molecules.
+
+    Attributes:
+        molecules: how many.
+        rings: number of molecules by rings of each (SSSR: bonds - atoms + fragments).
+        orders: number of bonds between heavy atoms by kekulized order.
+        elements: number of heavy atoms by element.
+        all_elements: number of all atoms by element.
+        sizes: number of molecules by heavy atoms of each.
+        ring_counts: rings of each molecule.
+        heavy_counts: heavy atoms of each molecule.
+        atom_counts: all atoms of each molecule, as far as they are explicit.
+        explicit: whether all molecules have explicit hydrogens.
+    """
+
+    molecules: int = 0
+    rings: Counter[int] = field(default_factory=Counter)
+    orders: Counter[int] = field(default_factory=Counter)
+    elements: Counter[int] = field(default_factory=Counter)
+    all_elements: Counter[int] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    ring_counts: list[float] = field(default_factory=list)
+    heavy_counts: list[float] = field(default_factory=list)
+    atom_counts: list[float] = field(default_factory=list)
+    explicit: bool = True
+
+
+def compose(molecules: Sequence[Molecule]) -> Composition:
+    """Count what molecules are made of."""
+    counts = Composition()
+    for molecule in molecules:
+        heavy = molecule.numbers != 1
+        inner = molecule.bonds[heavy[molecule.bonds[:, 0]] & heavy[molecule.bonds[:, 1]], 2]
+        rings = ring_count(molecule)
+        counts.molecules += 1
+        counts.rings[rings] += 1
+        counts.orders.update(inner.tolist())
+        counts.elements.update(molecule.numbers[heavy].tolist())
+        counts.all_elements.update(molecule.numbers.tolist())
+        counts.sizes[int(heavy.sum())] += 1
+        counts.ring_counts.append(rings)
+        counts.heavy_counts.append(int(heavy.sum()))
+        counts.atom_counts.append(molecule.size)
+        counts.explicit &= molecule.explicit_hydrogens
+    return counts
+
+
+def ring_count(molecule: Molecule) -> int:
+    """Rings of the smallest set (SSSR): bonds - atoms + fragments."""
+    parent = np.arange(molecule.size).tolist()
+
+    def root(atom: int) -> int:
+        while parent[atom] != atom:
+            parent[atom] = parent[parent[atom]]
+            atom = parent[atom]
+        return atom
+
+    rings = 0
+    for begin, end, _ in molecule.bonds.tolist():
+        one, other = root(begin), root(end)
+        rings += one == other  # a bond within what is joined already closes a ring
+        parent[one] = other
+    return rings
+
+
+def total_variation(first: dict[str, float], second: dict[str, float]) -> float:
+    """Half the sum of absolute differences between two distributions; bins that one lacks are 0."""
+    return sum(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in first.keys() | second.keys()) / 2
+
+
+def histograms(samples: Composition, reference: Composition | None) -> list[Histogram]:
+    """Distributions of the samples beside the reference's, with their total variation; none of no samples."""
+    if samples.molecules == 0 or (reference is not None and reference.molecules == 0):
+        return []
+    kinds: list[tuple[str, str, Callable[[Composition], Counter[int]], Callable[[int], str]]] = [
+        ("rings", "rings per molecule (SSSR)", lambda c: _capped(c.rings), _ring_name),
+        ("bond_orders", "bonds between heavy atoms, kekulized", lambda c: c.orders, _ORDERS.__getitem__),
+        ("elements", "heavy atoms by element", lambda c: c.elements, SYMBOLS.__getitem__),
+        ("heavy_atoms", "heavy atoms per molecule", lambda c: c.sizes, str),
+    ]
+    if samples.explicit and (reference is None or reference.explicit):
+        kinds.append(("elements_with_hydrogen", "all atoms by element", lambda c: c.all_elements, SYMBOLS.__getitem__))
+    return [_histogram(name, title, pick, label, samples, reference) for name, title, pick, label in kinds]
+
+
+def _histogram(
+    name: str,
+    title: str,
+    pick: Callable[[Composition], Counter[int]],
+    label: Callable[[int], str],
+    samples: Composition,
+    reference: Composition | None,
+) -> Histogram:
+    bins = sorted(pick(samples).keys() | (pick(reference).keys() if reference else set()))
+    mine = _shares(pick(samples), bins, label)
+    theirs = None if reference is None else _shares(pick(reference), bins, label)
+    distance = None if theirs is None else total_variation(mine, theirs)
+    return Histogram(name=name, title=title, samples=mine, reference=theirs, total_variation=distance)
+
+
+def _shares(counts: Counter[int], bins: list[int], label: Callable[[int], str]) -> dict[str, float]:
+    # A set without a single bond has no distribution of bond orders; zeros keep the difference to others defined.
+    total = counts.total() or 1
+    return {label(value): counts[value] / total for value in bins}
+
+
+def _capped(rings: Counter[int]) -> Counter[int]:
+    capped: Counter[int] = Counter()
+    for value, count in rings.items():
+        capped[min(value, _MOST_RINGS)] += count
+    return capped
+
+
+def _ring_name(value: int) -> str:
+    return f"{value} or more" if value == _MOST_RINGS else str(value)

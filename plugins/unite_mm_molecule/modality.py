@@ -1,0 +1,72 @@
+"""The `qm9` modality: ties data, model ends, files, pictures and metrics of molecules to the core's contract."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
+from unite_mm.progress import Progress
+from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.dataset import MoleculeBatch, MoleculeData, open_data
+from unite_mm_molecule.encode import encode
+from unite_mm_molecule.ends import MoleculeEnds
+from unite_mm_molecule.molecule import Molecule
+from unite_mm_schemas.metrics import Score
+
+
+class Molecules(Modality):
+    """Molecules as sets of atoms with bonds and 3D positions; QM9 and one's own.
+
+    Drawing and scoring need RDKit, imported when they are called; training and sampling from prepared data do not.
+    """
+
+    name = "qm9"
+    config: MoleculeConfig
+
+    def open_data(self, request: DataRequest) -> MoleculeData:
+        return open_data(request, self.config)
+
+    def statistics(self, data: ModalityData) -> Statistics:
+        assert isinstance(data, MoleculeData)
+        return data.statistics
+
+    def ends(self, statistics: Statistics, width: int) -> MoleculeEnds:
+        return MoleculeEnds(self.config, statistics, width)
+
+    def encode_samples(self, samples: Sequence[Molecule], statistics: Statistics) -> MoleculeBatch:
+        return encode(samples, statistics, self.config)
+
+    def write(self, samples: Sequence[Molecule], path: Path) -> None:
+        from unite_mm_molecule.formats import write
+
+        write(samples, path)
+
+    def read(self, path: Path) -> list[Molecule]:
+        from unite_mm_molecule.formats import read
+
+        return read(path)
+
+    def draw(self, samples: Sequence[Molecule], path: Path) -> None:
+        from unite_mm_molecule.drawing import draw
+
+        draw(samples, path)
+
+    def draw_pairs(self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path) -> None:
+        from unite_mm_molecule.drawing import draw_pairs
+        from unite_mm_molecule.encode import arrange
+
+        draw_pairs(arrange(inputs, self.config), outputs, path)
+
+    def score_reconstruction(
+        self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], progress: Progress, workers: int = 0
+    ) -> Score:
+        from unite_mm_molecule.encode import arrange
+        from unite_mm_molecule.reconstruction_metrics import score_reconstruction
+
+        return score_reconstruction(arrange(inputs, self.config), outputs, progress, workers)
+
+    def score_generation(
+        self, samples: Sequence[Molecule], reference: ModalityData | None, progress: Progress, workers: int = 0
+    ) -> Score:
+        from unite_mm_molecule.generation_metrics import score_generation
+
+        return score_generation(samples, reference, progress, workers)

@@ -1,0 +1,66 @@
+"""The names of commands and flags are a promise to scripts: they change on purpose or not at all."""
+
+import click
+import pytest
+
+from unite_mm.cli.main import COMMANDS, cli
+
+SAMPLING = "--steps --solver --guidance --temperature"
+DATA = "--modality --data --preset --set --cache --workers"
+
+FLAGS = {
+    "": "--debug --version",
+    "train": "--modality --data --preset --config --set --out --resume --max-steps --max-time --devices --precision "
+    "--dry-run --cache --workers --debug",
+    "evaluate": "RUN --split --samples --reconstructions --modality --data --set --seed "
+    f"{SAMPLING} --device --report --drawings/--no-drawings --cache --workers --debug",
+    "sample": f"RUN -n/--number -o/--output --modality --seed {SAMPLING} --condition --picture --device --debug",
+    "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
+    "data fetch": f"{DATA} --refresh --debug",
+    "data info": f"{DATA} --debug",
+    "data verify": f"{DATA} --debug",
+    "plugins list": "--debug",
+    "schema": "NAME --modality --markdown --export --debug",
+}
+
+
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    context = click.Context(group)
+    found: dict[str, click.Command] = {prefix: group} if not prefix else {}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        path = f"{prefix} {name}".strip()
+        found |= commands(command, path) if isinstance(command, click.Group) else {path: command}
+    return found
+
+
+def flags(command: click.Command) -> str:
+    names = []
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            names.append((parameter.name or "").upper())
+        else:
+            names.append("/".join([*parameter.opts, *parameter.secondary_opts]))
+    return " ".join(names)
+
+
+def test_flag_names_are_as_promised() -> None:
+    assert {path: flags(command) for path, command in commands(cli).items()} == FLAGS
+
+
+@pytest.mark.parametrize("path", FLAGS)
+def test_every_command_and_option_has_a_help_text(path: str) -> None:
+    command = commands(cli)[path]
+    assert command.get_short_help_str(limit=200)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.opts
+
+
+def test_short_help_texts_fit_their_line() -> None:
+    context = click.Context(cli)
+    for name in COMMANDS:
+        command = cli.get_command(context, name)
+        assert command is not None
+        assert not command.get_short_help_str(limit=60).endswith("..."), name

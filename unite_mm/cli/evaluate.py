@@ -1,0 +1,140 @@
+"""`unite-mm evaluate`: a trained model, or a file of samples."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unite_mm.cli.options import (
+    SAMPLING_FLAGS,
+    Command,
+    cache_option,
+    device_option,
+    load_model,
+    sampling_config,
+    sampling_options,
+    seed_option,
+    set_option,
+    workers_option,
+)
+from unite_mm.errors import UsageError
+
+if TYPE_CHECKING:
+    from unite_mm.progress import Progress
+    from unite_mm_schemas.metrics import MetricsReport
+
+DEFAULT_SAMPLES = 1000
+
+
+EXAMPLES = """\b
+  unite-mm evaluate RUN --samples 10000
+  unite-mm evaluate --modality qm9 --samples FILE
+"""
+
+
+@click.command(cls=Command, epilog=EXAMPLES)
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--split",
+    type=click.Choice(["test", "validation"]),
+    default="test",
+    show_default=True,
+    help="Split to reconstruct.",
+)
+@click.option(
+    "--samples",
+    metavar="N|FILE",
+    help=f"Samples to generate, or without RUN the file to score.  [default: {DEFAULT_SAMPLES}]",
+)
+@click.option("--reconstructions", type=click.IntRange(min=0), help="Samples to reconstruct.  [default: all]")
+@click.option("--modality", metavar="NAME", help="Which modality, where there are several or without RUN.")
+@click.option("--data", "source", metavar="SOURCE", help="Other data than the run's; without RUN the reference data.")
+@set_option
+@seed_option
+@sampling_options
+@device_option
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here as well.")
+@click.option("--drawings/--no-drawings", default=True, help="Draw samples and reconstructions.  [default: yes]")
+@cache_option
+@workers_option
+def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
+    """Score a model or a file of samples.
+
+    A model reconstructs a held-out split and generates new samples; both are measured, with counts and 95 % intervals.
+    """
+    from unite_mm.cli.progress import TerminalProgress
+    from unite_mm.cli.tables import print_report
+    from unite_mm.evaluation import write_report
+
+    with TerminalProgress() as progress:
+        if run is None:
+            found, written = _score_file(options, progress), []
+        else:
+            found = _score_model(run, options, progress)
+            written = [run / "evaluation" / "metrics.json"]
+    written += [report] if report is not None else []
+    for path in written:
+        write_report(found, path)
+    print_report(found)
+    if run is not None:
+        click.echo(f"samples, pictures and metrics.json are in {run / 'evaluation'}")
+
+
+def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> "MetricsReport":
+    from unite_mm.contract import DataRequest
+    from unite_mm.evaluation import Plan, evaluate_model
+    from unite_mm.registry import discover
+
+    if options["assignments"]:
+        raise UsageError("--set belongs to scoring a file", "a run keeps its configuration; sampling has its own flags")
+    count = _count(options["samples"])
+    model = load_model(run, options["device"])
+    name = model.choose(options["modality"])
+    plan = Plan(
+        sampling=sampling_config(model.config.sampling, options),
+        split=options["split"],
+        samples=count,
+        reconstructions=options["reconstructions"],
+        seed=options["seed"],
+        workers=options["workers"],
+        drawings=options["drawings"],
+    )
+    source = options["source"] or model.config.modalities[name].source
+    data = model.modalities[name].open_data(DataRequest(source, options["cache"], progress, options["workers"]))
+    suffixes = discover().get(name).suffixes("write")
+    if not suffixes:
+        raise UsageError(f"modality {name!r} writes no files", "its manifest lists no format with `write`")
+    found = evaluate_model(model, name, data, plan, run / "evaluation", suffixes[0], progress)
+    return found.model_copy(update={"source": str(run)})
+
+
+def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
+    from unite_mm.config import resolve_plugin
+    from unite_mm.contract import DataRequest
+    from unite_mm.evaluation import evaluate_file
+    from unite_mm.registry import discover
+
+    if options["modality"] is None or options["samples"] is None:
+        raise UsageError("nothing to evaluate", "name a RUN folder, or --modality NAME --samples FILE")
+    for name in (*SAMPLING_FLAGS, "reconstructions"):
+        if options[name] is not None:
+            raise UsageError(f"--{name} needs a RUN", "a file of samples is only scored")
+    plugin = discover().get(options["modality"])
+    path = Path(options["samples"])
+    if not path.exists():
+        raise UsageError(f"{path} does not exist", "--samples takes a file when no RUN is named")
+    config = plugin.validate(resolve_plugin(plugin, assignments=options["assignments"]))
+    modality = plugin.load_implementation()(config)
+    reference = None
+    if options["source"] is not None:
+        request = DataRequest(options["source"], options["cache"], progress, options["workers"])
+        reference = modality.open_data(request)
+    return evaluate_file(modality, plugin.name, path, reference, progress, options["workers"])
+
+
+def _count(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_SAMPLES
+    if not text.isdecimal():
+        raise UsageError(f"--samples {text}: with a RUN this is a number", "leave RUN out to score a file")
+    return int(text)

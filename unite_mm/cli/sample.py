@@ -1,0 +1,133 @@
+"""`unite-mm sample` and `unite-mm reconstruct`."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unite_mm.cli.options import (
+    Command,
+    check_output,
+    device_option,
+    load_model,
+    sampling_config,
+    sampling_options,
+    seed_option,
+)
+from unite_mm.errors import UsageError
+
+if TYPE_CHECKING:
+    from unite_mm.contract import ConditionSpec
+
+run_argument = click.argument("run", type=click.Path(path_type=Path))
+output_option = click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write; its suffix names the format."
+)
+modality_option = click.option("--modality", metavar="NAME", help="Which modality, where the model has several.")
+picture_option = click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw a PNG as well.")
+
+
+@click.command(cls=Command)
+@run_argument
+@click.option("-n", "--number", type=click.IntRange(min=1), default=100, show_default=True, help="How many.")
+@output_option
+@modality_option
+@seed_option
+@sampling_options
+@click.option(
+    "--condition", metavar="VALUE", help="A class, or numbers `a,b` or `name=a,name=b`.  [default: the prior's]"
+)
+@picture_option
+@device_option
+def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
+    """Generate samples from a trained model."""
+    from unite_mm.cli.progress import TerminalProgress, duration, rate
+    from unite_mm.files import write_aside, write_samples
+    from unite_mm.registry import discover
+
+    model = load_model(run, options["device"])
+    name = model.choose(options["modality"])
+    check_output(discover().get(name), output)
+    settings = sampling_config(model.config.sampling, options)
+    condition = parse_condition(options["condition"], model.end(name).condition)
+    with TerminalProgress() as progress:
+        start = time.monotonic()
+        samples = model.generate(
+            number, modality=name, seed=options["seed"], condition=condition, sampling=settings, progress=progress
+        )
+        spent = time.monotonic() - start
+        write_samples(model.modalities[name], samples, output)
+        if picture is not None:
+            write_aside(picture, lambda aside: model.modalities[name].draw(samples, aside))
+    click.echo(
+        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {model.last_evaluations} evaluations of "
+        f"the network each): {output}"
+    )
+
+
+@click.command(cls=Command)
+@run_argument
+@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@output_option
+@modality_option
+@seed_option
+@picture_option
+@device_option
+def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **options: Any) -> None:
+    """Tokenize and decode the samples of a file."""
+    from unite_mm.cli.progress import TerminalProgress
+    from unite_mm.files import write_aside, write_samples
+    from unite_mm.registry import discover
+
+    model = load_model(run, options["device"])
+    name = model.choose(options["modality"])
+    check_output(discover().get(name), output)
+    modality = model.modalities[name]
+    inputs = modality.read(source)
+    if not inputs:
+        raise UsageError(f"{source} holds no sample")
+    with TerminalProgress() as progress:
+        outputs = model.reconstruct(inputs, name, seed=options["seed"], progress=progress)
+        write_samples(modality, outputs, output)
+        if picture is not None:
+            write_aside(picture, lambda aside: modality.draw_pairs(inputs, outputs, aside))
+    click.echo(f"{len(outputs):,} reconstructions: {output}")
+
+
+def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float] | None:
+    """The condition of `--condition`: a class's name or number, or all numbers in their order or by name.
+
+    Raises:
+        UsageError: the modality takes no condition, or this one does not fit.
+    """
+    if text is None:
+        return None
+    if spec.kind == "none":
+        raise UsageError("--condition: this model takes no condition", "leave it out")
+    if spec.kind == "classes":
+        if text in spec.names:
+            return spec.names.index(text)
+        if text.isdecimal() and int(text) < spec.size:
+            return int(text)
+        names = f" or one of: {', '.join(spec.names)}" if spec.names else ""
+        raise UsageError(f"--condition {text}: no such class", f"give a number from 0 to {spec.size - 1}{names}")
+    return _numbers(text, spec)
+
+
+def _numbers(text: str, spec: "ConditionSpec") -> list[float]:
+    form = ",".join(f"{name}=NUMBER" for name in spec.names) or ",".join(["NUMBER"] * spec.size)
+    wrong = UsageError(f"--condition {text}: {spec.size} number(s) are needed", f"write {form}")
+    pairs = [part.rpartition("=")[::2] for part in text.split(",")]
+    names = [name.strip() for name, _ in pairs]
+    try:
+        values = [float(value) for _, value in pairs]
+    except ValueError as error:
+        raise wrong from error
+    if len(values) != spec.size:
+        raise wrong
+    if not any(names):
+        return values
+    if sorted(names) != sorted(spec.names):
+        raise wrong
+    return [values[names.index(name)] for name in spec.names]

@@ -1,0 +1,194 @@
+"""`unite-mm train`."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unite_mm.cli.options import Command, cache_option, set_option, workers_option
+from unite_mm.errors import UniteError, UsageError
+
+if TYPE_CHECKING:
+    from unite_mm.config import Wishes
+    from unite_mm.progress import Progress
+    from unite_mm.training.trainer import TrainSummary
+    from unite_mm_schemas.config import RunConfig
+
+RUN_FOLDER = "UNITE_MM_RUN_FOLDER"
+"""Environment variable that tells the processes a run starts for its other devices where the run lies."""
+
+PICTURED = 36
+"""Samples drawn at the end of a run."""
+
+UNSHOWN = ("learning_rate", "seconds")
+"""Records that say nothing about how a run ended."""
+
+
+@click.command(cls=Command)
+@click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to train; may be repeated.")
+@click.option(
+    "--data", "sources", multiple=True, metavar="SOURCE", help="A source the modality knows, or a path; or NAME=SOURCE."
+)
+@click.option("--preset", metavar="NAME", help="A preset of the modality; `unite-mm plugins list` names them.")
+@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="A YAML configuration file.")
+@set_option
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
+@click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
+@click.option("--max-steps", type=int, help="Length in optimizer steps.")
+@click.option("--max-time", metavar="DURATION", help="Length in time: 90s, 30m, 1h30m.")
+@click.option("--devices", type=int, help="Number of devices.")
+@click.option("--precision", help="32-true or bf16-mixed.")
+@click.option("--dry-run", is_flag=True, help="Show parameters, memory, batches and steps; train nothing.")
+@cache_option
+@workers_option
+def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **wishes: Any) -> None:
+    """Train a model: tokenizer, decoder and generator at once."""
+    from unite_mm.cli.progress import TerminalProgress
+    from unite_mm.files import write_text
+
+    config, folder = _prepare(_wishes(wishes), out, resume)
+    with TerminalProgress() as progress:
+        if dry_run:
+            return _dry_run(config, cache, progress)
+        if not _first_process():
+            _fit(config, folder, cache, resume, progress, workers)
+            return
+        os.environ[RUN_FOLDER] = str(folder)
+        if resume:  # so that the next --resume knows of what this one changes
+            write_text(folder / "config.json", config.model_dump_json(indent=1))
+        _announce(config, folder, progress)
+        summary = _fit(config, folder, cache, resume, progress, workers)
+        picture = None if summary.interrupted else _draw(folder, progress)
+    _conclude(summary, picture)
+
+
+def _wishes(flags: dict[str, Any]) -> "Wishes":
+    from unite_mm.config import Wishes, parse_duration
+
+    if flags["max_steps"] is not None and flags["max_time"] is not None:
+        raise UsageError("--max-steps and --max-time exclude each other")
+    if flags["max_time"] is not None:
+        flags["max_time"] = parse_duration(flags["max_time"])
+    names = ("max_steps", "max_time", "devices", "precision")
+    given = {name: flags.pop(name) for name in names}
+    settings = {name: value for name, value in given.items() if value is not None}
+    return Wishes(**flags, flags={"train": settings} if settings else {})
+
+
+def _prepare(wishes: "Wishes", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
+    """The resolved configuration and the run folder.
+
+    Raises:
+        UsageError: the configuration is wrong, or the folder does not fit what is asked for.
+    """
+    from unite_mm.config import resolve, resolve_resumed
+    from unite_mm.registry import discover
+
+    if resume:
+        if out is None:
+            raise UsageError("--resume needs the run folder", "name it with --out")
+        return resolve_resumed(_saved_config(out), wishes, discover()), out
+    config = resolve(wishes, discover())
+    folder = out or _default_folder(config)
+    if _first_process() and folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
+    return config, folder
+
+
+def _saved_config(folder: Path) -> "RunConfig":
+    from pydantic import ValidationError
+
+    from unite_mm.config import read_yaml
+    from unite_mm.validation import one_line
+    from unite_mm_schemas.config import RunConfig
+
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no run: it has no config.json", "leave out --resume to start one")
+    try:
+        return RunConfig.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {one_line(error, RunConfig)}") from error
+
+
+def _default_folder(config: "RunConfig") -> Path:
+    if not _first_process() and RUN_FOLDER in os.environ:
+        return Path(os.environ[RUN_FOLDER])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("a run of several processes needs a folder", "name it with --out")
+    return Path("runs") / f"{'+'.join(config.modalities)}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _first_process() -> bool:
+    """Whether this process speaks for the run; the ones of further devices run the same command, silently."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
+
+
+def _dry_run(config: "RunConfig", cache: Path, progress: "Progress") -> None:
+    from unite_mm.cli.tables import print_rows
+    from unite_mm.training.dry_run import describe
+
+    print_rows(describe(config, cache, progress))
+
+
+def _fit(
+    config: "RunConfig", folder: Path, cache: Path, resume: bool, progress: "Progress", workers: int
+) -> "TrainSummary":
+    import logging
+
+    from unite_mm.training.trainer import train as fit
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return fit(config, folder, cache=cache, resume=resume, progress=progress, workers=workers)
+
+
+def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
+    """The essentials of the resolved configuration, in three lines."""
+    from unite_mm.cli.progress import duration
+
+    trunk, settings = config.trunk, config.train
+    for name, run in config.modalities.items():
+        own = ", ".join(f"{key}={value}" for key, value in run.config.items())
+        progress.say(f"modality {name}: data {run.source or 'default'}; {own}")
+    length = f"{settings.max_steps:,} steps" if settings.max_steps else duration(settings.max_time or 0)
+    progress.say(
+        f"trunk {trunk.width} wide, {trunk.depth} deep, {trunk.heads} heads; batch {settings.batch_size}; {length}; "
+        f"{settings.precision} on {settings.devices} x {settings.accelerator}; seed {settings.seed}"
+    )
+    progress.say(f"run folder {folder}")
+
+
+def _draw(folder: Path, progress: "Progress") -> Path | None:
+    """Pictures of generated samples; what cannot be drawn here is no failure of the run."""
+    from unite_mm.unite import UNITE
+
+    model = UNITE.from_pretrained(folder)
+    drawn = None
+    for name, modality in model.modalities.items():
+        path = folder / (f"samples-{name}.png" if len(model.modalities) > 1 else "samples.png")
+        try:
+            modality.draw(model.generate(PICTURED, modality=name, progress=progress), path)
+            drawn = drawn or path
+        except UniteError as error:
+            progress.say(f"no picture of samples: {error.message}")
+    return drawn
+
+
+def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
+    from unite_mm.cli.progress import duration
+    from unite_mm.cli.tables import print_rows
+
+    rows = [(name, f"{value:.5g}") for name, value in summary.losses.items() if name not in UNSHOWN]
+    print_rows(rows, header=("measured", "newest"))
+    state = "interrupted" if summary.interrupted else "done"
+    click.echo(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
+    click.echo(f"model       {summary.folder / 'checkpoints'}")
+    click.echo(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
+    if picture is not None:
+        click.echo(f"samples     {picture}")
+    if summary.interrupted:
+        click.echo(f"continue    unite-mm train --resume --out {summary.folder}")
+    else:
+        click.echo(f"score it    unite-mm evaluate {summary.folder}")

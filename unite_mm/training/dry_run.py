@@ -1,0 +1,52 @@
+"""What a run would do, without doing it: parameters, memory, batches, steps."""
+
+from pathlib import Path
+
+import torch
+from unite_mm_schemas.config import RunConfig
+
+from unite_mm.build import build_model, open_modalities
+from unite_mm.progress import Progress
+from unite_mm.training.optim import parameter_groups
+from unite_mm.training.stream import BatchStream
+
+BYTES = 4
+"""Parameters, their average, gradients and optimizer state are float32."""
+
+
+def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[str, str]]:
+    """Rows (what, how much) for `--dry-run`; opens the data and builds the model, trains nothing.
+
+    Raises:
+        UsageError: the configuration or data cannot be used.
+    """
+    opened = open_modalities(config, cache, progress)
+    with torch.device("meta"):
+        modalities = {name: entry.modality for name, entry in opened.items()}
+        model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    counts = {"parameters": sum(p.numel() for p in model.parameters())}
+    counts["  shared trunk"] = sum(p.numel() for p in model.encoder.trunk.parameters())
+    muon, adamw = parameter_groups(model, config.optim.optimizer)
+    counts["  trained by Muon"] = sum(p.numel() for _, p in muon)
+    counts["  trained by AdamW"] = sum(p.numel() for _, p in adamw)
+    rows = [(name, f"{value:,}") for name, value in counts.items()]
+    # weights, gradients and EMA, one momentum for Muon, two moments for AdamW
+    held = BYTES * (3 * counts["parameters"] + counts["  trained by Muon"] + 2 * counts["  trained by AdamW"])
+    rows.append(("memory without activations", f"{held / 2**20:,.0f} MiB per device"))
+    for name, entry in opened.items():
+        sizes = ", ".join(f"{entry.data.size(split):,} {split}" for split in entry.data.card.splits)
+        stream = BatchStream(
+            entry.data.size("train"), entry.data.lengths("train"), config.train.batch_size, config.train.seed
+        )
+        rows.append((f"{name} data", f"{entry.data.card.description}: {sizes}"))
+        rows.append((f"{name} batches per epoch", f"{stream.batches_per_epoch:,} of {config.train.batch_size}"))
+        layout = model.end(name).layout
+        rows.append((f"{name} latents", f"up to {layout.registers} registers of {layout.channels} channels"))
+        if config.train.max_steps is not None:
+            epochs = config.train.max_steps / stream.batches_per_epoch
+            rows.append((f"{name} epochs", f"{epochs:,.2f}"))
+    settings = config.train
+    length = f"{settings.max_steps:,} steps" if settings.max_steps is not None else f"{settings.max_time or 0:,.0f} s"
+    rows.append(("length", length))
+    rows.append(("flow minibatches per step", f"{config.flow.draws} in chunks of {config.flow.chunk}"))
+    return rows
