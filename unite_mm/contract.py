@@ -125,11 +125,15 @@ class ConditionSpec:
         kind: `none`, `classes` (size = number of classes) or `numbers` (size = M).
         size: see `kind`.
         names: for messages and the command line: class names or names of the numbers.
+        mean: of each number over the training data; the core standardises with it.
+        std: likewise the standard deviation.
     """
 
     kind: Literal["none", "classes", "numbers"] = "none"
     size: int = 0
     names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,16 @@ class Ends(nn.Module, ABC):
         """Named terms of the reconstruction loss of a decoder output against its batch."""
 
     @abstractmethod
-    def prior(self, generator: torch.Generator) -> PriorDraw:
-        """Draw the registers (and default condition) of one sample to generate; CPU generator."""
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+        """Draw the registers of one sample to generate, and its condition where none is given; CPU generator.
+
+        Args:
+            generator: the only source of randomness.
+            condition: what the caller asks for, class () or numbers (M,); the registers must agree with it.
+
+        Raises:
+            UsageError: no registers agree with the condition.
+        """
 
     @abstractmethod
     def samples(self, output: Any, registers: Registers) -> list[Any]:

@@ -5,6 +5,7 @@ layout. Every modality has its own `Head` (projections of its latents, register 
 trunk is shared by all of them and never learns which one it serves.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -14,6 +15,10 @@ from unite_mm_schemas.config import LatentConfig, TrunkConfig
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, Registers, Tokens
 from unite_mm.layers import EncoderBlock, Matrix, RMSNorm, TimeEmbedding, rotary_table
+
+
+NUMBER_FEATURES = 16
+"""Random Fourier features of each number of a condition."""
 
 
 class Trunk(nn.Module):
@@ -67,7 +72,14 @@ class Trunk(nn.Module):
 
 
 class ConditionEmbedding(nn.Module):
-    """Condition -> (B, W); a learned null vector stands for no condition (classifier-free guidance)."""
+    """Condition -> (B, W); a learned null vector stands for no condition (classifier-free guidance).
+
+    Numbers are standardised and embedded with random Fourier features, so that neighbouring counts stay apart.
+    """
+
+    mean: Tensor
+    std: Tensor
+    frequencies: Tensor
 
     def __init__(self, spec: ConditionSpec, width: int) -> None:
         super().__init__()
@@ -76,7 +88,10 @@ class ConditionEmbedding(nn.Module):
         if spec.kind == "classes":
             self.table = nn.Embedding(spec.size, width)
         elif spec.kind == "numbers":
-            self.up = Matrix(spec.size, width)
+            self.register_buffer("mean", torch.tensor(spec.mean or (0.0,) * spec.size))
+            self.register_buffer("std", torch.tensor(spec.std or (1.0,) * spec.size))
+            self.register_buffer("frequencies", torch.randn(NUMBER_FEATURES))
+            self.up = Matrix(spec.size * (1 + 2 * NUMBER_FEATURES), width)
             self.down = Matrix(width, width)
 
     def forward(self, condition: Tensor | None, dropped: Tensor | None, size: int) -> Tensor:
@@ -96,7 +111,10 @@ class ConditionEmbedding(nn.Module):
         if self.spec.kind == "classes":
             embedded: Tensor = self.table(condition)
         else:
-            embedded = self.down(F.silu(self.up(condition)))
+            numbers = (condition - self.mean) / self.std  # (B, M)
+            angles = 2 * math.pi * numbers[:, :, None] * self.frequencies
+            features = torch.cat((numbers[:, :, None], angles.sin(), angles.cos()), dim=-1)
+            embedded = self.down(F.silu(self.up(features.flatten(1))))
         return embedded if dropped is None else torch.where(dropped[:, None], null, embedded)
 
 

@@ -227,14 +227,14 @@ class UNITE(nn.Module):
         name = self.choose(modality)
         settings = sampling or self.config.sampling
         end = self.end(name)
-        draws = [end.prior(seeded_generator(seed, first + index, 0)) for index in range(n)]
         given = self._condition(end, condition)
+        draws = [end.prior(seeded_generator(seed, first + index, 0), given) for index in range(n)]
         result: list[Any] = [None] * n
         self.last_evaluations = 0
         with (progress or Silent()).task("Generating", n) as advance:
             for indices in _alike(draws, 1 if settings.solver == "dopri5" else settings.batch_size):
                 generators = [seeded_generator(seed, first + index, 1) for index in indices]
-                latents = self._flow(name, [draws[index] for index in indices], generators, given, settings)
+                latents = self._flow(name, [draws[index] for index in indices], generators, settings)
                 for index, sample in zip(indices, self.decode(latents), strict=True):
                     result[index] = sample
                 advance(len(indices))
@@ -245,14 +245,13 @@ class UNITE(nn.Module):
         name: str,
         draws: list[PriorDraw],
         generators: list[torch.Generator],
-        given: Tensor | None,
         settings: SamplingConfig,
     ) -> Latents:
         """Integrate one batch from noise to latents."""
         masks = torch.stack([draw.mask for draw in draws])
         used = masks[:, : int(masks.any(0).nonzero().max()) + 1]
         registers = Registers(used, padded=not bool(used.all())).to(self.device)
-        condition = given.expand(len(draws), *given.shape) if given is not None else _stacked(draws)
+        condition = _stacked(draws)
         condition = None if condition is None else condition.to(self.device)
 
         def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
@@ -262,8 +261,10 @@ class UNITE(nn.Module):
             )
             return values
 
-        noise = self._noise(name, generators, used.shape[1]) * settings.temperature
-        solution = integrate(predict, noise * registers.mask[:, :, None], settings)
+        def fresh_noise() -> Tensor:
+            return self._noise(name, generators, used.shape[1]) * registers.mask[:, :, None]
+
+        solution = integrate(predict, fresh_noise() * settings.temperature, settings, fresh_noise)
         self.last_evaluations = max(self.last_evaluations, solution.evaluations)
         return Latents(solution.state * registers.mask[:, :, None], registers, name)
 

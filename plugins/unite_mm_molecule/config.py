@@ -19,6 +19,9 @@ class MoleculeConfig(Schema):
     """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file."""
     max_atoms: int | None = Field(None, ge=1)
     """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
+    count_condition: bool = True
+    """Tell the denoiser how many heavy atoms and hydrogens the molecule has; generation draws both from the training
+    histogram. Without, it knows only the number of registers."""
     translation: float = Field(0.1, ge=0)
     """Augmentation: standard deviation of the random shift of a molecule, in scaled units."""
     channels: int = Field(16, ge=1)

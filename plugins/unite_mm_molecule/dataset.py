@@ -33,7 +33,7 @@ class MoleculeBatch:
             shifted; 0 for plain graphs.
         bonds: (B, L, L) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
         registers: one per atom.
-        condition: none.
+        condition: (B, 2) float, heavy atoms and hydrogens of each whole molecule; None where not wanted.
     """
 
     types: Tensor
@@ -51,6 +51,7 @@ class MoleculeBatch:
             positions=self.positions.to(device, non_blocking=True),
             bonds=self.bonds.to(device, non_blocking=True),
             registers=self.registers.to(device),
+            condition=None if self.condition is None else self.condition.to(device, non_blocking=True),
         )
 
 
@@ -61,9 +62,17 @@ class MoleculeTensors:
         molecules: the molecules, with the hydrogens and the order of atoms that the model sees.
         statistics: elements, charges and scale; every element and charge of the molecules must be among them.
         positions: (A, 3) as `centred` gives them; None for plain graphs.
+        composition: (N, 2) heavy atoms and hydrogens, to be told to the denoiser; None: they are not.
     """
 
-    def __init__(self, molecules: FlatMolecules, statistics: Statistics, positions: Positions | None) -> None:
+    def __init__(
+        self,
+        molecules: FlatMolecules,
+        statistics: Statistics,
+        positions: Positions | None,
+        composition: NDArray[np.int64] | None = None,
+    ) -> None:
+        self._composition = None if composition is None else torch.from_numpy(composition).float()
         self.atoms = torch.from_numpy(molecules.atoms.astype(np.int64))
         self.bonds = torch.from_numpy(molecules.bonds.astype(np.int64))
         self._atom_start = torch.from_numpy(molecules.atom_start[:-1].copy())
@@ -108,6 +117,7 @@ class MoleculeTensors:
             positions=positions * mask[..., None],
             bonds=bonds,
             registers=registers,
+            condition=None if self._composition is None else self._composition[chosen],
         )
 
 
@@ -145,8 +155,10 @@ class MoleculeData(ModalityData):
         self._molecules = seen
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
         positions = centred(seen) if config.geometry else None
-        self.statistics: dict[str, Any] = measure(prepared, seen, positions, config)
-        self._tensors = MoleculeTensors(seen, self.statistics, positions)
+        composition = count_composition(prepared.molecules)
+        self.statistics: dict[str, Any] = measure(prepared, seen, positions, composition, config)
+        told = composition if config.count_condition else None
+        self._tensors = MoleculeTensors(seen, self.statistics, positions, told)
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
@@ -186,7 +198,11 @@ def arranged(molecules: FlatMolecules, config: MoleculeConfig) -> FlatMolecules:
 
 
 def measure(
-    prepared: Prepared, seen: FlatMolecules, positions: Positions | None, config: MoleculeConfig
+    prepared: Prepared,
+    seen: FlatMolecules,
+    positions: Positions | None,
+    composition: NDArray[np.int64],
+    config: MoleculeConfig,
 ) -> dict[str, Any]:
     """What the model must know of the data; goes into every checkpoint.
 
@@ -194,18 +210,17 @@ def measure(
         prepared: the molecules with all hydrogens.
         seen: the same molecules as the model sees them.
         positions: their positions as `centred` gives them; None for plain graphs.
+        composition: (N, 2) heavy atoms and hydrogens of each molecule.
         config: the configuration.
 
     Returns:
         `elements` (atomic numbers), `charges` (formal charges) and `max_atoms` cover all splits, so that the held-out
         molecules fit the layout. The rest is of the training split: `molecules`; `position_scale`, the standard
-        deviation in angstrom of the centred coordinates (1 without geometry); `atom_counts`, rows of [atoms the model
-        sees, molecules]; `composition`, rows of [heavy atoms, hydrogens, molecules].
+        deviation in angstrom of the centred coordinates (1 without geometry); `composition`, rows of [atoms the model
+        sees, heavy atoms, hydrogens, molecules].
     """
     train = prepared.splits == SPLITS.index("train")
     atoms = seen.atoms[train]
-    hydrogens = np.bincount(_owner(prepared.molecules.atoms), prepared.molecules.numbers == 1, len(train)).astype(int)
-    heavy = prepared.molecules.atoms - hydrogens
     scale = 1.0
     if positions is not None:
         scale = float(np.sqrt(np.square(positions[np.repeat(train, seen.atoms)]).mean(dtype=np.float64)))
@@ -215,9 +230,15 @@ def measure(
         "max_atoms": config.max_atoms or int(seen.atoms.max()),
         "molecules": int(train.sum()),
         "position_scale": scale or 1.0,  # a set of single atoms has no extent
-        "atom_counts": _histogram(atoms[:, None]),
-        "composition": _histogram(np.stack([heavy[train], hydrogens[train]], axis=1)),
+        "composition": _histogram(np.concatenate([atoms[:, None], composition[train]], axis=1)),
     }
+
+
+def count_composition(molecules: FlatMolecules) -> NDArray[np.int64]:
+    """(N, 2) heavy atoms and hydrogens of each molecule."""
+    owner = _owner(molecules.atoms)
+    hydrogens = np.bincount(owner[molecules.numbers == 1], minlength=len(molecules))
+    return np.stack([molecules.atoms - hydrogens, hydrogens], axis=1).astype(np.int64)
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:

@@ -86,9 +86,10 @@ def total_variation(first: dict[str, float], second: dict[str, float]) -> float:
 
 
 def histograms(samples: Composition, reference: Composition | None) -> list[Histogram]:
-    """Distributions of the samples beside the reference's, with their total variation; none of no samples."""
-    if samples.molecules == 0 or (reference is not None and reference.molecules == 0):
-        return []
+    """Distributions of the samples beside the reference's, with their total variation.
+
+    A distribution over nothing (no molecules, no bond at all) is left out.
+    """
     kinds: list[tuple[str, str, Callable[[Composition], Counter[int]], Callable[[int], str]]] = [
         ("rings", "rings per molecule (SSSR)", lambda c: _capped(c.rings), _ring_name),
         ("bond_orders", "bonds between heavy atoms, kekulized", lambda c: c.orders, _ORDERS.__getitem__),
@@ -97,7 +98,11 @@ def histograms(samples: Composition, reference: Composition | None) -> list[Hist
     ]
     if samples.explicit and (reference is None or reference.explicit):
         kinds.append(("elements_with_hydrogen", "all atoms by element", lambda c: c.all_elements, SYMBOLS.__getitem__))
-    return [_histogram(name, title, pick, label, samples, reference) for name, title, pick, label in kinds]
+    return [
+        _histogram(name, title, pick, label, samples, reference)
+        for name, title, pick, label in kinds
+        if pick(samples) and (reference is None or pick(reference))
+    ]
 
 
 def _histogram(
@@ -116,9 +121,7 @@ def _histogram(
 
 
 def _shares(counts: Counter[int], bins: list[int], label: Callable[[int], str]) -> dict[str, float]:
-    # A set without a single bond has no distribution of bond orders; zeros keep the difference to others defined.
-    total = counts.total() or 1
-    return {label(value): counts[value] / total for value in bins}
+    return {label(value): counts[value] / counts.total() for value in bins}
 
 
 def _capped(rings: Counter[int]) -> Counter[int]:

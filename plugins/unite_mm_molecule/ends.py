@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics
+from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.dataset import MoleculeBatch
 from unite_mm_molecule.decoder import MoleculeDecoder, MoleculeLogits
@@ -19,7 +21,7 @@ class MoleculeEnds(Ends):
 
     Args:
         config: the plugin's configuration.
-        statistics: elements, charges, the largest molecule, the scale of positions and the histogram of atom counts.
+        statistics: elements, charges, the largest molecule, the scale of positions and the histogram of compositions.
         width: width of the trunk.
     """
 
@@ -31,9 +33,9 @@ class MoleculeEnds(Ends):
         self.scale = float(statistics["position_scale"])
         atoms = int(statistics["max_atoms"])
         self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
-        self.condition = ConditionSpec()
-        histogram = torch.tensor(statistics["atom_counts"], dtype=torch.float64)  # rows of [atoms, molecules]
-        self.prior_sizes, self.prior_weights = histogram[:, 0].long(), histogram[:, 1]
+        rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, heavy, hydrogens, molecules]
+        self.prior_rows, self.prior_weights = rows[:, :3].long(), rows[:, 3]
+        self.condition = _count_condition(rows) if config.count_condition else ConditionSpec()
         types, charges = len(self.elements), len(self.charges)
         self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry)
         decoder_width = config.decoder_width or width
@@ -51,10 +53,23 @@ class MoleculeEnds(Ends):
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
 
-    def prior(self, generator: torch.Generator) -> PriorDraw:
-        """As many atoms as a training molecule has, drawn from the training histogram."""
-        drawn = int(torch.multinomial(self.prior_weights, 1, generator=generator))
-        return PriorDraw(torch.arange(self.layout.registers) < self.prior_sizes[drawn])
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+        """Heavy atoms and hydrogens of a training molecule, drawn from the training histogram.
+
+        Raises:
+            UsageError: no training molecule has the composition asked for.
+        """
+        weights = self.prior_weights
+        if condition is not None:
+            weights = weights * (self.prior_rows[:, 1:] == condition.long()).all(1)
+            if not weights.any():
+                heavy, hydrogens = condition.long().tolist()
+                raise UsageError(
+                    f"no training molecule has {heavy} heavy atoms and {hydrogens} hydrogens", "ask for other counts"
+                )
+        registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
+        told = torch.tensor(counts, dtype=torch.float32) if self.condition.kind == "numbers" else None
+        return PriorDraw(torch.arange(self.layout.registers) < registers, told)
 
     def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
         """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""
@@ -76,3 +91,11 @@ class MoleculeEnds(Ends):
                 )
             )
         return result
+
+
+def _count_condition(rows: Tensor) -> ConditionSpec:
+    """Heavy atoms and hydrogens as numbers, with mean and standard deviation over the training molecules."""
+    counts, weights = rows[:, 1:3], rows[:, 3:] / rows[:, 3].sum()
+    mean = (counts * weights).sum(0)
+    std = ((counts - mean).square() * weights).sum(0).sqrt().clamp_min(0.1)
+    return ConditionSpec("numbers", 2, ("heavy atoms", "hydrogens"), tuple(mean.tolist()), tuple(std.tolist()))

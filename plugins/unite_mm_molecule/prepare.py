@@ -136,7 +136,7 @@ def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules
     notes = []
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
-    origin = Origin(source.name, source.description(head), files, tuple(notes))
+    origin = Origin(source.name, source.description(head, rules.embed), files, tuple(notes))
     return check(pieces, rules, origin, request.progress, request.workers)
 
 
@@ -229,7 +229,7 @@ def _load(folder: Path, progress: Progress) -> Prepared | None:
     """The content of a cache folder; None where there is none, or (said aloud) a damaged one."""
     try:
         card = DataCard.model_validate_json((folder / "card.json").read_bytes())
-        with np.load(folder / "molecules.npz", allow_pickle=False) as arrays:
+        with (folder / "molecules.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             molecules = FlatMolecules.from_arrays(arrays)
             prepared = Prepared(molecules, unpack_lines(arrays["smiles"]), arrays["splits"], card)
         if not len(molecules) == len(prepared.smiles) == len(prepared.splits) == card.kept:

@@ -182,7 +182,7 @@ def read_arrays(path: Path) -> FlatMolecules:
         UsageError: it cannot be read or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             compact = "position_milliangstrom" in arrays
             molecules = _from_compact(arrays, path.stem) if compact else FlatMolecules.from_arrays(arrays)
     except KeyError as error:

@@ -84,15 +84,16 @@ class Source:
             member = next(name for name in archive.namelist() if name.split("/")[-1] == _LIST)
             return archive.read(member).decode(errors="replace")
 
-    def description(self, head: str) -> str:
+    def description(self, head: str, embed: bool) -> str:
         """The line that every table of results repeats.
 
         Args:
             head: the start of the text: title and second line of its first molecule tell where geometries come from.
+            embed: whether molecules without a geometry are given one.
         """
         if self.name == "embedded":
             return "embedded molecules (C, N, O, F; up to 7 heavy atoms), MMFF94 geometries"
-        if self.kind == "smiles":
+        if self.kind == "smiles" and embed:
             return f"molecules of {self.name}, MMFF94 geometries"
         if self.kind != "qm9":
             return f"molecules of {self.name}"

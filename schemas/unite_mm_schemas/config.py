@@ -191,6 +191,9 @@ class SamplingConfig(Schema):
     """Scale w of classifier-free guidance: u + w (c - u); 1 is no guidance."""
     guidance_interval: tuple[float, float] = (0.1, 1.0)
     """Guidance acts for t strictly inside."""
+    churn: float = Field(0.0, ge=0)
+    """Stochastic sampling: before each step of a fixed-step solver go back by this / steps in t and add fresh noise to
+    match; 0 is the deterministic flow."""
     temperature: float = Field(1.0, gt=0)
     """Standard deviation of the initial noise."""
     batch_size: int = Field(256, ge=1)

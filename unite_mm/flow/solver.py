@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -41,7 +42,9 @@ def guide(denoiser: Denoiser, state: Tensor, time: float, config: SamplingConfig
     return unconditional + config.guidance * (conditional - unconditional)
 
 
-def integrate(denoiser: Denoiser, noise: Tensor, config: SamplingConfig) -> Solution:
+def integrate(
+    denoiser: Denoiser, noise: Tensor, config: SamplingConfig, fresh_noise: Callable[[], Tensor] | None = None
+) -> Solution:
     """Follow dx/dt = (z0_hat - x) / max(1 - t, m) from noise at t = 0 to t = 1.
 
     Fixed-step solvers use `config.steps` steps on the shifted grid. dopri5 adapts its step to the error of the whole
@@ -50,7 +53,8 @@ def integrate(denoiser: Denoiser, noise: Tensor, config: SamplingConfig) -> Solu
     Args:
         denoiser: predicts clean latents.
         noise: (B, L, C).
-        config: solver, steps, tolerances, guidance.
+        config: solver, steps, tolerances, guidance, churn.
+        fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
     """
     count = 0
 
@@ -65,5 +69,29 @@ def integrate(denoiser: Denoiser, noise: Tensor, config: SamplingConfig) -> Solu
         ends = torch.tensor([0.0, 1.0], device=noise.device)
         path = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)
     else:
-        path = odeint(field, noise, grid, method=config.solver)
+        if not config.churn or fresh_noise is None:
+            return Solution(odeint(field, noise, grid, method=config.solver)[-1], count)
+        state = noise
+        for start, end in pairwise(grid):
+            state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
+            state = odeint(field, state, torch.stack((start, end)), method=config.solver)[-1]
+        return Solution(state, count)
     return Solution(path[-1], count)
+
+
+def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """Step back along the path by `back` and add the noise that is missing there (churn).
+
+    Going from t to s < t scales the state by s / t; its noise then has standard deviation (1 - t) s / t, and fresh noise
+    fills up to 1 - s, so that the marginal distribution at s is that of the path. After Karras et al.,
+    arXiv 2206.00364, algorithm 2. Outside 0 < t < 0.95 the state stays as it is.
+
+    Returns:
+        The state at s, and s.
+    """
+    if not 0 < float(time) < 0.95:
+        return state, time
+    earlier = (time - back).clamp_min(0)
+    scale = earlier / time
+    missing = ((1 - earlier).square() - (scale * (1 - time)).square()).clamp_min(0).sqrt()
+    return scale * state + missing * fresh_noise(), earlier

@@ -134,10 +134,12 @@ class PointEnds(Ends):
         error = (output - batch.points).square().sum(-1) * batch.registers.mask
         return {"distance": LossTerm(error.sum(1) / batch.registers.mask.sum(1), 4.0)}
 
-    def prior(self, generator: torch.Generator) -> PriorDraw:
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
         count = int(torch.multinomial(self.shares, 1, generator=generator)) + 1
         first = torch.randint(0, 4, (), generator=generator)
-        return PriorDraw(torch.arange(MAX_POINTS) < count, first if self.condition.kind == "classes" else None)
+        if condition is None and self.condition.kind == "classes":
+            condition = first
+        return PriorDraw(torch.arange(MAX_POINTS) < count, condition)
 
     def samples(self, output: Tensor, registers: Registers) -> list[Tensor]:
         return [points[mask].cpu() for points, mask in zip(output, registers.mask, strict=True)]
