@@ -45,7 +45,7 @@ def named_sdf() -> str:
 
 
 def uncharacterized(indices: Iterable[int]) -> str:
-    """A list of uncharacterized molecules (indices from 1) with the nine header and two trailing lines of the original."""
+    """A list of uncharacterized molecules (indices from 1) with nine header and two trailing lines, as the original."""
     rows = [f"{index:>7}  C[NH]   C   N" for index in indices]
     return "\n".join([*(f"header {i}" for i in range(9)), *rows, "-----", ""])
 

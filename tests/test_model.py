@@ -4,13 +4,13 @@ import pytest
 import torch
 from unite_mm_toy.config import PointsConfig
 from unite_mm_toy.points import PointBatch, Points
-from unite_mm_schemas.config import ModalityRun, RegimeConfig, RunConfig, SamplingConfig, TrunkConfig
 
 from unite_mm.build import build_model
 from unite_mm.contract import Registers
 from unite_mm.errors import UsageError
 from unite_mm.layers import rotary_table, rotate
 from unite_mm.unite import Latents
+from unite_mm_schemas.config import ModalityRun, RegimeConfig, RunConfig, SamplingConfig, TrunkConfig
 
 STATISTICS = {"counts": [1, 1, 1]}
 

@@ -362,10 +362,14 @@ from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.dataset import open_data
 data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig())
-print(data.batch("train", torch.arange(3), torch.Generator()).types.shape[0], len(data.samples("train", torch.arange(2))))
+batch = data.batch("train", torch.arange(3), torch.Generator())
+print(len(batch.types), len(data.samples("train", torch.arange(2))))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "2"], done.stderr
+    source.write_text(sdf([block("water")]))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "UniteError: preparing molecules needs RDKit" in done.stderr
 
 
 def test_worker_processes_load_no_torch() -> None:

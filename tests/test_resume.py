@@ -46,7 +46,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
-    while not path.exists():
+    while not path.exists() or path.stat().st_size == 0:
         assert process.poll() is None, "the run ended before it reached the awaited point"
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -7,7 +7,6 @@ import socket
 import pytest
 import torch
 from test_model import make_model
-from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, RegimeConfig
 from unite_mm_toy.points import PointBatch, draw_ring
 
 from unite_mm.contract import Registers
@@ -16,6 +15,7 @@ from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward, one_flow_loss, reconstruction_losses
 from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
 from unite_mm.training.stream import BatchStream
+from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, RegimeConfig
 
 REGIMES = list(itertools.product([True, False], [True, False]))
 
@@ -32,9 +32,7 @@ def make_noise(model, size: int, shard: Shard | None = None, step: int = 0) -> S
 
 
 def gradients(model) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
-    }
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
 def plain_backward(model, batch, noise, weight=1.0):
@@ -93,9 +91,7 @@ def _two_ranks(rank, port, shared, stop, queue):
     torch.set_num_threads(1)
     store = f"tcp://127.0.0.1:{port}"
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    model = make_model(
-        flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop)
-    )
+    model = make_model(flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop))
     optimizers = Optimizers(model, OptimConfig())
     optimizers.zero_grad()
     joined = make_batch(8)
@@ -125,9 +121,7 @@ def test_two_ranks_have_the_gradients_of_the_joined_batch(shared, stop):
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
-    model = make_model(
-        flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop)
-    )
+    model = make_model(flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop))
     joint_backward(model, "points", make_batch(8), make_noise(model, 8))
     for name, expected in gradients(model).items():
         assert torch.allclose(torch.from_numpy(found[name]), expected, rtol=1e-3, atol=1e-5), name

@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from unite_mm_schemas.checkpoint import ModalityRecord
-from unite_mm_schemas.config import RunConfig
 
 from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm.registry import discover
 from unite_mm.unite import UNITE
+from unite_mm_schemas.checkpoint import ModalityRecord
+from unite_mm_schemas.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def open_modalities(config: RunConfig, cache: Path, progress: Progress, workers:
         UsageError: no modality is named, a plugin or its data cannot be used.
     """
     if not config.modalities:
-        raise UsageError("the configuration names no modality", "add --modality NAME; `unite-mm plugins list` names them")
+        raise UsageError(
+            "the configuration names no modality", "add --modality NAME; `unite-mm plugins list` names them"
+        )
     registry = discover()
     opened = {}
     for name, modality in load_modalities(config).items():
@@ -66,9 +68,7 @@ def open_modalities(config: RunConfig, cache: Path, progress: Progress, workers:
     return opened
 
 
-def build_model(
-    config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
-) -> UNITE:
+def build_model(config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]) -> UNITE:
     """A model with fresh weights, decided by `config.train.seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from unite_mm_schemas.checkpoint import CheckpointRecord
 
 from unite_mm.errors import UniteError
+from unite_mm_schemas.checkpoint import CheckpointRecord
 
 RECORD = "record.json"
 PREFIX = "step-"

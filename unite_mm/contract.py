@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from unite_mm.progress import Progress, Silent
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.manifest import CONTRACT_VERSION as CONTRACT_VERSION
 from unite_mm_schemas.metrics import Score
-
-from unite_mm.progress import Progress, Silent
 
 SPLITS = ("train", "validation", "test")
 

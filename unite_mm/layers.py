@@ -76,8 +76,8 @@ class Attention(nn.Module):
         heads: H.
         qk_norm: RMS-normalise queries and keys over D, before the rotation.
         pointer_bias: start value of a learned constant on the faster half of the rotary pairs of q and k, falling to
-            0.4 of it over the heads. After the rotation it favours equal positions: a ready-made pointer from a register
-            to the token it stands for.
+            0.4 of it over the heads. After the rotation it favours equal positions: a ready-made pointer from a
+            register to the token it stands for.
     """
 
     def __init__(self, width: int, heads: int, qk_norm: bool = True, pointer_bias: float = 0.0) -> None:
@@ -106,7 +106,8 @@ class Attention(nn.Module):
         if table is not None:
             q, k = rotate(q, table), rotate(k, table)
         mixed = attend(q.to(v.dtype), k.to(v.dtype), v, mask)
-        return self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return out
 
 
 class SwiGLU(nn.Module):
@@ -121,7 +122,8 @@ class SwiGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, W) -> (B, N, W)."""
         gate, value = self.up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate) * value)
+        out: Tensor = self.down(F.silu(gate) * value)
+        return out
 
 
 class EncoderBlock(nn.Module):
@@ -142,7 +144,8 @@ class EncoderBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts
         x = x + gate_a * self.attention(self.norm1(x) * (1 + scale_a) + shift_a, table, mask)
         x = x + gate_m * self.mlp(self.norm2(x) * (1 + scale_m) + shift_m)
-        return self.norm3(x)
+        out: Tensor = self.norm3(x)
+        return out
 
 
 class DecoderBlock(nn.Module):
@@ -159,7 +162,8 @@ class DecoderBlock(nn.Module):
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         """x (B, N, W), rotary table or None, mask (B, N) bool or None -> (B, N, W)."""
         x = x + self.attention(self.norm1(x), table, mask)
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        out: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return out
 
 
 class TimeEmbedding(nn.Module):

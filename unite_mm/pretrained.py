@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from unite_mm_schemas.checkpoint import CheckpointRecord
-
 from unite_mm.build import build_model, load_modalities
 from unite_mm.checkpoint import RECORD, load_state, newest_checkpoint, read_record, read_tensors, write_folder
 from unite_mm.errors import UsageError
 from unite_mm.unite import UNITE
+from unite_mm_schemas.checkpoint import CheckpointRecord
 
 
 def find_record(folder: Path) -> tuple[Path, CheckpointRecord]:

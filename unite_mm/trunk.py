@@ -11,11 +11,10 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from unite_mm_schemas.config import LatentConfig, TrunkConfig
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, Registers, Tokens
 from unite_mm.layers import EncoderBlock, Matrix, RMSNorm, TimeEmbedding, rotary_table
-
+from unite_mm_schemas.config import LatentConfig, TrunkConfig
 
 NUMBER_FEATURES = 16
 """Random Fourier features of each number of a condition."""

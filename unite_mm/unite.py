@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from unite_mm_schemas.checkpoint import CheckpointRecord
-from unite_mm_schemas.config import RunConfig, SamplingConfig
 
 from unite_mm.contract import Ends, Modality, PriorDraw, Registers, Statistics
 from unite_mm.errors import UsageError
@@ -20,6 +18,8 @@ from unite_mm.flow.solver import integrate
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
 from unite_mm.trunk import GenerativeEncoder
+from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.config import RunConfig, SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,13 @@ class UNITE(nn.Module):
 
     def tokenize_from(self, modality: str, batch: Any, noise: Tensor, time: Tensor) -> Tensor:
         """Clean latents of a batch: noise (B, L, C) in the registers, time (B,) near 0 -> z0 (B, L, C)."""
-        tokens = self.ends[modality].tokenizer(batch)
+        tokens = self.end(modality).tokenizer(batch)
         latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
         return latents
 
     def decode_from(self, modality: str, values: Tensor, registers: Registers) -> Any:
         """Decoder output of latents (B, L, C)."""
-        return self.ends[modality].decoder(values, registers)
+        return self.end(modality).decoder(values, registers)
 
     # --------------------------------------------------------------------------------------------------- for users
 
@@ -256,9 +256,7 @@ class UNITE(nn.Module):
 
         def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
             times = torch.full((len(state),), time, device=state.device)
-            values: Tensor = self.denoiser(
-                name, state, times, registers, condition=condition if conditional else None
-            )
+            values: Tensor = self.denoiser(name, state, times, registers, condition=condition if conditional else None)
             return values
 
         def fresh_noise() -> Tensor:

@@ -54,7 +54,9 @@ class BondHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, 4, L, L)."""
         batch, count, _ = x.shape
-        features = self.project(x).view(batch, count, BOND_CLASSES, self.channels).transpose(1, 2)  # (B, 4, L, channels)
+        features = (
+            self.project(x).view(batch, count, BOND_CLASSES, self.channels).transpose(1, 2)
+        )  # (B, 4, L, channels)
         pair = (features * self.signs.to(features.dtype)) @ features.transpose(-1, -2)
         single = self.single(x).transpose(1, 2)  # (B, 4, L)
         index = torch.arange(count, device=x.device)

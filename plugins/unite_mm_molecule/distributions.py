@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from unite_mm_schemas.metrics import Histogram
 
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_schemas.metrics import Histogram
 
 _MOST_RINGS = 6
 _ORDERS = {1: "single", 2: "double", 3: "triple"}

@@ -1,7 +1,8 @@
 """Sample files: SDF, SMILES, XYZ and arrays (.npz), written and read one to one, invalid molecules included.
 
-Every sample is one record, so that shares taken of a file have the right denominator. SDF, XYZ and arrays need no RDKit;
-with RDKit at hand, molecules with implicit hydrogens get them in SDF and XYZ files, and reading takes them off again.
+Every sample is one record, so that shares taken of a file have the right denominator. SDF, XYZ and arrays need no
+RDKit; with RDKit at hand, molecules with implicit hydrogens get them in SDF and XYZ files, and reading takes them off
+again.
 """
 
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
@@ -47,9 +48,9 @@ def write(samples: Sequence[Molecule], path: Path) -> None:
     elif suffix == ".sdf":
         text = "".join(_with_index(path, index, sample, _sdf_text) for index, sample in enumerate(samples))
     else:
-        arrays = FlatMolecules.from_molecules(samples).to_arrays()
-        explicit = np.array([sample.explicit_hydrogens for sample in samples], dtype=bool)
-        _replace(path, lambda file: np.savez_compressed(file, **arrays, explicit_hydrogens=explicit))
+        arrays: dict[str, Any] = FlatMolecules.from_molecules(samples).to_arrays()
+        arrays["explicit_hydrogens"] = np.array([sample.explicit_hydrogens for sample in samples], dtype=bool)
+        _replace(path, lambda file: np.savez_compressed(file, **arrays))
         return
     _replace(path, lambda file: file.write(text.encode()))
 
@@ -93,8 +94,8 @@ def _suffix(path: Path, verb: str) -> str:
     if suffix == ".gz" and verb == "read":
         suffix = Path(path.stem).suffix.lower()
     if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: cannot {verb} molecules as {suffix or 'a file without suffix'}",
-                         f"Known formats are {', '.join(SUFFIXES)}.")  # fmt: skip
+        kind = f"{suffix} files" if suffix else "a file without suffix"
+        raise UsageError(f"{path}: cannot {verb} molecules as {kind}", f"Known formats are {', '.join(SUFFIXES)}.")
     return suffix
 
 
@@ -115,7 +116,9 @@ def _replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
         finally:
             aside.unlink(missing_ok=True)
     except OSError as error:
-        raise UniteError(f"{path}: cannot be written: {error.strerror or error}", "Check the folder and its space.") from error
+        raise UniteError(
+            f"{path}: cannot be written: {error.strerror or error}", "Check the folder and its space."
+        ) from error
 
 
 def _label(sample: Molecule, index: int) -> str:
@@ -229,13 +232,19 @@ def _read_arrays(path: Path) -> list[Molecule]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             flat = FlatMolecules.from_arrays(arrays)
-            explicit = arrays["explicit_hydrogens"] if "explicit_hydrogens" in arrays else np.ones(len(flat), dtype=bool)
+            explicit = (
+                arrays["explicit_hydrogens"] if "explicit_hydrogens" in arrays else np.ones(len(flat), dtype=bool)
+            )
     except KeyError as error:
         raise UsageError(f"{path}: not a file of molecules: {error.args[0]}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(f"{path}: cannot be read: {error}", "The file is damaged or incomplete.") from error
     sizes = (len(flat.numbers), len(flat.charges), len(flat.positions), flat.atoms.sum())
     bonds = (len(flat.begin), len(flat.end), len(flat.orders), flat.bonds.sum())
-    if len(set(sizes)) != 1 or len(set(bonds)) != 1 or not len(flat.names) == len(flat.bonds) == len(flat) == len(explicit):
+    if (
+        len(set(sizes)) != 1
+        or len(set(bonds)) != 1
+        or not len(flat.names) == len(flat.bonds) == len(flat) == len(explicit)
+    ):
         raise UsageError(f"{path}: the arrays do not belong together", "The file is damaged or incomplete.")
     return [flat.molecule(index, explicit_hydrogens=bool(explicit[index])) for index in range(len(flat))]

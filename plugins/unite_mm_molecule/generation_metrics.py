@@ -7,8 +7,6 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from unite_mm_schemas.metrics import Histogram, Metric, Score
-
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.distributions import Composition, compose, histograms
 from unite_mm_molecule.intervals import mean, share
@@ -17,6 +15,7 @@ from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.perception import Perceived, perceive_adit, perceive_edm
 from unite_mm_molecule.reconstruction_metrics import EVAL_HINT
 from unite_mm_molecule.validity import PROBLEMS, Verdict, judge, stable_atoms
+from unite_mm_schemas.metrics import Histogram, Metric, Score
 
 MOST_REFERENCE = 10_000
 """Held-out molecules that distributions are taken of."""
@@ -150,8 +149,8 @@ def _validity(samples: Sequence[Molecule], verdicts: list[Verdict]) -> list[Metr
     return [
         share(
             "validity", "valid (strict)", sum(verdict.valid for verdict in verdicts), len(verdicts),
-            "RDKit sanitizes the predicted types, charges and bonds without clean-up, no radical, one fragment, neutral "
-            f"in total / all generated; {hydrogens}",
+            "RDKit sanitizes the predicted types, charges and bonds without clean-up, no radical, one fragment, "
+            f"neutral in total / all generated; {hydrogens}",
         )
     ]  # fmt: skip
 
@@ -201,7 +200,7 @@ def _stability(samples: Sequence[Molecule], results: list[_Assessment | None]) -
         return [], ["stability does not apply: hydrogens are implicit, so every open valence is filled by RDKit"]
     stable = [0 if result is None or result.stable is None else result.stable for result in results]
     whole = sum(count == sample.size > 0 for count, sample in zip(stable, samples, strict=True))
-    exact = "predicted bond orders add up to the element's valence (H1 C4 N3 O2 F1; with a charge, of the isoelectronic one)"
+    exact = "predicted bond orders add up to the valence (H1 C4 N3 O2 F1; charged: that of the isoelectronic element)"
     return [
         share(
             "stability_atoms", "stable atoms", sum(stable), sum(sample.size for sample in samples),
@@ -320,7 +319,7 @@ def _verdict_histogram(verdicts: list[Verdict]) -> list[Histogram]:
     """Why samples are not valid: the first problem of each."""
     if not verdicts:
         return []
-    counts = Counter(verdict.problem or "valid" for verdict in verdicts)
+    counts: Counter[str] = Counter(verdict.problem or "valid" for verdict in verdicts)
     names = ["valid", *(problem for problem in PROBLEMS if counts[problem])]
     shares = {name: counts[name] / len(verdicts) for name in names}
     return [Histogram(name="verdicts", title="what is wrong first, of all generated", samples=shares)]

@@ -51,7 +51,9 @@ def mean(name: str, title: str, values: Sequence[float], definition: str, unit: 
         variance = math.fsum((value - centre) ** 2 for value in values) / (total - 1)
         half = Z_95 * math.sqrt(variance / total)
         interval = (centre - half, centre + half)
-    return Metric(name=name, title=title, value=centre, unit=unit, total=total, interval=interval, definition=definition)
+    return Metric(
+        name=name, title=title, value=centre, unit=unit, total=total, interval=interval, definition=definition
+    )
 
 
 def median(name: str, title: str, values: Sequence[float], definition: str, unit: str = "") -> Metric:

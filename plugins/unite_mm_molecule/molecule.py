@@ -9,7 +9,20 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-SYMBOLS: dict[int, str] = {1: "H", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 35: "Br", 53: "I"}
+SYMBOLS: dict[int, str] = {
+    1: "H",
+    5: "B",
+    6: "C",
+    7: "N",
+    8: "O",
+    9: "F",
+    14: "Si",
+    15: "P",
+    16: "S",
+    17: "Cl",
+    35: "Br",
+    53: "I",
+}
 """Elements the plugin knows, by atomic number."""
 
 

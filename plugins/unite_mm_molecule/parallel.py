@@ -82,7 +82,7 @@ def map_items(
             todo.put(range(start, min(start + chunk, len(items))))
         # Bars belong to this thread: the lanes report through a queue that it empties.
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
-        job = _Job(function, limit, [None] * len(items), finished.put)
+        job: _Job[Item, Result] = _Job(function, limit, [None] * len(items), finished.put)
         with ThreadPoolExecutor(lanes) as threads:
             futures = [threads.submit(_lane, job, items, todo) for _ in range(lanes)]
             try:

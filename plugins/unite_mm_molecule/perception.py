@@ -115,7 +115,7 @@ def perceive_edm(molecule: Molecule) -> Perceived:
 
 
 def perceive_adit(molecule: Molecule) -> Perceived:
-    """ADiT's convention (Joshi et al. 2025): OpenBabel connects the dots and perceives bond orders, RDKit reads its PDB.
+    """ADiT's convention (Joshi et al. 2025): OpenBabel perceives bonds and their orders, RDKit reads its PDB.
 
     Valid if RDKit sanitizes what it reads; the SMILES is that of the largest fragment, with stereo.
 

@@ -11,13 +11,14 @@ import shutil
 import uuid
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS, DataRequest
@@ -119,7 +120,7 @@ def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
         return found
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        with _locked(folder.with_name(f"{folder.name}.lock"), request.progress):
             if not request.refresh and (found := _load(folder, request.progress)):  # by another process meanwhile
                 return found
             prepared = _prepare(source, files, rules, request)
@@ -128,6 +129,21 @@ def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
     except OSError as error:
         hint = "Free space, or name another cache folder; nothing was left there."
         raise UniteError(f"cannot write to {cache}: {error.strerror or error}", hint) from error
+
+
+@contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold a lock file; say so if another process holds it for long."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=2)
+    except Timeout:
+        progress.say("waiting for another process that is preparing the same data")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest) -> Prepared:
@@ -152,7 +168,9 @@ def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progr
 
     Raises:
         UsageError: not one molecule is usable.
+        UniteError: RDKit is not installed.
     """
+    version = _rdkit()
     # A process of its own takes a second to start: a few pieces are done sooner in this one.
     limit = _TIME_LIMIT if len(pieces) > 4 and workers != 1 else None
     title = f"Preparing {origin.name}, pieces of {pieces[0].count} molecules"
@@ -177,7 +195,7 @@ def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progr
         splits=count_splits(splits),
         split_hash=split_hash(smiles, splits),
         notes=(*origin.notes, *_notes(done)),
-        settings={"format": FORMAT, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": _rdkit()},
+        settings={"format": FORMAT, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": version},
     )
     return Prepared(molecules, smiles, splits, card)
 
@@ -210,8 +228,16 @@ def _notes(done: Sequence[Converted]) -> list[str]:
 
 
 def _rdkit() -> str:
-    from rdkit import rdBase
+    """Version of RDKit.
 
+    Raises:
+        UniteError: it is not installed.
+    """
+    try:
+        from rdkit import rdBase
+    except ImportError as error:
+        hint = "Install it (pip install rdkit), or prepare the data where it is and copy the cache folder."
+        raise UniteError("preparing molecules needs RDKit, which cannot be imported", hint) from error
     return str(rdBase.rdkitVersion)
 
 

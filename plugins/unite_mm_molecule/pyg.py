@@ -32,8 +32,8 @@ _CHARGE_BY_VALENCE = {(5, 4): -1, (7, 4): 1, (7, 2): -1, (8, 3): 1, (8, 1): -1}
 def to_pyg(molecule: Molecule) -> "Data":
     """A `Data` with `z`, `pos` (if any), `edge_index`, `edge_attr` (one-hot), `formal_charge`, `name` and `smiles`.
 
-    Each bond stands in both directions, sorted as in `torch_geometric.datasets.QM9`. `smiles` is None where RDKit
-    refuses the molecule.
+    Each bond stands in both directions, sorted as in `torch_geometric.datasets.QM9`. `smiles` is left out where
+    RDKit refuses the molecule.
     """
     import torch
     from torch_geometric.data import Data

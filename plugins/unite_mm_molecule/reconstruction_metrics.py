@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from unite_mm_schemas.metrics import Metric, Score
 
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.geometry import aligned_rmsd
@@ -17,6 +16,7 @@ from unite_mm_molecule.intervals import mean, median, share
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.validity import judge
+from unite_mm_schemas.metrics import Metric, Score
 
 Pair = tuple[Molecule, Molecule]
 """Input and reconstruction."""
@@ -94,11 +94,9 @@ def geometry_rmsd(pair: Pair) -> float:
 
     Bonds are perceived by OpenBabel from types and coordinates alone. Any failure is a miss, as in ADiT.
     """
-    from pymatgen.core import Molecule as PymatgenMolecule
+    from pymatgen.core.structure import Molecule as PymatgenMolecule
 
-    original, copy = (
-        PymatgenMolecule(molecule.numbers.tolist(), _finite(molecule.positions)) for molecule in pair
-    )
+    original, copy = (PymatgenMolecule(molecule.numbers.tolist(), _finite(molecule.positions)) for molecule in pair)
     try:
         return float(_matcher().get_rmsd(copy, original))
     except Exception:  # what pymatgen and OpenBabel raise on odd molecules is open-ended; ADiT counts it as a miss too
@@ -171,7 +169,9 @@ def _notes(pairs: list[Pair], comparisons: list[_Comparison]) -> list[str]:
     notes = []
     implicit = sum(not original.explicit_hydrogens for original, _ in pairs)
     if implicit:
-        notes.append(f"hydrogens are implicit in {implicit} of {len(pairs)} inputs: RMSD and parts are over heavy atoms")
+        notes.append(
+            f"hydrogens are implicit in {implicit} of {len(pairs)} inputs: RMSD and parts are over heavy atoms"
+        )
     unsound = sum(not comparison.input_sound for comparison in comparisons)
     if unsound:
         notes.append(f"{unsound} inputs do not sanitize themselves and count as misses")
@@ -216,7 +216,8 @@ def _geometry_metrics(pairs: list[Pair], progress: Progress, workers: int) -> tu
         ),
         mean(
             "rmsd_geometry", "RMSD, mean (geometry)", matched,
-            "over molecules matched by geometry: pymatgen's RMSD, atoms mapped by InChI (as ADiT and UNITE)", "angstrom",
+            "over molecules matched by geometry: pymatgen's RMSD, atoms mapped by InChI (as ADiT and UNITE)",
+            "angstrom",
         ),
     ]  # fmt: skip
     note = f"{lost} geometry matches crashed or took over {_GEOMETRY_LIMIT:.0f} s and count as misses"

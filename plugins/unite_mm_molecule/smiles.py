@@ -1,6 +1,6 @@
 """SMILES lines, one per sample, also for molecules that are not sound. Needs RDKit, imported inside."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
@@ -35,14 +35,14 @@ def write_smiles(molecule: Molecule) -> str:
 
 
 def read_smiles(text: str) -> list[Molecule]:
-    """The molecules of the lines `SMILES [name]`; a title line, empty lines and lines that start with # are passed over.
+    """The molecules of lines `SMILES [name]`; a title line, empty lines and lines that start with # are passed over.
 
     A molecule that sanitizes has implicit hydrogens, unless it is a radical. Others keep exactly the atoms written.
 
     Raises:
         BadRecord: not a SMILES, or an unknown element; the message names the line.
     """
-    molecules = []
+    molecules: list[Molecule] = []
     for number, line in enumerate(text.split("\n"), start=1):
         smiles, _, name = line.strip().replace("\t", " ").partition(" ")
         if not smiles or smiles.startswith("#") or (not molecules and smiles.lower() == "smiles"):
@@ -60,7 +60,7 @@ def _read(smiles: str, name: str) -> Molecule:
     if smiles == "*":
         return Molecule.from_rdkit(Chem.Mol(), name)
     with rdBase.BlockLogs():
-        parameters = Chem.SmilesParserParams()
+        parameters: Any = Chem.SmilesParserParams()
         parameters.removeHs = False
         parameters.sanitize = False
         read: Mol | None = Chem.MolFromSmiles(smiles, parameters)

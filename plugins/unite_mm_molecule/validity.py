@@ -18,7 +18,8 @@ Problem = Literal["", "empty", "does not sanitize", "radical", "fragments", "cha
 PROBLEMS: tuple[Problem, ...] = ("empty", "does not sanitize", "radical", "fragments", "charged")
 
 STANDARD_VALENCES: dict[int, tuple[int, ...]] = {
-    1: (1,), 5: (3,), 6: (4,), 7: (3,), 8: (2,), 9: (1,), 14: (4,), 15: (3, 5), 16: (2, 4, 6), 17: (1,), 35: (1,), 53: (1,)
+    1: (1,), 5: (3,), 6: (4,), 7: (3,), 8: (2,), 9: (1,), 14: (4,), 15: (3, 5), 16: (2, 4, 6), 17: (1,), 35: (1,),
+    53: (1,),
 }  # fmt: skip
 """Valences of the neutral elements, by atomic number."""
 

@@ -97,7 +97,9 @@ def _frame(comment: str, rows: list[str]) -> tuple[Molecule, str]:
 def _sound_bonds(bonds: np.ndarray[Any, np.dtype[np.int64]], atoms: int) -> bool:
     """Whether bonds (m, 3) join two atoms that exist, begin < end, orders 1 to 3."""
     begin, end, order = bonds.T
-    return bool((begin >= 0).all() and (begin < end).all() and (end < atoms).all() and ((order >= 1) & (order <= 3)).all())
+    return bool(
+        (begin >= 0).all() and (begin < end).all() and (end < atoms).all() and ((order >= 1) & (order <= 3)).all()
+    )
 
 
 def _with_bonds(bare: Molecule) -> Molecule:

@@ -19,8 +19,6 @@ def flow_loss(predicted: Tensor, clean: Tensor, time: Tensor, registers: Registe
         (B,).
     """
     error = (predicted - clean).square().mean(-1)  # (B, L)
-    if registers.padded:
-        error = (error * registers.mask).sum(1) / registers.mask.sum(1).clamp_min(1)
-    else:
-        error = error.mean(1)
+    used = registers.mask.sum(1).clamp_min(1)
+    error = (error * registers.mask).sum(1) / used
     return error / (1 - time).clamp_min(min_remaining).square()

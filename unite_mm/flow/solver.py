@@ -7,10 +7,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 from torchdiffeq import odeint
-from unite_mm_schemas.config import SamplingConfig
 
 from unite_mm.flow.path import velocity
 from unite_mm.flow.times import time_grid
+from unite_mm_schemas.config import SamplingConfig
 
 Denoiser = Callable[[Tensor, float, bool], Tensor]
 """(state (B, L, C), timestep, conditional?) -> clean latents (B, L, C)."""
@@ -82,8 +82,8 @@ def integrate(
 def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """Step back along the path by `back` and add the noise that is missing there (churn).
 
-    Going from t to s < t scales the state by s / t; its noise then has standard deviation (1 - t) s / t, and fresh noise
-    fills up to 1 - s, so that the marginal distribution at s is that of the path. After Karras et al.,
+    Going from t to s < t scales the state by s / t; its noise then has standard deviation (1 - t) s / t, and fresh
+    noise fills up to 1 - s, so that the marginal distribution at s is that of the path. After Karras et al.,
     arXiv 2206.00364, algorithm 2. Outside 0 < t < 0.95 the state stays as it is.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+
 from unite_mm_schemas.config import FlowConfig
 
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import torch
-from unite_mm_schemas.config import RunConfig
 
 from unite_mm.build import build_model, open_modalities
 from unite_mm.progress import Progress
 from unite_mm.training.optim import parameter_groups
 from unite_mm.training.stream import BatchStream
+from unite_mm_schemas.config import RunConfig
 
 BYTES = 4
 """Parameters, their average, gradients and optimizer state are float32."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from unite_mm_schemas.config import FlowConfig, LatentConfig
 
 from unite_mm.contract import LatentLayout
 from unite_mm.flow.times import draw_times
 from unite_mm.seeds import seeded_generator
+from unite_mm_schemas.config import FlowConfig, LatentConfig
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,17 @@ def flow_backward(
 def one_flow_loss(
     model: UNITE, modality: str, batch: Any, clean: Tensor, time: Tensor, noise: Tensor, dropped: Tensor | None
 ) -> Tensor:
-    """Flow loss (n B,) of clean latents (n B, L, C), the batch repeated n times, noised with `noise` to `time` (n B,)."""
+    """Flow loss (n B,) of latents noised to `time`: the batch repeated n times.
+
+    Args:
+        model: the model.
+        modality: whose latents they are.
+        batch: gives registers and condition of the B samples.
+        clean: z0 (n B, L, C).
+        time: (n B,).
+        noise: (n B, L, C).
+        dropped: (n B,) bool, conditions to replace by null; None: none.
+    """
     repeats = len(clean) // len(batch.registers.mask)
     registers = batch.registers.repeat(repeats)
     condition = batch.condition

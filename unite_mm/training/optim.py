@@ -6,18 +6,16 @@ from typing import cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from unite_mm_schemas.config import OptimConfig
 
 from unite_mm.layers import Matrix
+from unite_mm_schemas.config import OptimConfig
 
 Named = list[tuple[str, nn.Parameter]]
 
 
 def parameter_groups(model: nn.Module, optimizer: str) -> tuple[Named, Named]:
     """Split the trainable parameters: hidden matrices (`layers.Matrix` weights) for Muon, all others for AdamW."""
-    hidden = {
-        id(module.weight) for module in model.modules() if isinstance(module, Matrix) and optimizer == "muon"
-    }
+    hidden = {id(module.weight) for module in model.modules() if isinstance(module, Matrix) and optimizer == "muon"}
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return (
         [(name, parameter) for name, parameter in trainable if id(parameter) in hidden],

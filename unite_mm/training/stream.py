@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -37,7 +38,7 @@ class BatchStream:
             self._epoch = epoch
         return torch.from_numpy(self._plan[position])
 
-    def _plan_epoch(self, epoch: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    def _plan_epoch(self, epoch: int) -> NDArray[np.int64]:
         random = np.random.default_rng([self.seed, epoch])
         order = np.concatenate([random.permutation(self.size) for _ in range(self.repeats)])
         if self.lengths is not None:
@@ -46,7 +47,7 @@ class BatchStream:
         batches = order[: self.batches_per_epoch * self.batch_size].reshape(-1, self.batch_size)
         return batches[random.permutation(len(batches))]
 
-    def _join_equal_lengths(self, order: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def _join_equal_lengths(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Full batches of one length first, then the leftovers of all lengths, still sorted by length."""
         assert self.lengths is not None
         full, rest = [], []

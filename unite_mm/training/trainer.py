@@ -16,21 +16,21 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from unite_mm_schemas.checkpoint import CheckpointRecord
-from unite_mm_schemas.config import RunConfig
 
 from unite_mm.build import OpenModality, build_model, open_modalities, software_versions
 from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint, prune, read_tensors, write_folder
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
-from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.seeds import seeded_generator
+from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
 from unite_mm.training.records import RunLog
 from unite_mm.training.stream import BatchStream
 from unite_mm.training.validation import validate
+from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,11 @@ class Trainer:
     def fit(self) -> TrainSummary:
         """Train to the end of the run, or until a signal asks to stop; always leaves a checkpoint."""
         settings = self.config.train
-        log = RunLog(self.folder, self.step) if self.fabric.is_global_zero else None
         before, started = self.seconds, time.monotonic()
         saved = self.step if self.step else -1
         self.model.train()
-        try:
-            with self._signals(), self._bar() as show:
+        with self._signals(), self._log() as log:
+            with self._bar() as show:
                 while not self._done():
                     losses = self.train_step(self._progress_share())
                     self.step += 1
@@ -169,9 +168,6 @@ class Trainer:
             finished = not self.stop_requested
             if finished and self.step % settings.validate_every:
                 self._validate(log)
-        finally:
-            if log is not None:
-                log.close()
         return TrainSummary(self.folder, self.step, self.seconds, dict(self.newest), interrupted=not finished)
 
     def train_step(self, progress: float) -> dict[str, Tensor]:
@@ -245,6 +241,18 @@ class Trainer:
         return over or self.stop_requested
 
     # ----------------------------------------------------------------------------------------------- what it records
+
+    @contextmanager
+    def _log(self) -> Iterator[RunLog | None]:
+        """The records of the run, on rank 0."""
+        if not self.fabric.is_global_zero:
+            yield None
+            return
+        log = RunLog(self.folder, self.step)
+        try:
+            yield log
+        finally:
+            log.close()
 
     def _record(self, log: RunLog | None, losses: dict[str, Tensor]) -> None:
         values = {name: float(value) for name, value in losses.items()}
@@ -378,4 +386,3 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-

@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from unite_mm_schemas.config import TrainConfig
 
 from unite_mm.contract import ModalityData
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import Autocast, one_flow_loss, reconstruction_losses
 from unite_mm.unite import UNITE
+from unite_mm_schemas.config import TrainConfig
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Configuration of the toy modality."""
 
 from pydantic import Field
+
 from unite_mm_schemas.base import Schema
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from unite_mm_schemas.card import DataCard
-from unite_mm_schemas.metrics import Metric, Score
 
 from unite_mm.contract import (
     ConditionSpec,
@@ -28,6 +26,8 @@ from unite_mm.contract import (
 from unite_mm.errors import UsageError
 from unite_mm.layers import DecoderBlock, Matrix, rotary_table
 from unite_mm.progress import Progress
+from unite_mm_schemas.card import DataCard
+from unite_mm_schemas.metrics import Metric, Score
 
 MAX_POINTS = 3
 
