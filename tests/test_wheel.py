@@ -91,6 +91,6 @@ def test_plugins_are_listed(python: Path, tmp_path: Path) -> None:
 def test_a_short_run_trains_and_samples(python: Path, tmp_path: Path) -> None:
     command = python.with_name("unite-mm")
     run(command, "train", "--modality", "qm9", "--data", "embedded", "--preset", "tiny", "--max-steps", "3",
-        "--out", "run", cwd=tmp_path)  # fmt: skip
+        "--set", "sampling.steps=2", "--out", "run", cwd=tmp_path)  # fmt: skip
     run(command, "sample", "run", "-n", "4", "-o", "molecules.sdf", cwd=tmp_path)
     assert (tmp_path / "molecules.sdf").read_text().count("$$$$") == 4

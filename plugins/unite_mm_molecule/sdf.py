@@ -109,13 +109,14 @@ def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     """Atomic numbers (n,), charges (n,) of the old kind and positions (n, 3) of the atom lines."""
     numbers, charges, positions = [], [], []
     for index, row in enumerate(rows):
-        # QM9's raw file has numbers such as 1.5*^-6.
-        row = row.replace("*^", "e")
-        symbol = row[31:34].strip()
+        columns = [row[0:10], row[10:20], row[20:30], row[31:34], row[34:36], row[36:39]]
+        if "*^" in row:  # QM9's raw file has numbers such as 1.5*^-6, which do not keep to the columns
+            columns = row.replace("*^", "e").split()
         try:
-            place = [float(row[0:10]), float(row[10:20]), float(row[20:30])]
-            charge = _OLD_CHARGES[int(row[36:39].strip() or 0)]
-        except (ValueError, KeyError):
+            place = [float(column) for column in columns[:3]]
+            symbol = columns[3].strip()
+            charge = _OLD_CHARGES[int(columns[5].strip() or 0)]
+        except (ValueError, KeyError, IndexError):
             raise BadRecord(f"atom {index + 1}: {row.strip()[:40]!r}") from None
         if symbol not in _NUMBERS:
             raise BadRecord(f"atom {index + 1}: unknown element {symbol!r}; known are {', '.join(_NUMBERS)}")

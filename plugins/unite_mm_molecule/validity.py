@@ -123,7 +123,7 @@ def explicit_valences(molecule: Molecule) -> NDArray[np.int64]:
 def allowed_valences(number: int, charge: int) -> tuple[int, ...]:
     """Valences of an element at a formal charge: those of the isoelectronic neutral element (N+ as C, O- as F).
 
-    Empty where there is none, such as C+5.
+    Empty where there is none, such as C+3.
     """
     if charge == 0:
         return STANDARD_VALENCES.get(number, ())

@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 wrong usage or configuration (nothing was started), 1 a fa
 
 import difflib
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,6 +15,10 @@ import click
 
 from unite_mm.cli.options import DEBUG, Settings
 from unite_mm.errors import UniteError
+
+# OpenMP threads that wait for each other should sleep, not spin: with other work on the machine, spinning makes two
+# threads many times slower than one. It must be said before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 COMMANDS = {
     "train": "unite_mm.cli.train:train",

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import torch
-
 from unite_mm.build import build_model, open_modalities
 from unite_mm.progress import Progress
 from unite_mm.training.optim import parameter_groups
@@ -21,9 +19,8 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
         UsageError: the configuration or data cannot be used.
     """
     opened = open_modalities(config, cache, progress)
-    with torch.device("meta"):
-        modalities = {name: entry.modality for name, entry in opened.items()}
-        model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    modalities = {name: entry.modality for name, entry in opened.items()}
+    model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})
     counts = {"parameters": sum(p.numel() for p in model.parameters())}
     counts["  shared trunk"] = sum(p.numel() for p in model.encoder.trunk.parameters())
     muon, adamw = parameter_groups(model, config.optim.optimizer)
