@@ -8,7 +8,7 @@ import torch
 from unite_mm.contract import Registers
 from unite_mm.flow.loss import flow_loss
 from unite_mm.flow.path import interpolate, velocity
-from unite_mm.flow.solver import guide, integrate
+from unite_mm.flow.solver import guide, integrate, renoise
 from unite_mm.flow.times import draw_times, shift_time, time_grid
 from unite_mm_schemas.config import FlowConfig, SamplingConfig
 
@@ -93,3 +93,34 @@ def test_guidance_extrapolates_strictly_inside_its_interval():
     assert values == pytest.approx([3.0, 3.0, 1.0 + 2.5 * 2.0, 3.0])
     assert calls.count(False) == 1  # the unconditional pass is only paid for where it acts
     assert guide(denoiser, state, 0.5, SamplingConfig(guidance=1.0)).item() == pytest.approx(3.0)
+
+
+def test_churn_keeps_the_marginal_of_the_path():
+    """A state at t, stepped back to s with fresh noise, is distributed like the path at s: mean s z, deviation 1 - s."""
+    generator = torch.Generator().manual_seed(0)
+    data = torch.full((200_000, 1, 1), 3.0)
+
+    def fresh():
+        return torch.randn(data.shape, generator=generator)
+
+    state = interpolate(data, fresh(), torch.full((len(data),), 0.6))
+    back, earlier = renoise(state, torch.tensor(0.6), 0.2, fresh)
+    assert float(earlier) == pytest.approx(0.4)
+    assert back.mean().item() == pytest.approx(0.4 * 3.0, abs=0.01)
+    assert back.std().item() == pytest.approx(0.6, abs=0.01)
+    for outside in (0.0, 0.97):
+        same, time = renoise(state, torch.tensor(outside), 0.2, fresh)
+        assert same is state and float(time) == pytest.approx(outside)
+
+
+def test_churn_is_reproducible_and_ends_at_the_data():
+    target = torch.ones(2, 3, 4)
+
+    def run(seed):
+        generator = torch.Generator().manual_seed(seed)
+        config = SamplingConfig(solver="euler", steps=50, churn=2.0)
+        noise = torch.randn(target.shape, generator=generator)
+        return integrate(lambda *_: target, noise, config, lambda: torch.randn(target.shape, generator=generator)).state
+
+    assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+    assert torch.allclose(run(1), target, atol=0.1)

@@ -28,6 +28,7 @@ from unite_mm_molecule.generation_metrics import score_generation
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.perception import edm_bonds, perceive_adit, perceive_edm
+from unite_mm_molecule.validity import judge
 from unite_mm_schemas.metrics import Histogram, Metric, Score
 
 
@@ -230,6 +231,28 @@ def test_posebusters():
     clash = replace(ethanol, positions=ethanol.positions * 0.6)
     score = score_generation([ethanol, clash, METHYL_AT_REST], posebusters=True, perception=False, workers=1)
     assert shares(score, "validity", "posebusters", "posebusters_bond_lengths") == [(2, 3), (1, 3), (1, 2)]
+
+
+@pytest.mark.slow
+def test_posebusters_goes_on_without_the_energy_check_where_that_takes_too_long(monkeypatch):
+    pytest.importorskip("posebusters")
+    from unite_mm_molecule import generation_metrics
+
+    calls = []
+
+    def impatient(function, items, **options):
+        calls.append(len(items))
+        # What a worker past its limit leaves behind: the first time, nothing of the first molecule.
+        return [None if len(calls) == 1 and index == 0 else function(item) for index, item in enumerate(items)]
+
+    pair = [from_smiles("CCO"), from_smiles("CCF")]
+    verdicts = [judge(molecule) for molecule in pair]
+    monkeypatch.setattr(generation_metrics, "map_items", impatient)
+    metrics, notes = generation_metrics._posebusters(pair, verdicts, Silent(), 1)
+    totals = {metric.name: (metric.count, metric.total) for metric in metrics}
+    assert calls == [2, 1] and totals["posebusters"] == (2, 2)
+    assert totals["posebusters_bond_lengths"] == (2, 2) and totals["posebusters_internal_energy"] == (1, 1)
+    assert notes == ["PoseBusters took over 20 s on 1 samples: judged without internal energy"]
 
 
 METHYL_AT_REST = replace(METHYL, positions=np.array([[0, 0, 0], [1.08, 0, 0], [-0.54, 0.935, 0], [-0.54, -0.935, 0]]))
