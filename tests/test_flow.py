@@ -96,7 +96,7 @@ def test_guidance_extrapolates_strictly_inside_its_interval():
 
 
 def test_churn_keeps_the_marginal_of_the_path():
-    """A state at t, stepped back to s with fresh noise, is distributed like the path at s: mean s z, deviation 1 - s."""
+    """Stepped back from t to s with fresh noise, a state is distributed like the path at s."""
     generator = torch.Generator().manual_seed(0)
     data = torch.full((200_000, 1, 1), 3.0)
 

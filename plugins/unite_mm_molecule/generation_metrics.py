@@ -1,7 +1,7 @@
 """How good generated molecules are: validity by three conventions, uniqueness, novelty, stability, distributions."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -281,10 +281,16 @@ def _posebusters(
         return [], ["PoseBusters does not apply: it needs positions and explicit hydrogens"]
     # Samples that are not strictly valid cannot pass: sanitization, radicals and connectedness are among the checks.
     valid = [sample for sample, verdict in zip(samples, verdicts, strict=True) if verdict.valid]
-    run = partial(map_items, title="PoseBusters", progress=progress, workers=workers, chunk=8, limit=_POSEBUSTERS_LIMIT)
-    results: list[dict[str, bool] | None] = run(bust, valid)
+
+    def run(function: Callable[[Molecule], dict[str, bool]], some: list[Molecule]) -> list[dict[str, bool] | None]:
+        # One at a time: what shares a chunk with a slow one would be done again.
+        return map_items(
+            function, some, title="PoseBusters", progress=progress, workers=workers, chunk=1, limit=_POSEBUSTERS_LIMIT
+        )
+
+    results = run(bust, valid)
     slow = [sample for sample, result in zip(valid, results, strict=True) if result is None]
-    again: list[dict[str, bool] | None] = run(partial(bust, configuration="mol_fast"), slow) if slow else []
+    again = run(partial(bust, configuration="mol_fast"), slow) if slow else []
     reports = [result for result in (*results, *again) if result is not None]
     return _posebusters_metrics(reports, len(samples)), _posebusters_notes(len(slow), len(valid) - len(reports))
 
