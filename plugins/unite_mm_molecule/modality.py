@@ -69,4 +69,5 @@ class Molecules(Modality):
     ) -> Score:
         from unite_mm_molecule.generation_metrics import score_generation
 
+        assert reference is None or isinstance(reference, MoleculeData)
         return score_generation(samples, reference, progress, workers)
