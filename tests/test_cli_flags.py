@@ -5,7 +5,7 @@ import pytest
 
 from unite_mm.cli.main import COMMANDS, cli
 
-SAMPLING = "--steps --solver --guidance --temperature"
+SAMPLING = "--steps --solver --guidance --temperature --churn"
 DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {

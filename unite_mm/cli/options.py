@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unite_mm_schemas.config import SamplingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-SAMPLING_FLAGS = ("steps", "solver", "guidance", "temperature")
+SAMPLING_FLAGS = ("steps", "solver", "guidance", "temperature", "churn")
 
 
 @dataclass
@@ -86,13 +86,14 @@ set_option = click.option(
 
 
 def sampling_options(function: F) -> F:
-    """`--steps`, `--solver`, `--guidance`, `--temperature`: None where not given."""
+    """`--steps`, `--solver`, `--guidance`, `--temperature`, `--churn`: None where not given."""
     for option in reversed(
         (
             click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
             click.option("--solver", help="euler, midpoint, heun2, rk4 or dopri5."),
             click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
             click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
+            click.option("--churn", type=float, help="Stochastic sampling: noise renewed at each step; 0 is none."),
         )
     ):
         function = option(function)
