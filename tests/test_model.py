@@ -77,17 +77,17 @@ def test_condition_and_time_change_the_prediction():
     assert not torch.allclose(first, base, atol=1e-3)
 
 
-@pytest.mark.parametrize("solver", ["heun2", "dopri5"])
-def test_sample_k_of_a_seed_is_the_same_in_any_batch(solver):
+@pytest.mark.parametrize(("solver", "count", "guidance"), [("heun2", 9, 1.5), ("dopri5", 3, 1.0)])
+def test_sample_k_of_a_seed_is_the_same_in_any_batch(solver, count, guidance):
     model = make_model()
-    settings = SamplingConfig(solver=solver, steps=5, guidance=1.5)
-    full = model.generate(9, seed=3, sampling=settings.model_copy(update={"batch_size": 4}))
-    small = model.generate(9, seed=3, sampling=settings.model_copy(update={"batch_size": 2}))
-    later = model.generate(2, seed=3, first=5, sampling=settings)
-    for left, right in [*zip(full, small, strict=True), *zip(full[5:7], later, strict=True)]:
+    settings = SamplingConfig(solver=solver, steps=5, guidance=guidance, rtol=1e-2, atol=1e-3)
+    full = model.generate(count, seed=3, sampling=settings.model_copy(update={"batch_size": 4}))
+    small = model.generate(count, seed=3, sampling=settings.model_copy(update={"batch_size": 2}))
+    later = model.generate(2, seed=3, first=count - 2, sampling=settings)
+    for left, right in [*zip(full, small, strict=True), *zip(full[-2:], later, strict=True)]:
         assert left.shape == right.shape
         assert torch.allclose(left, right, atol=1e-4)
-    other = model.generate(9, seed=4, sampling=settings)
+    other = model.generate(count, seed=4, sampling=settings)
     assert any(a.shape != b.shape or not torch.allclose(a, b, atol=1e-2) for a, b in zip(full, other, strict=True))
 
 

@@ -291,10 +291,19 @@ class UNITE(nn.Module):
 
 
 def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches, samples of equal register count together so that little is padded."""
-    order = sorted(range(len(draws)), key=lambda index: (int(draws[index].mask.sum()), index))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded."""
+    counts = [int(draw.mask.sum()) for draw in draws]
+    leftover: list[int] = []
+    for count in sorted(set(counts)):
+        group = [index for index, own in enumerate(counts) if own == count]
+        for start in range(0, len(group), batch_size):
+            part = group[start : start + batch_size]
+            if len(part) >= batch_size // 8:
+                yield part
+            else:
+                leftover += part
+    for start in range(0, len(leftover), batch_size):
+        yield leftover[start : start + batch_size]
 
 
 def _stacked(draws: list[PriorDraw]) -> Tensor | None:
