@@ -181,7 +181,14 @@ def test_statistics_describe_the_data(tmp_path: Path) -> None:
     for settings in ({}, {"hydrogens": "implicit"}):
         batch = opened(path, **settings).batch("train", torch.tensor([4, 0]))
         assert batch.condition is not None and batch.condition.tolist() == [[5, 5], [1, 4]]
-    assert opened(path, count_condition=False).batch("train", torch.tensor([0])).condition is None
+    formula = opened(path, hydrogens="implicit", condition="formula")
+    assert formula.statistics["composition_names"] == ["H", "C", "N", "O"]
+    assert formula.statistics["composition"] == [[1, 4, 1, 0, 0, 3], [5, 5, 2, 1, 2, 2]]
+    told = formula.batch("train", torch.tensor([4, 0])).condition
+    assert told is not None and told.tolist() == [[5, 2, 1, 2], [4, 1, 0, 0]]
+    untold = opened(path, condition="none")
+    assert untold.statistics["composition"] == [[5, 3], [10, 2]]
+    assert untold.batch("train", torch.tensor([0])).condition is None
     centred = [m.positions - m.positions.mean(0) for m in opened(path).samples("train", torch.arange(5))]
     assert facts["position_scale"] == pytest.approx(np.sqrt(np.mean(np.concatenate(centred) ** 2)), rel=1e-5)
     assert opened(path, geometry=False).statistics["position_scale"] == 1.0

@@ -23,8 +23,10 @@ from molecules_by_hand import (
 
 from unite_mm.errors import UniteError
 from unite_mm.progress import Silent
+from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.distributions import compose, histograms, ring_count, total_variation
 from unite_mm_molecule.generation_metrics import score_generation
+from unite_mm_molecule.modality import Molecules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.perception import edm_bonds, perceive_adit, perceive_edm
@@ -222,6 +224,16 @@ def test_optional_tools_that_are_absent_are_named(monkeypatch):
     said = [note for note in score.notes if "not installed" in note]
     assert len(said) == 2 and all("pip install 'unite-mm[eval]'" in note for note in said)
     assert not any(metric.name.startswith(("posebusters", "validity_adit")) for metric in score.metrics)
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_posebusters_runs_when_the_configuration_asks_for_it(monkeypatch, wanted):
+    from unite_mm_molecule import generation_metrics
+
+    monkeypatch.setattr(generation_metrics, "find_spec", lambda name: None)
+    config = MoleculeConfig.model_validate({"metrics": {"posebusters": wanted}})
+    score = Molecules(config).score_generation([from_smiles("CCO")], None, Silent(), 1)
+    assert any(note.startswith("PoseBusters left out") for note in score.notes) == wanted
 
 
 @pytest.mark.slow

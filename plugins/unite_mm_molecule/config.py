@@ -7,6 +7,13 @@ from pydantic import Field
 from unite_mm_schemas.base import Schema
 
 
+class MoleculeMetrics(Schema):
+    """Choices of scoring; they change reports and no model."""
+
+    posebusters: bool = False
+    """Run PoseBusters on the strictly valid samples (extra `eval`; 0.2 s a molecule, up to 20 s)."""
+
+
 class MoleculeConfig(Schema):
     """How molecules are represented, encoded, decoded and weighed."""
 
@@ -19,9 +26,10 @@ class MoleculeConfig(Schema):
     """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file."""
     max_atoms: int | None = Field(None, ge=1)
     """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
-    count_condition: bool = True
-    """Tell the denoiser how many heavy atoms and hydrogens the molecule has; generation draws both from the training
-    histogram. Without, it knows only the number of registers."""
+    condition: Literal["none", "counts", "formula"] = "counts"
+    """What the denoiser is told of a molecule: the number of heavy atoms and of hydrogens, or its formula, the number
+    of atoms of every element. Generation draws it from the training histogram. None: it knows only the number of
+    registers."""
     translation: float = Field(0.1, ge=0)
     """Augmentation: standard deviation of the random shift of a molecule, in scaled units."""
     channels: int = Field(16, ge=1)
@@ -40,3 +48,5 @@ class MoleculeConfig(Schema):
     """Weight of the loss of the bond orders."""
     position_weight: float = Field(2.0, ge=0)
     """Weight of the loss of the positions."""
+    metrics: MoleculeMetrics = MoleculeMetrics()
+    """Choices of scoring."""

@@ -16,7 +16,7 @@ from unite_mm.contract import SPLITS, DataRequest, ModalityData, Registers, Stat
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.flat import FlatMolecules
-from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.molecule import SYMBOLS, Molecule
 from unite_mm_molecule.prepare import Prepared, open_prepared
 
 Positions = NDArray[np.float32]
@@ -33,7 +33,7 @@ class MoleculeBatch:
             shifted; 0 for plain graphs.
         bonds: (B, L, L) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
         registers: one per atom.
-        condition: (B, 2) float, heavy atoms and hydrogens of each whole molecule; None where not wanted.
+        condition: (B, M) float, the counts of each whole molecule that the denoiser is told; None where not wanted.
     """
 
     types: Tensor
@@ -62,7 +62,7 @@ class MoleculeTensors:
         molecules: the molecules, with the hydrogens and the order of atoms that the model sees.
         statistics: elements, charges and scale; every element and charge of the molecules must be among them.
         positions: (A, 3) as `centred` gives them; None for plain graphs.
-        composition: (N, 2) heavy atoms and hydrogens, to be told to the denoiser; None: they are not.
+        composition: (N, M) counts to be told to the denoiser; None or M = 0: it is told nothing.
     """
 
     def __init__(
@@ -72,7 +72,8 @@ class MoleculeTensors:
         positions: Positions | None,
         composition: NDArray[np.int64] | None = None,
     ) -> None:
-        self._composition = None if composition is None else torch.from_numpy(composition).float()
+        told = composition is not None and composition.shape[1] > 0
+        self._composition = torch.from_numpy(composition).float() if told else None
         self.atoms = torch.from_numpy(molecules.atoms.astype(np.int64))
         self.bonds = torch.from_numpy(molecules.bonds.astype(np.int64))
         self._atom_start = torch.from_numpy(molecules.atom_start[:-1].copy())
@@ -155,10 +156,9 @@ class MoleculeData(ModalityData):
         self._molecules = seen
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
         positions = centred(seen) if config.geometry else None
-        composition = count_composition(prepared.molecules)
+        composition = count_composition(prepared.molecules, config)
         self.statistics: dict[str, Any] = measure(prepared, seen, positions, composition, config)
-        told = composition if config.count_condition else None
-        self._tensors = MoleculeTensors(seen, self.statistics, positions, told)
+        self._tensors = MoleculeTensors(seen, self.statistics, positions, composition.counts)
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
@@ -201,7 +201,7 @@ def measure(
     prepared: Prepared,
     seen: FlatMolecules,
     positions: Positions | None,
-    composition: NDArray[np.int64],
+    composition: "Composition",
     config: MoleculeConfig,
 ) -> dict[str, Any]:
     """What the model must know of the data; goes into every checkpoint.
@@ -210,14 +210,14 @@ def measure(
         prepared: the molecules with all hydrogens.
         seen: the same molecules as the model sees them.
         positions: their positions as `centred` gives them; None for plain graphs.
-        composition: (N, 2) heavy atoms and hydrogens of each molecule.
+        composition: what the denoiser is told of each molecule.
         config: the configuration.
 
     Returns:
         `elements` (atomic numbers), `charges` (formal charges) and `max_atoms` cover all splits, so that the held-out
         molecules fit the layout. The rest is of the training split: `molecules`; `position_scale`, the standard
-        deviation in angstrom of the centred coordinates (1 without geometry); `composition`, rows of [atoms the model
-        sees, heavy atoms, hydrogens, molecules].
+        deviation in angstrom of the centred coordinates (1 without geometry); `composition_names`, what is counted;
+        `composition`, rows of [atoms the model sees, a count for each name, molecules].
     """
     train = prepared.splits == SPLITS.index("train")
     atoms = seen.atoms[train]
@@ -230,15 +230,45 @@ def measure(
         "max_atoms": config.max_atoms or int(seen.atoms.max()),
         "molecules": int(train.sum()),
         "position_scale": scale or 1.0,  # a set of single atoms has no extent
-        "composition": _histogram(np.concatenate([atoms[:, None], composition[train]], axis=1)),
+        "composition_names": list(composition.names),
+        "composition": _histogram(np.column_stack([atoms, composition.counts[train]])),
     }
 
 
-def count_composition(molecules: FlatMolecules) -> NDArray[np.int64]:
-    """(N, 2) heavy atoms and hydrogens of each molecule."""
+@dataclass(frozen=True)
+class Composition:
+    """What the denoiser is told of N molecules.
+
+    Attributes:
+        names: of the M counts.
+        counts: (N, M) int64.
+    """
+
+    names: tuple[str, ...]
+    counts: NDArray[np.int64]
+
+
+def count_composition(molecules: FlatMolecules, config: MoleculeConfig) -> Composition:
+    """Count what the configuration wants told: heavy atoms and hydrogens, or the atoms of every element, or nothing.
+
+    Args:
+        molecules: N molecules with all their hydrogens.
+        config: its `condition` decides.
+    """
     owner = _owner(molecules.atoms)
-    hydrogens = np.bincount(owner[molecules.numbers == 1], minlength=len(molecules))
-    return np.stack([molecules.atoms - hydrogens, hydrogens], axis=1).astype(np.int64)
+
+    def count(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.bincount(owner[chosen], minlength=len(molecules)).astype(np.int64)
+
+    hydrogen = molecules.numbers == 1
+    wanted: dict[str, NDArray[np.int64]] = {}
+    if config.condition == "counts":
+        wanted = {"heavy atoms": count(~hydrogen), "hydrogens": count(hydrogen)}
+    elif config.condition == "formula":
+        for number in np.flatnonzero(np.bincount(molecules.numbers)).tolist():
+            wanted[SYMBOLS.get(number, str(number))] = count(molecules.numbers == number)
+    counts = np.stack(list(wanted.values()), axis=1) if wanted else np.empty((len(molecules), 0), dtype=np.int64)
+    return Composition(tuple(wanted), counts)
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:

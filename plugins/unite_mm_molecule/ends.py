@@ -33,9 +33,9 @@ class MoleculeEnds(Ends):
         self.scale = float(statistics["position_scale"])
         atoms = int(statistics["max_atoms"])
         self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
-        rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, heavy, hydrogens, molecules]
-        self.prior_rows, self.prior_weights = rows[:, :3].long(), rows[:, 3]
-        self.condition = _count_condition(rows) if config.count_condition else ConditionSpec()
+        rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, counts..., molecules]
+        self.prior_rows, self.prior_weights = rows[:, :-1].long(), rows[:, -1]
+        self.condition = _count_condition(tuple(statistics["composition_names"]), rows)
         types, charges = len(self.elements), len(self.charges)
         self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry)
         decoder_width = config.decoder_width or width
@@ -54,7 +54,7 @@ class MoleculeEnds(Ends):
         return reconstruction_terms(output, batch, self.config)
 
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
-        """Heavy atoms and hydrogens of a training molecule, drawn from the training histogram.
+        """Number of atoms and composition of a training molecule, drawn from the training histogram.
 
         Raises:
             UsageError: no training molecule has the composition asked for.
@@ -63,12 +63,13 @@ class MoleculeEnds(Ends):
         if condition is not None:
             weights = weights * (self.prior_rows[:, 1:] == condition.long()).all(1)
             if not weights.any():
-                heavy, hydrogens = condition.long().tolist()
+                asked = zip(condition.long().tolist(), self.condition.names, strict=True)
                 raise UsageError(
-                    f"no training molecule has {heavy} heavy atoms and {hydrogens} hydrogens", "ask for other counts"
+                    f"no training molecule has {', '.join(f'{count} {name}' for count, name in asked)}",
+                    "ask for other counts",
                 )
         registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
-        told = torch.tensor(counts, dtype=torch.float32) if self.condition.kind == "numbers" else None
+        told = torch.tensor(counts, dtype=torch.float32) if counts else None
         return PriorDraw(torch.arange(self.layout.registers) < registers, told)
 
     def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
@@ -93,9 +94,11 @@ class MoleculeEnds(Ends):
         return result
 
 
-def _count_condition(rows: Tensor) -> ConditionSpec:
-    """Heavy atoms and hydrogens as numbers, with mean and standard deviation over the training molecules."""
-    counts, weights = rows[:, 1:3], rows[:, 3:] / rows[:, 3].sum()
+def _count_condition(names: tuple[str, ...], rows: Tensor) -> ConditionSpec:
+    """The named counts as numbers, with mean and standard deviation over the training molecules."""
+    if not names:
+        return ConditionSpec()
+    counts, weights = rows[:, 1:-1], rows[:, -1:] / rows[:, -1].sum()
     mean = (counts * weights).sum(0)
     std = ((counts - mean).square() * weights).sum(0).sqrt().clamp_min(0.1)
-    return ConditionSpec("numbers", 2, ("heavy atoms", "hydrogens"), tuple(mean.tolist()), tuple(std.tolist()))
+    return ConditionSpec("numbers", len(names), names, tuple(mean.tolist()), tuple(std.tolist()))

@@ -70,4 +70,4 @@ class Molecules(Modality):
         from unite_mm_molecule.generation_metrics import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
-        return score_generation(samples, reference, progress, workers)
+        return score_generation(samples, reference, progress, workers, posebusters=self.config.metrics.posebusters)
