@@ -108,9 +108,25 @@ def test_churn_keeps_the_marginal_of_the_path():
     assert float(earlier) == pytest.approx(0.4)
     assert back.mean().item() == pytest.approx(0.4 * 3.0, abs=0.01)
     assert back.std().item() == pytest.approx(0.6, abs=0.01)
-    for outside in (0.0, 0.97):
-        same, time = renoise(state, torch.tensor(outside), 0.2, fresh)
-        assert same is state and float(time) == pytest.approx(outside)
+
+
+def test_churn_acts_strictly_inside_its_interval():
+    times = time_grid(10, 1.0).tolist()  # 0, 0.1, ... 1
+    drawn = []
+
+    def fresh():
+        drawn.append(1)
+        return torch.zeros(1, 1, 1)
+
+    def count(low, high):
+        drawn.clear()
+        config = SamplingConfig(solver="euler", steps=10, shift=1.0, churn=1.0, churn_interval=(low, high))
+        integrate(lambda state, time, conditional: state, torch.zeros(1, 1, 1), config, fresh)
+        return len(drawn)
+
+    assert count(0.0, 0.95) == 9  # at t = 0 there is nothing to step back to
+    assert count(times[3], times[7]) == 3
+    assert count(0.9, 0.9) == 0
 
 
 def test_churn_is_reproducible_and_ends_at_the_data():

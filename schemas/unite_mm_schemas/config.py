@@ -194,6 +194,8 @@ class SamplingConfig(Schema):
     churn: float = Field(0.0, ge=0)
     """Stochastic sampling: before each step of a fixed-step solver go back by this / steps in t and add fresh noise to
     match; 0 is the deterministic flow."""
+    churn_interval: tuple[float, float] = (0.0, 0.95)
+    """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn mends its details."""
     temperature: float = Field(1.0, gt=0)
     """Standard deviation of the initial noise."""
     batch_size: int = Field(256, ge=1)

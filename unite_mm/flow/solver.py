@@ -72,8 +72,10 @@ def integrate(
         if not config.churn or fresh_noise is None:
             return Solution(odeint(field, noise, grid, method=config.solver)[-1], count)
         state = noise
+        low, high = config.churn_interval
         for start, end in pairwise(grid):
-            state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
+            if low < float(start) < high:
+                state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
             state = odeint(field, state, torch.stack((start, end)), method=config.solver)[-1]
         return Solution(state, count)
     return Solution(path[-1], count)
@@ -84,13 +86,11 @@ def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], 
 
     Going from t to s < t scales the state by s / t; its noise then has standard deviation (1 - t) s / t, and fresh
     noise fills up to 1 - s, so that the marginal distribution at s is that of the path. After Karras et al.,
-    arXiv 2206.00364, algorithm 2. Outside 0 < t < 0.95 the state stays as it is.
+    arXiv 2206.00364, algorithm 2. The time must be above 0.
 
     Returns:
         The state at s, and s.
     """
-    if not 0 < float(time) < 0.95:
-        return state, time
     earlier = (time - back).clamp_min(0)
     scale = earlier / time
     missing = ((1 - earlier).square() - (scale * (1 - time)).square()).clamp_min(0).sqrt()
