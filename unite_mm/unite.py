@@ -214,7 +214,8 @@ class UNITE(nn.Module):
             modality: which; may be left out when the model has one.
             seed: of all noise and of the prior.
             first: index of the first sample.
-            condition: class or numbers for all samples; None: what the prior draws (or unconditional).
+            condition: class or numbers (M,) for all samples, or one for each: (n,) or (n, M); None: what the prior
+                draws (or unconditional).
             sampling: solver, steps, guidance, temperature; None: the run's defaults.
             progress: where to show progress.
 
@@ -227,8 +228,8 @@ class UNITE(nn.Module):
         name = self.choose(modality)
         settings = sampling or self.config.sampling
         end = self.end(name)
-        given = self._condition(end, condition)
-        draws = [end.prior(seeded_generator(seed, first + index, 0), given) for index in range(n)]
+        given = self._conditions(end, condition, n)
+        draws = [end.prior(seeded_generator(seed, first + index, 0), own) for index, own in enumerate(given)]
         result: list[Any] = [None] * n
         self.last_evaluations = 0
         with (progress or Silent()).task("Generating", n) as advance:
@@ -273,21 +274,23 @@ class UNITE(nn.Module):
         return torch.stack(drawn).to(self.device)
 
     @staticmethod
-    def _condition(end: Ends, condition: Any) -> Tensor | None:
-        """The caller's condition as a tensor that fits the modality."""
+    def _conditions(end: Ends, condition: Any, n: int) -> list[Tensor | None]:
+        """The caller's condition for each of n samples, as tensors that fit the modality."""
         if condition is None:
-            return None
+            return [None] * n
         spec = end.condition
         if spec.kind == "none":
             raise UsageError("this modality takes no condition", "leave it out")
         value = torch.as_tensor(condition)
-        if spec.kind == "classes":
-            if value.dim() != 0 or not 0 <= int(value) < spec.size:
-                raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
-            return value.long()
-        if value.shape != (spec.size,):
-            raise UsageError(f"condition {condition!r} does not fit", f"give {spec.size} numbers: {spec.names}")
-        return value.float()
+        own = () if spec.kind == "classes" else (spec.size,)
+        if value.shape not in (own, (n, *own)):
+            what = "use an integer" if spec.kind == "classes" else f"give {spec.size} numbers {spec.names}"
+            raise UsageError(f"condition {condition!r} does not fit", f"{what}, or {n} of them")
+        if spec.kind == "numbers":
+            return list(value.float().expand(n, *own))
+        if value.is_floating_point() or not bool(((value >= 0) & (value < spec.size)).all()):
+            raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
+        return list(value.long().expand(n))
 
 
 def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:
