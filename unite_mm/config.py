@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
@@ -121,6 +121,37 @@ def resolve_plugin(plugin: Plugin, preset: str | None = None, assignments: Seque
             raise UsageError(f"--set {text}: only {plugin.name}.KEY=VALUE can be set here")
         layers.append(layer)
     return _complete(layers, [plugin]).modalities[plugin.name].config
+
+
+def with_metrics(
+    plugin: Plugin, config: Mapping[str, Any], assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> BaseModel:
+    """A plugin's own configuration with other settings in its section `metrics`, which changes scores and no model.
+
+    Args:
+        plugin: the plugin.
+        config: its complete configuration.
+        assignments: `NAME.metrics.key=value` pairs.
+        flags: further settings of the section by key.
+
+    Raises:
+        UsageError: a setting is wrong, or belongs to another section.
+    """
+    known = config.get("metrics")
+    values = dict(config)
+    for text in assignments:
+        layer = _assignment(text, [plugin]).values.get("modalities", {}).get(plugin.name, {}).get("config", {})
+        if not isinstance(known, Mapping) or set(layer) != {"metrics"} or not isinstance(layer["metrics"], Mapping):
+            raise UsageError(
+                f"--set {text}: a trained model keeps its configuration",
+                f"only {plugin.name}.metrics.KEY=VALUE can be set here; sampling has its own flags",
+            )
+        values = _merge(values, layer)
+    for key, value in (flags or {}).items():
+        if not isinstance(known, Mapping) or key not in known:
+            raise UsageError(f"--{key}: modality {plugin.name!r} has no such setting", "leave it out")
+        values = _merge(values, {"metrics": {key: value}})
+    return plugin.validate(values)
 
 
 def parse_duration(text: str) -> float:
