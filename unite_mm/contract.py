@@ -279,7 +279,7 @@ class Modality(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
-    def check_training(self) -> None:
+    def check_training(self) -> None:  # noqa: B027 - most modalities need nothing
         """Called before a run prepares its data: fetch what its losses need beyond the data, weights say; here nothing.
 
         Raises:

@@ -30,11 +30,13 @@ class Latents:
         values: (B, L, C), layer-normalised over C, zero at unused registers.
         registers: which registers each sample uses.
         modality: whose latents they are.
+        condition: what they were generated under, classes (B,) or numbers (B, M); None where there was none.
     """
 
     values: Tensor
     registers: Registers
     modality: str
+    condition: Tensor | None = None
 
 
 class UNITE(nn.Module):
@@ -163,7 +165,9 @@ class UNITE(nn.Module):
     def decode(self, latents: Latents) -> list[Any]:
         """Native samples of latents."""
         output = self.decode_from(latents.modality, latents.values, latents.registers)
-        return self.end(latents.modality).samples(output, latents.registers)
+        end = self.end(latents.modality)
+        samples = end.samples(output, latents.registers)
+        return samples if latents.condition is None else end.conditioned(samples, latents.condition)
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
@@ -233,7 +237,8 @@ class UNITE(nn.Module):
         result: list[Any] = [None] * n
         self.last_evaluations = 0
         with (progress or Silent()).task("Generating", n) as advance:
-            for indices in _alike(draws, 1 if settings.solver == "dopri5" else settings.batch_size):
+            alone = settings.solver == "dopri5" and not settings.joint_steps
+            for indices in _alike(draws, 1 if alone else settings.batch_size):
                 generators = [seeded_generator(seed, first + index, 1) for index in indices]
                 latents = self._flow(name, [draws[index] for index in indices], generators, settings)
                 for index, sample in zip(indices, self.decode(latents), strict=True):
@@ -255,9 +260,12 @@ class UNITE(nn.Module):
         condition = _stacked(draws)
         condition = None if condition is None else condition.to(self.device)
 
+        normalise = settings.latent_norm != ("unguided" if settings.guidance > 1 else "guided")
+
         def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
             times = torch.full((len(state),), time, device=state.device)
-            values: Tensor = self.denoiser(name, state, times, registers, condition=condition if conditional else None)
+            given = condition if conditional else None
+            values: Tensor = self.denoiser(name, state, times, registers, condition=given, normalise=normalise)
             return values
 
         def fresh_noise() -> Tensor:
@@ -265,7 +273,7 @@ class UNITE(nn.Module):
 
         solution = integrate(predict, fresh_noise() * settings.temperature, settings, fresh_noise)
         self.last_evaluations = max(self.last_evaluations, solution.evaluations)
-        return Latents(solution.state * registers.mask[:, :, None], registers, name)
+        return Latents(solution.state * registers.mask[:, :, None], registers, name, condition)
 
     def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
         """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""

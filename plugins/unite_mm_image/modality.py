@@ -28,6 +28,13 @@ class Images(Modality):
     name = "image"
     config: ImageConfig
 
+    def check_training(self) -> None:
+        """Find, or download, the weights of LPIPS where it is among the losses."""
+        if self.config.lpips_weight:
+            from unite_mm_image.perceptual import find_vgg
+
+            find_vgg(self.config.lpips_vgg)
+
     def open_data(self, request: DataRequest) -> "ImageData":
         from unite_mm_image.data import open_data
 

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from unite_mm.build import OpenModality, build_model, open_modalities, software_versions
+from unite_mm.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
 from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint, prune, read_tensors, write_folder
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
@@ -90,6 +90,8 @@ def train(
     )
     fabric.launch()
     lead = shown if fabric.is_global_zero else Silent()
+    for modality in load_modalities(config).values():
+        modality.check_training()
     opened = open_modalities(config, cache, lead, workers)
     trainer = Trainer(config, folder, opened, fabric, lead)
     if resume:
