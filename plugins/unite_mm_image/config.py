@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from unite_mm_image.metric_config import ImageMetrics
 from unite_mm_schemas.base import Schema
 
 SMALLEST_FOR_LPIPS = 16
@@ -50,6 +51,8 @@ class ImageConfig(Schema):
     """Flip training images left to right at random."""
     max_unreadable: float = Field(0.01, ge=0, le=1)
     """Share of unreadable images above which the preparation of the data stops."""
+    metrics: ImageMetrics = ImageMetrics()
+    """How images are scored; `--set image.metrics.KEY=VALUE` also changes it for a trained model."""
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "ImageConfig":

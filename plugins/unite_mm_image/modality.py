@@ -1,13 +1,14 @@
 """The `image` modality: ties data, model ends, files, pictures and metrics of images to the core's contract."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from PIL.Image import Image
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
+from unite_mm.contract import DataRequest, Modality, ModalityData, Objective, Reference, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_image.batch import ImageBatch
@@ -17,6 +18,8 @@ from unite_mm_schemas.metrics import Score
 if TYPE_CHECKING:
     from unite_mm_image.data import ImageData
     from unite_mm_image.ends import ImageEnds
+    from unite_mm_image.references import ImageReference
+    from unite_mm_image.scoring import Scorer
 
 
 class Images(Modality):
@@ -97,18 +100,42 @@ class Images(Modality):
 
         draw_pairs(inputs, outputs, path)
 
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """Networks and references of the metrics."""
+        from unite_mm_image.scoring import Scorer
+
+        return Scorer(self.config)
+
+    def read_pairs(self, inputs: Path, outputs: Path) -> tuple[list[Image], list[Image]]:
+        """Images of two folders by equal names (without suffix); of other files by their order."""
+        from unite_mm_image.pairs import read_pairs
+
+        return (
+            read_pairs(inputs, outputs) if inputs.is_dir() and outputs.is_dir() else super().read_pairs(inputs, outputs)
+        )
+
+    def open_reference(self, request: DataRequest, samples: Sequence[Image] = ()) -> "ImageReference":
+        """An .npz file of statistics or images, a folder of images, or prepared data at the extent of the samples."""
+        from unite_mm_image.references import open_reference
+
+        return open_reference(request, self.config, samples)
+
+    def objective(self) -> Objective:
+        """FID, or the Frechet distance by another network."""
+        name, title = self.scorer.extractor.frechet
+        return Objective(name, title)
+
     def score_reconstruction(
         self, inputs: Sequence[Image], outputs: Sequence[Image], progress: Progress, workers: int = 0
     ) -> Score:
         from unite_mm_image.reconstruction_metrics import score_reconstruction
 
-        return score_reconstruction(inputs, outputs, progress, workers)
+        return score_reconstruction(inputs, outputs, self.scorer, progress)
 
     def score_generation(
-        self, samples: Sequence[Image], reference: ModalityData | None, progress: Progress, workers: int = 0
+        self, samples: Sequence[Image], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
-        from unite_mm_image.data import ImageData
         from unite_mm_image.generation_metrics import score_generation
 
-        assert reference is None or isinstance(reference, ImageData)
-        return score_generation(samples, reference, progress, workers)
+        return score_generation(samples, reference, self.scorer, progress)
