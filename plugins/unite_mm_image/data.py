@@ -172,7 +172,7 @@ def _without(
     prepared: Prepared, card: DataCard, splits: NDArray[np.uint8], gone: NDArray[np.bool_], reason: str
 ) -> DataCard:
     """Take images out of their splits (in place); the card that counts them."""
-    examples = tuple(prepared.name_of(index) for index in np.flatnonzero(gone)[:EXAMPLES].tolist())
+    examples = tuple(prepared.names_of(np.flatnonzero(gone)[:EXAMPLES].tolist()))
     splits[gone] = LEFT_OUT
     counts = count_splits(splits)
     changed = {

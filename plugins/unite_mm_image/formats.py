@@ -26,6 +26,9 @@ from unite_mm_image.preprocessing import SUFFIXES, Unreadable, decode, to_mode
 READABLE = "a folder or .zip of images, an image file, or .npz"
 WRITABLE = "a folder (no suffix), .png or .npz"
 
+LARGEST_GRID = 10_000
+"""Images of a grid that is written as samples."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -45,7 +48,10 @@ def write(samples: Sequence[Image.Image], path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in ("", ".png", ".npz"):
         raise UsageError(f"{path}: cannot write images as {suffix} files", f"Known formats are {WRITABLE}.")
+    if suffix == ".png" and len(samples) > LARGEST_GRID:
+        raise UsageError(f"{path}: a grid of {len(samples):,} images is too large", "Write a folder or .npz instead.")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         if suffix == ".npz":
             _write_arrays(samples, path)
         elif suffix == "":
@@ -62,7 +68,7 @@ def write(samples: Sequence[Image.Image], path: Path) -> None:
 
 
 def _write_folder(samples: Sequence[Image.Image], path: Path) -> None:
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(exist_ok=True)
     if any(path.iterdir()):
         raise UsageError(f"{path} is a folder that is not empty")
     digits = max(6, len(str(len(samples) - 1)))

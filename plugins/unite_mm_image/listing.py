@@ -83,7 +83,7 @@ def list_folder(root: Path) -> Listing:
     try:
         for path, entry in _walk(root, "", frozenset()):
             if path.lower().endswith(SUFFIXES):
-                facts = entry.stat()
+                facts = entry.stat(follow_symlinks=entry.is_file())
                 found.append((path, (facts.st_size, facts.st_mtime_ns)))
             else:
                 others.append(path)
@@ -105,7 +105,7 @@ def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[st
                 continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
-            elif entry.is_file():
+            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is an unreadable image
                 yield prefix + entry.name, entry
 
 

@@ -24,6 +24,7 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.decoding import Decoded, check_limit, decode_all
+from unite_mm_image.listing import OUTSIDE_SPLITS
 from unite_mm_image.preprocessing import COLOURS
 from unite_mm_image.sources import EXAMPLES, Items, Source, find
 from unite_mm_image.splits import Keys, complete, count_splits, shared, split_hash
@@ -58,9 +59,10 @@ class Prepared:
     classes: tuple[str, ...]
     card: DataCard
 
-    def name_of(self, index: int) -> str:
-        """The name of an image."""
-        return self.names.split(b"\n")[index].decode("utf-8", errors="replace")
+    def names_of(self, indices: list[int]) -> list[str]:
+        """The names of some images."""
+        lines = self.names.split(b"\n")
+        return [lines[index].decode() for index in indices]
 
 
 def open_prepared(request: DataRequest, source_name: str, config: ImageConfig) -> Prepared:
@@ -93,7 +95,7 @@ def open_prepared(request: DataRequest, source_name: str, config: ImageConfig) -
 def _checked(prepared: Prepared, config: ImageConfig) -> Prepared:
     """A set from the cache, which may have been prepared under a laxer limit."""
     card = prepared.card
-    unreadable = card.excluded[: int(card.settings["reasons"] or 0)]
+    unreadable = [entry for entry in card.excluded if entry.reason != OUTSIDE_SPLITS]
     counts = {entry.reason: entry.count for entry in unreadable}
     check_limit(card.name, counts, {e.reason: e.examples[0] for e in unreadable}, card.read, config.max_unreadable)
     return prepared
@@ -132,7 +134,7 @@ def _prepare(source: Source, config: ImageConfig, folder: Path, request: DataReq
         decoded = decode_all(source.name, items, shape, aside / "pixels.npy", config, request)
         splits = complete(decoded.keys, decoded.splits)
         card = _card(source, items, decoded, splits, config)
-        names = "\n".join(name.replace("\n", " ") for name in items.names).encode("utf-8", errors="replace")
+        names = "\n".join(items.names).encode()
         np.savez(
             aside / "index.npz",
             labels=items.layout.labels,
@@ -172,13 +174,7 @@ def _card(source: Source, items: Items, decoded: Decoded, splits: NDArray[np.uin
         splits=counts,
         split_hash=split_hash(decoded.keys, splits),
         notes=(*items.notes, *decoded.notes, *_split_notes(items, counts), *held),
-        settings={
-            "format": FORMAT,
-            "size": config.size,
-            "colours": config.colours,
-            "unreadable": sum(map(len, unreadable.values())),
-            "reasons": len(unreadable),
-        },
+        settings={"format": FORMAT, "size": config.size, "colours": config.colours},
     )
 
 

@@ -75,9 +75,7 @@ def _check_extent(image: Image.Image) -> None:
 
 def _plain(image: Image.Image) -> Image.Image:
     """The image in mode RGB or L, with what was lost noted."""
-    noted = []
-    if image.info.get("exif") and image.getexif().get(_ORIENTATION, 1) != 1:
-        noted.append("orientation")
+    noted = ["orientation"] if _asks_for_rotation(image) else []
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         noted.append("transparency")
     if image.mode.startswith("I;16"):
@@ -85,6 +83,13 @@ def _plain(image: Image.Image) -> Image.Image:
     plain = to_mode(image)
     plain.info = {**image.info, "noted": tuple(noted)}
     return plain
+
+
+def _asks_for_rotation(image: Image.Image) -> bool:
+    try:
+        return bool(image.info.get("exif")) and image.getexif().get(_ORIENTATION, 1) != 1
+    except Exception:  # damaged notes beside sound pixels
+        return False
 
 
 def to_mode(image: Image.Image) -> Image.Image:

@@ -176,16 +176,17 @@ def listed_items(
 ) -> Items:
     """Items of listed files."""
     layout = arrange(root, listing.paths)
+    names = [_legible(path) for path in listing.paths]
     beside = np.flatnonzero(layout.splits == LEFT_OUT)
     excluded: tuple[Exclusion, ...] = ()
     if len(beside):
-        examples = tuple(listing.paths[i] for i in beside[:EXAMPLES])
+        examples = tuple(names[i] for i in beside[:EXAMPLES])
         excluded = (Exclusion(reason=OUTSIDE_SPLITS, count=len(beside), examples=examples),)
     notes = []
     if listing.others:
-        notes.append(f"{len(listing.others)} files that are no images by their names ({listing.others[0]}).")
-    refused = tuple((OUTSIDE_ARCHIVE, name) for name in listing.unsafe)
-    return Items(listing.paths, layout, open_image, refused, excluded, files, tuple(notes))
+        notes.append(f"{len(listing.others)} files that are no images by their names ({_legible(listing.others[0])}).")
+    refused = tuple((OUTSIDE_ARCHIVE, _legible(name)) for name in listing.unsafe)
+    return Items(names, layout, open_image, refused, excluded, files, tuple(notes))
 
 
 def array_items(
@@ -207,6 +208,11 @@ def array_items(
         return Image.fromarray(row[..., 0] if row.shape[-1] == 1 else row)
 
     return Items([str(index) for index in range(len(rows))], layout, open_image, files=files)
+
+
+def _legible(name: str) -> str:
+    """A file's name on one line, of characters that can be written anywhere."""
+    return " ".join(name.encode("utf-8", errors="backslashreplace").decode().split("\n"))
 
 
 def _check_bytes(size: int) -> None:

@@ -32,7 +32,8 @@ def complete(keys: Keys, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Put the undecided images into splits, and take held-out splits that are missing from the training images.
 
     Distinct keys are ranked. In that order each goes, with all images that share it, to the test split while it has
-    room for them, else to the validation split, else to the training split. One or two images are all for training.
+    room for them, else to the validation split, else to the training split. One or two images are all for training;
+    so are those that a given held-out split shows too.
 
     Args:
         keys: (N, 2).
@@ -49,16 +50,24 @@ def complete(keys: Keys, given: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if len(pool) < 3 or not missing:
         return splits
     room = dict.fromkeys(missing, min(MOST_HELD_OUT, max(1, len(pool) // 10)))
-    _, group, counts = np.unique(keys[pool], axis=0, return_inverse=True, return_counts=True)
+    held = np.flatnonzero((given == validation) | (given == test))
+    _, group = np.unique(keys[np.concatenate([pool, held])], axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    counts = np.bincount(group[: len(pool)], minlength=len(group))
+    shown = np.zeros(len(counts), dtype=bool)
+    shown[group[len(pool) :]] = True
     split_of = np.full(len(counts), train, dtype=np.uint8)
-    for index, count in enumerate(counts.tolist()):  # np.unique sorts, which for hashes is a fixed shuffle
+    # np.unique sorts, which for hashes is a fixed shuffle.
+    for index, count in enumerate(np.where(shown, 0, counts).tolist()):
+        if not count:
+            continue
         split = next((split for split in missing if room[split] >= count), None)
         if split is not None:
             room[split] -= count
             split_of[index] = split
         if not any(room.values()):
             break
-    splits[pool] = split_of[group.reshape(-1)]
+    splits[pool] = split_of[group[: len(pool)]]
     return splits
 
 
