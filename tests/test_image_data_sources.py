@@ -214,8 +214,10 @@ def _prepare_in_process(arguments: tuple[Path, Path]) -> tuple[int, str]:
 
 def test_two_processes_prepare_once(tmp_path: Path) -> None:
     root = folder(tmp_path / "own", pictures(classed, 60))
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        results = pool.map(_prepare_in_process, [(root, tmp_path / "cache")] * 2, chunksize=1)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        pool.apply(int)  # it runs
+        other = pool.apply_async(_prepare_in_process, [(root, tmp_path / "cache")])
+        results = [_prepare_in_process((root, tmp_path / "cache")), other.get(timeout=300)]
     assert sorted(prepared for prepared, _ in results) == [0, 1]
     assert len({digest for _, digest in results}) == 1
 

@@ -168,10 +168,10 @@ class _Work:
             found.noted.update(image.info.get("noted", ()))
             if (image.mode == "L") != (self.config.colours == "grey"):
                 found.noted["grey" if image.mode == "L" else "colour"] += 1
-        self._write(memoryview(block.reshape(-1)), self.start + rows.start * int(np.prod(self.shape[1:])))
+        self._write(block.tobytes(), self.start + rows.start * int(np.prod(self.shape[1:])))
         return found
 
-    def _write(self, content: memoryview, offset: int) -> None:
+    def _write(self, content: bytes, offset: int) -> None:
         # Written, not mapped: a full disk is then an error and not the end of the process.
         while content:
             written = os.pwrite(self.file, content, offset)
