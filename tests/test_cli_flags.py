@@ -17,6 +17,7 @@ FLAGS = {
     "sample": "RUN -n/--number -o/--output --modality --seed "
     f"{SAMPLING} --condition --labels --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
+    "import-official": "FILE -o/--output --modality --debug",  # and what the importers ask for
     "data fetch": f"{DATA} --refresh --debug",
     "data info": f"{DATA} --debug",
     "data verify": f"{DATA} --debug",

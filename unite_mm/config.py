@@ -77,7 +77,7 @@ def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
 
 
 def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> RunConfig:
-    """The configuration of a resumed run: what it was started with, but for length, devices, records and sampling.
+    """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, metrics.
 
     Raises:
         UsageError: something that decides what the run computes would change.
@@ -95,7 +95,8 @@ def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> Run
     config = _complete(layers, plugins)
     before, after = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(_CHANGEABLE_ON_RESUME):
+        free = key.startswith(_CHANGEABLE_ON_RESUME) or ".config.metrics." in key
+        if before.get(key) != after.get(key) and not free:
             raise UsageError(f"{key} cannot change on --resume", "start a new run in another folder")
     return config
 
@@ -137,8 +138,8 @@ def with_metrics(
     Raises:
         UsageError: a setting is wrong, or belongs to another section.
     """
-    known = config.get("metrics")
-    values = dict(config)
+    values = plugin.validate(config).model_dump(mode="json")
+    known = values.get("metrics")
     for text in assignments:
         layer = _assignment(text, [plugin]).values.get("modalities", {}).get(plugin.name, {}).get("config", {})
         if not isinstance(known, Mapping) or set(layer) != {"metrics"} or not isinstance(layer["metrics"], Mapping):
@@ -349,8 +350,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _located(path: str, message: str, layers: Sequence[Layer]) -> UsageError:
     """The error with the layer that set the offending key, or the section it stands in."""
-    parts = path.split(".")
-    text = message if message.startswith(f"{path}.") else f"{path}: {message}"
+    parts = path.rstrip(".").split(".")
+    # Rules over several keys name these keys themselves.
+    text = message if message.startswith(f"{path}.") or path.endswith(".") else f"{path}: {message}"
     for depth in range(len(parts), 0, -1):
         for layer in reversed(layers):
             if _has(layer.values, parts[:depth]):

@@ -8,6 +8,7 @@ from unite_mm.config import Wishes, resolve
 from unite_mm.errors import UsageError
 from unite_mm.importing import Imported
 from unite_mm.registry import discover
+from unite_mm_image.config import SMALLEST_FOR_LPIPS
 from unite_mm_image.official_file import OfficialFile, read_official
 from unite_mm_image.official_names import UNUSED, Sizes, check_names, check_values, entries, read_sizes
 
@@ -120,7 +121,7 @@ def _check_answers(sizes: Sizes, answers: Mapping[str, Any]) -> None:
 
 def _settings(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
     """What the imported model's configuration has of its own; the published preset says the rest."""
-    shift = answers["time_shift"]
+    shift, size = answers["time_shift"], sizes.side * sizes.patch
     return {
         "trunk": {
             "width": sizes.width,
@@ -136,7 +137,7 @@ def _settings(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
         "modalities": {
             MODALITY: {
                 "config": {
-                    "size": sizes.side * sizes.patch,
+                    "size": size,
                     "patch": sizes.patch,
                     "colours": "rgb" if sizes.colours == 3 else "grey",
                     "condition": "class" if sizes.classes else "none",
@@ -146,6 +147,7 @@ def _settings(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
                     "decoder_heads": answers["decoder_heads"],
                     "decoder_hidden": sizes.decoder_hidden,
                     "decoder_input_width": sizes.input_width,
+                    "lpips_weight": 1.0 if size >= SMALLEST_FOR_LPIPS else 0.0,
                     "lpips_range": "unit",
                 }
             }

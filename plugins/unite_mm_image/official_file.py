@@ -6,6 +6,7 @@ tensors and `.safetensors` files are read as well. Code in a file never runs: to
 """
 
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,13 +83,20 @@ def _load(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # remarks on unusual files, which are refused if they cannot be read
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"{path} cannot be read: {_first_line(error)}", "get the file again") from error
     except Exception as error:  # whatever a damaged or tampered file makes the reader raise
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked is None:
-            raise UsageError(f"{path} cannot be read as weights: {_first_line(error)}", "get the file again") from error
+            reason = re.search(r"WeightsUnpickler error: (.+)", str(error))
+            raise UsageError(
+                f"{path} cannot be read as weights alone: {reason[1] if reason else _first_line(error)}; "
+                "nothing of it was run",
+                "get the file again",
+            ) from error
         raise UsageError(
             f"{path} is refused: it holds more than weights, it asks for {asked[1]}; nothing of it was run",
             "do not trust this file; get it again from where it was published",

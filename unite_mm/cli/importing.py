@@ -46,9 +46,9 @@ def _option(declared: "ImporterOption") -> click.Option:
 )
 @click.option("--modality", metavar="NAME", help="Whose checkpoint, where several modalities import any.")
 def import_official(file: Path, output: Path, modality: str | None, **options: Any) -> None:
-    """Turn a checkpoint of the official UNITE code into a folder that every command takes.
+    """Turn an official UNITE checkpoint into a model folder.
 
-    Code in the file never runs. Tensors that are missing, unexpected or of another shape are named, and nothing is
+    Every command takes the folder. Code in the file never runs. Tensors that are missing, unexpected or of another shape are named, and nothing is
     written then.
     """
     from unite_mm.importing import find_importer, import_checkpoint
