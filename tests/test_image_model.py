@@ -241,7 +241,7 @@ def test_lpips_sees_images_in_the_range_it_was_made_for_unless_told_otherwise(lp
 def test_the_heads_of_lpips_are_the_published_ones(lpips):
     import lpips as package
 
-    published = torch.load(Path(package.__file__).parent / "weights" / "v0.1" / "vgg.pth", weights_only=True)
+    published = torch.load(Path(package.__file__).parent / "weights" / "v0.1" / "vgg.pth", "cpu", weights_only=True)
     own = lpips[1].state_dict()
     assert len(published) == 5
     assert all(torch.equal(own[name], value) for name, value in published.items())

@@ -23,7 +23,7 @@ from unite_mm.unite import UNITE
 from unite_mm_image.batch import ImageBatch
 from unite_mm_image.losses import reconstruction_terms
 from unite_mm_image.official import MODALITY
-from unite_mm_image.official_names import entries, pairs_apart, read_sizes
+from unite_mm_image.official_names import check_names, entries, pairs_apart, read_sizes
 from unite_mm_schemas.config import SamplingConfig
 
 ROOT = Path(__file__).parent.parent
@@ -305,6 +305,24 @@ def test_the_optimizers_share_the_parameters_as_published(model, official):
     muon, adamw = parameter_groups(model, "muon")
     assert {name for name, _ in muon} == {ours[name] for name in stored["muon"] if name in ours}
     assert {name for name, _ in adamw} == {ours[name] for name in stored["adamw"] if name in ours}
+
+
+@pytest.mark.parametrize(("name", "trained"), [("UNITE-B", 217_643_616), ("UNITE-L", 545_528_384)])
+def test_the_tensors_of_the_published_models_are_those_expected(name, trained):
+    """Names and shapes, and how many numbers of each are trained, unused or fixed."""
+    listed = json.loads((SHARED / "parity" / "official_shapes.json").read_text())
+    tensors = {
+        name: torch.empty(shape, device="meta", requires_grad=learned)
+        for name, (shape, _, learned) in listed[name]["tensors"].items()
+        if not name.startswith("lpips_loss.")
+    }
+    sizes = read_sizes(tensors)
+    assert (sizes.classes, sizes.context, sizes.side * sizes.patch) == (1000, 32, 256)
+    expected = {entry.official: entry for entry in entries(sizes, sizes.heads, MODALITY)}
+    check_names(tensors, expected)
+    learned = {name: tensor.numel() for name, tensor in tensors.items() if tensor.requires_grad}
+    assert sum(learned.values()) == trained
+    assert set(learned) - set(expected) == {"encoder.t_embedder.special_time_emb"}
 
 
 def test_every_stored_result_has_its_test_here(vectors, official):

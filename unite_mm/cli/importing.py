@@ -48,8 +48,8 @@ def _option(declared: "ImporterOption") -> click.Option:
 def import_official(file: Path, output: Path, modality: str | None, **options: Any) -> None:
     """Turn an official UNITE checkpoint into a model folder.
 
-    Every command takes the folder. Code in the file never runs. Tensors that are missing, unexpected or of another shape are named, and nothing is
-    written then.
+    Every command takes the folder. Code in the file never runs. Tensors that are missing, unexpected or of another
+    shape are named, and nothing is written then.
     """
     from unite_mm.importing import find_importer, import_checkpoint
 
