@@ -300,3 +300,20 @@ def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(UsageError, match=r"holds no|has neither"):
         import_official(tmp_path / "a.pt", ANSWERS)
+
+
+def test_an_imported_folder_samples_and_reconstructs(tmp_path, capsys):
+    """The commands that the documentation shows, on a tiny model; NFE is printed."""
+    from PIL import Image
+
+    path = save(tmp_path / "a.pt", make_state(Case()))
+    flags = ["--in-context-start", "1", "--decoder-heads", "2", "--time-shift", "0.5"]
+    assert run(["import-official", str(path), "-o", str(tmp_path / "model"), *flags]) == 0
+    model, solver = str(tmp_path / "model"), ["--solver", "euler", "--steps", "4"]
+    arguments = ["sample", model, "-n", "3", "--condition", "2", "--guidance", "2", *solver]
+    assert run([*arguments, "-o", str(tmp_path / "made"), "--picture", str(tmp_path / "grid.png")]) == 0
+    assert "4 evaluations of the network each" in capsys.readouterr().out
+    assert len(list((tmp_path / "made").rglob("*.png"))) == 3 and Image.open(tmp_path / "grid.png").size[0] > 16
+    again = ["reconstruct", model, str(tmp_path / "made"), "-o", str(tmp_path / "again")]
+    assert run([*again, "--picture", str(tmp_path / "pairs.png")]) == 0
+    assert len(list((tmp_path / "again").rglob("*.png"))) == 3
