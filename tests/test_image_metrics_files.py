@@ -11,9 +11,11 @@ from image_networks import Small, pictures, save_all, small_network
 from PIL import Image
 
 from unite_mm.cli.main import run
+from unite_mm.config import Wishes, resolve_resumed
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UsageError
 from unite_mm.progress import Silent
+from unite_mm.registry import discover
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.distances import moments
 from unite_mm_image.features import open_extractor
@@ -22,6 +24,7 @@ from unite_mm_image.metric_config import ImageMetrics
 from unite_mm_image.pairs import read_pairs
 from unite_mm_image.references import open_reference
 from unite_mm_image.vision import torchvision
+from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.metrics import MetricsReport
 
 
@@ -358,3 +361,11 @@ def test_settings_that_do_not_belong_are_refused(
 ) -> None:
     assert run(["evaluate", str(trained), *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_settings_of_the_metrics_may_change_when_a_run_resumes(trained: Path) -> None:
+    saved = RunConfig.model_validate_json((trained / "config.json").read_text())
+    config = resolve_resumed(saved, Wishes(assignments=("image.metrics.batch_size=8",)), discover())
+    assert config.modalities["image"].config["metrics"]["batch_size"] == 8
+    with pytest.raises(UsageError, match="cannot change on --resume"):
+        resolve_resumed(saved, Wishes(assignments=("image.channels=8",)), discover())

@@ -77,7 +77,7 @@ def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
 
 
 def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> RunConfig:
-    """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, metrics.
+    """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, scores.
 
     Raises:
         UsageError: something that decides what the run computes would change.

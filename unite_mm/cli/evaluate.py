@@ -57,13 +57,13 @@ EXAMPLES = """\b
 @click.option(
     "--reconstructions-of",
     metavar="FILE",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Without RUN: --samples are reconstructions of the samples in FILE.",
 )
 @click.option(
     "--features",
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path, resolve_path=True),
+    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
     help="Network for distances between sets of samples; short for --set NAME.metrics.features=FILE.",
 )
 @set_option

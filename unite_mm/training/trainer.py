@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from unite_mm.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
@@ -23,6 +22,7 @@ from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
 from unite_mm.training.allocator import keep_freed_memory
+from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
