@@ -5,17 +5,19 @@ import pytest
 
 from unite_mm.cli.main import COMMANDS, cli
 
-SAMPLING = "--steps --solver --guidance --temperature --churn"
+SAMPLING = "--steps --solver --guidance --guidance-interval --temperature --churn"
 DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {
     "": "--debug --version",
     "train": "--modality --data --preset --config --set --out --resume --max-steps --max-time --devices --precision "
     "--dry-run --cache --workers --debug",
-    "evaluate": "RUN --split --samples --reconstructions --modality --data --set --seed "
-    f"{SAMPLING} --device --report --drawings/--no-drawings --cache --workers --debug",
-    "sample": f"RUN -n/--number -o/--output --modality --seed {SAMPLING} --condition --picture --device --debug",
+    "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
+    f"--set --seed --labels {SAMPLING} --sweep --device --report --drawings/--no-drawings --cache --workers --debug",
+    "sample": "RUN -n/--number -o/--output --modality --seed "
+    f"{SAMPLING} --condition --labels --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
+    "import-official": "FILE -o/--output --modality --debug",  # and what the importers ask for
     "data fetch": f"{DATA} --refresh --debug",
     "data info": f"{DATA} --debug",
     "data verify": f"{DATA} --debug",

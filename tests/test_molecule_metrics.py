@@ -21,9 +21,9 @@ from molecules_by_hand import (
     star,
 )
 
+from unite_mm.intervals import mean, median, share, wilson
 from unite_mm_molecule.geometry import aligned_rmsd, kabsch
 from unite_mm_molecule.hydrogens import add_hydrogens
-from unite_mm_molecule.intervals import mean, median, share, wilson
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.reconstruction_metrics import score_reconstruction
 from unite_mm_molecule.validity import allowed_valences, judge, stable_atoms

@@ -25,8 +25,9 @@ def test_the_json_schemas_are_in_step(tmp_path: Path) -> None:
 
 def test_the_configuration_reference_is_in_step() -> None:
     stored = (ROOT / "docs" / "configuration.md").read_text()
-    expected = configuration_reference({"qm9": discover().get("qm9").load_configuration()})
-    assert stored == expected, "run: unite-mm schema --markdown --modality qm9 > docs/configuration.md"
+    plugins = discover().plugins
+    expected = configuration_reference({name: plugins[name].load_configuration() for name in ("image", "qm9")})
+    assert stored == expected, "run: unite-mm schema --markdown --modality image --modality qm9 > docs/configuration.md"
 
 
 def test_the_reference_names_every_key_with_its_help() -> None:

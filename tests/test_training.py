@@ -10,7 +10,7 @@ from test_model import make_model
 from unite_mm_toy.points import PointBatch, draw_ring
 
 from unite_mm.contract import Registers
-from unite_mm.layers import Matrix
+from unite_mm.layers import Matrix, Table
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward, one_flow_loss, reconstruction_losses
 from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
@@ -138,7 +138,7 @@ def test_noise_of_a_rank_is_its_part_of_the_joined_noise():
 def test_muon_gets_the_declared_matrices_and_adamw_everything_else():
     model = make_model()
     muon, adamw = parameter_groups(model, "muon")
-    declared = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Matrix)}
+    declared = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Matrix | Table)}
     assert {name for name, _ in muon} == declared and len(declared) > 10
     assert len(muon) + len(adamw) == len(list(model.parameters()))
     assert parameter_groups(model, "adamw")[0] == []

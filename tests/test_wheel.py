@@ -12,7 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"unite_mm": ".", "unite_mm_schemas": "schemas", "unite_mm_molecule": "plugins"}
+PACKAGES = {
+    "unite_mm": ".",
+    "unite_mm_schemas": "schemas",
+    "unite_mm_image": "plugins",
+    "unite_mm_molecule": "plugins",
+}
 
 pytestmark = pytest.mark.slow
 

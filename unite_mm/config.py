@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
@@ -77,7 +77,7 @@ def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
 
 
 def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> RunConfig:
-    """The configuration of a resumed run: what it was started with, but for length, devices, records and sampling.
+    """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, scores.
 
     Raises:
         UsageError: something that decides what the run computes would change.
@@ -95,7 +95,8 @@ def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> Run
     config = _complete(layers, plugins)
     before, after = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key) and not key.startswith(_CHANGEABLE_ON_RESUME):
+        free = key.startswith(_CHANGEABLE_ON_RESUME) or ".config.metrics." in key
+        if before.get(key) != after.get(key) and not free:
             raise UsageError(f"{key} cannot change on --resume", "start a new run in another folder")
     return config
 
@@ -121,6 +122,37 @@ def resolve_plugin(plugin: Plugin, preset: str | None = None, assignments: Seque
             raise UsageError(f"--set {text}: only {plugin.name}.KEY=VALUE can be set here")
         layers.append(layer)
     return _complete(layers, [plugin]).modalities[plugin.name].config
+
+
+def with_metrics(
+    plugin: Plugin, config: Mapping[str, Any], assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
+) -> BaseModel:
+    """A plugin's own configuration with other settings in its section `metrics`, which changes scores and no model.
+
+    Args:
+        plugin: the plugin.
+        config: its complete configuration.
+        assignments: `NAME.metrics.key=value` pairs.
+        flags: further settings of the section by key.
+
+    Raises:
+        UsageError: a setting is wrong, or belongs to another section.
+    """
+    values = plugin.validate(config).model_dump(mode="json")
+    known = values.get("metrics")
+    for text in assignments:
+        layer = _assignment(text, [plugin]).values.get("modalities", {}).get(plugin.name, {}).get("config", {})
+        if not isinstance(known, Mapping) or set(layer) != {"metrics"} or not isinstance(layer["metrics"], Mapping):
+            raise UsageError(
+                f"--set {text}: a trained model keeps its configuration",
+                f"only {plugin.name}.metrics.KEY=VALUE can be set here; sampling has its own flags",
+            )
+        values = _merge(values, layer)
+    for key, value in (flags or {}).items():
+        if not isinstance(known, Mapping) or key not in known:
+            raise UsageError(f"--{key}: modality {plugin.name!r} has no such setting", "leave it out")
+        values = _merge(values, {"metrics": {key: value}})
+    return plugin.validate(values)
 
 
 def parse_duration(text: str) -> float:
@@ -318,8 +350,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _located(path: str, message: str, layers: Sequence[Layer]) -> UsageError:
     """The error with the layer that set the offending key, or the section it stands in."""
-    parts = path.split(".")
-    text = message if message.startswith(f"{path}.") else f"{path}: {message}"
+    parts = path.rstrip(".").split(".")
+    # Rules over several keys name these keys themselves.
+    text = message if message.startswith(f"{path}.") or path.endswith(".") else f"{path}: {message}"
     for depth in range(len(parts), 0, -1):
         for layer in reversed(layers):
             if _has(layer.values, parts[:depth]):

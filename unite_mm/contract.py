@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from unite_mm.errors import UsageError
 from unite_mm.progress import Progress, Silent
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.manifest import CONTRACT_VERSION as CONTRACT_VERSION
@@ -185,6 +186,20 @@ class Ends(nn.Module, ABC):
     def samples(self, output: Any, registers: Registers) -> list[Any]:
         """Native objects, one per sample of the batch, from a decoder output."""
 
+    def conditioned(self, samples: list[Any], condition: Tensor) -> list[Any]:
+        """Generated native objects that know their condition, classes (B,) or numbers (B, M); here as they are."""
+        del condition
+        return samples
+
+
+class Reference(Protocol):
+    """What generated samples are scored against: a prepared data set, or anything else the plugin knows to use."""
+
+    @property
+    def description(self) -> str:
+        """One line that every table of results repeats."""
+        ...
+
 
 class ModalityData(ABC):
     """A prepared data set, split into `train`, `validation` and `test`.
@@ -194,6 +209,11 @@ class ModalityData(ABC):
     """
 
     card: DataCard
+
+    @property
+    def description(self) -> str:
+        """One line that every table of results repeats."""
+        return self.card.description
 
     @abstractmethod
     def size(self, split: str) -> int:
@@ -232,6 +252,21 @@ class DataRequest:
     refresh: bool = False
 
 
+@dataclass(frozen=True)
+class Objective:
+    """The number by which settings of one model are compared.
+
+    Attributes:
+        metric: name of a metric in the scores of generation.
+        title: what a table calls it.
+        lower_is_better: whether less of it is better.
+    """
+
+    metric: str
+    title: str
+    lower_is_better: bool = True
+
+
 class Modality(ABC):
     """A modality: data, files, pictures and metrics; builds the model's `Ends`.
 
@@ -243,6 +278,13 @@ class Modality(ABC):
 
     def __init__(self, config: Any) -> None:
         self.config = config
+
+    def check_training(self) -> None:  # noqa: B027 - most modalities need nothing
+        """Called before a run prepares its data: fetch what its losses need beyond the data, weights say; here nothing.
+
+        Raises:
+            UsageError, UniteError: something is not at hand; the message says what to do.
+        """
 
     @abstractmethod
     def open_data(self, request: DataRequest) -> ModalityData:
@@ -293,6 +335,42 @@ class Modality(ABC):
     def draw_pairs(self, inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> None:
         """A picture (PNG) of inputs beside their reconstructions, differences marked."""
 
+    def read_pairs(self, inputs: Path, outputs: Path) -> tuple[list[Any], list[Any]]:
+        """Samples of one file beside their reconstructions in another; here by their order, elsewhere by name.
+
+        Raises:
+            UsageError: a file cannot be read, or samples have no partner.
+        """
+        originals, results = self.read(inputs), self.read(outputs)
+        if len(originals) != len(results):
+            raise UsageError(
+                f"{inputs} holds {len(originals)} samples and {outputs} {len(results)}",
+                "reconstructions must be as many as their inputs, in the same order",
+            )
+        return originals, results
+
+    def open_reference(self, request: DataRequest, samples: Sequence[Any] = ()) -> Reference:
+        """What `score_generation` compares with, from a source that need not be a whole data set (statistics, say).
+
+        Args:
+            request: names the source.
+            samples: what will be scored, where it is at hand.
+
+        Raises:
+            UsageError, UniteError: as `open_data`.
+        """
+        del samples
+        return self.open_data(request)
+
+    def objective(self) -> Objective:
+        """The metric of generation by which a sweep compares settings.
+
+        Raises:
+            UsageError: there is none.
+            UniteError: what measures it is not at hand; the message says what is missing.
+        """
+        raise UsageError(f"modality {self.name!r} names no metric by which settings are compared", "leave --sweep out")
+
     @abstractmethod
     def score_reconstruction(
         self, inputs: Sequence[Any], outputs: Sequence[Any], progress: Progress, workers: int = 0
@@ -301,6 +379,6 @@ class Modality(ABC):
 
     @abstractmethod
     def score_generation(
-        self, samples: Sequence[Any], reference: ModalityData | None, progress: Progress, workers: int = 0
+        self, samples: Sequence[Any], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
-        """Metrics of generated samples; `reference` serves novelty and distributions and may be absent."""
+        """Metrics of generated samples; `reference` (of `open_data` or `open_reference`) may be absent."""

@@ -18,6 +18,14 @@ class Matrix(nn.Linear):
     """
 
 
+class Table(nn.Embedding):
+    """An embedding table that is a hidden matrix: Muon trains it, as in the published image model."""
+
+
+HIDDEN_MATRICES = (Matrix, Table)
+"""Modules whose `weight` Muon trains."""
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, computed in float32.
 
@@ -44,6 +52,13 @@ def rotary_table(positions: Tensor, head_width: int, base: float, highest: float
     index = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float()[:, None] * (highest * base ** (-index / head_width))
     return angles.cos(), angles.sin()
+
+
+def sincos_table(positions: Tensor, width: int, base: float = 10_000.0) -> Tensor:
+    """Sines, then cosines of positions (N,) at the frequencies base^(-2 i / W) -> (N, W), float32."""
+    index = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64)
+    angles = positions.double()[:, None] * base ** (-index / width)
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
 
 
 def rotate(x: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
@@ -149,15 +164,25 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Plain pre-norm transformer block, for plugins' decoders."""
+    """Plain pre-norm transformer block, for plugins' decoders.
 
-    def __init__(self, width: int, heads: int, qk_norm: bool = False) -> None:
+    Args:
+        width: W.
+        heads: attention heads.
+        qk_norm: RMS-normalise queries and keys.
+        hidden: hidden width of the MLP; None: 4 W.
+        eps: of the two LayerNorms.
+    """
+
+    def __init__(
+        self, width: int, heads: int, qk_norm: bool = False, hidden: int | None = None, eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attention = Attention(width, heads, qk_norm)
-        self.norm2 = nn.LayerNorm(width)
-        self.up = Matrix(width, 4 * width)
-        self.down = Matrix(4 * width, width)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.up = Matrix(width, hidden or 4 * width)
+        self.down = Matrix(hidden or 4 * width, width)
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         """x (B, N, W), rotary table or None, mask (B, N) bool or None -> (B, N, W)."""

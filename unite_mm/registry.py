@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.validation import did_you_mean, one_line
-from unite_mm_schemas.manifest import CONTRACT_VERSION, OLDEST_CONTRACT_VERSION, ModalityManifest
+from unite_mm_schemas.manifest import CONTRACT_VERSION, OLDEST_CONTRACT_VERSION, ImporterEntry, ModalityManifest
 
 if TYPE_CHECKING:
     from unite_mm.contract import Modality
@@ -137,6 +137,22 @@ class Plugin:
                 " ".join(filter(None, [did_you_mean(name, presets), known])),
             )
         return presets[name]
+
+    def importer(self, name: str) -> ImporterEntry | None:
+        """The importer of a name; None where the plugin has none."""
+        return next((entry for entry in self.manifest.importers if entry.name == name), None)
+
+    def load_importer(self, name: str) -> Any:
+        """Import the function of an importer, `(path, options) -> unite_mm.importing.Imported`.
+
+        Raises:
+            UsageError: there is no such importer.
+            UniteError: it cannot be imported.
+        """
+        entry = self.importer(name)
+        if entry is None:
+            raise UsageError(f"modality {self.name!r} imports no {name} checkpoints")
+        return self._load(entry.function)
 
     def suffixes(self, direction: str) -> list[str]:
         """Suffixes of the formats the plugin can `read` or `write`, the preferred one first."""

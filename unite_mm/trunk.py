@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, Registers, Tokens
-from unite_mm.layers import EncoderBlock, Matrix, RMSNorm, TimeEmbedding, rotary_table
+from unite_mm.layers import EncoderBlock, Matrix, RMSNorm, Table, TimeEmbedding, rotary_table, sincos_table
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
 
 NUMBER_FEATURES = 16
@@ -73,7 +73,8 @@ class Trunk(nn.Module):
 class ConditionEmbedding(nn.Module):
     """Condition -> (B, W); a learned null vector stands for no condition (classifier-free guidance).
 
-    Numbers are standardised and embedded with random Fourier features, so that neighbouring counts stay apart.
+    Classes share one table with the null vector, which is its last row. Numbers are standardised and embedded with
+    random Fourier features, so that neighbouring counts stay apart.
     """
 
     mean: Tensor
@@ -83,10 +84,11 @@ class ConditionEmbedding(nn.Module):
     def __init__(self, spec: ConditionSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.null = nn.Parameter(torch.empty(width))
         if spec.kind == "classes":
-            self.table = nn.Embedding(spec.size, width)
-        elif spec.kind == "numbers":
+            self.table = Table(spec.size + 1, width)
+            return
+        self.null = nn.Parameter(torch.empty(width))
+        if spec.kind == "numbers":
             self.register_buffer("mean", torch.tensor(spec.mean or (0.0,) * spec.size))
             self.register_buffer("std", torch.tensor(spec.std or (1.0,) * spec.size))
             self.register_buffer("frequencies", torch.randn(NUMBER_FEATURES))
@@ -104,16 +106,21 @@ class ConditionEmbedding(nn.Module):
         Returns:
             (B, W).
         """
+        if self.spec.kind == "classes":
+            rows = condition
+            if rows is None:
+                rows = torch.full((size,), self.spec.size, device=self.table.weight.device)
+            elif dropped is not None:
+                rows = rows.masked_fill(dropped, self.spec.size)
+            looked_up: Tensor = self.table(rows)
+            return looked_up
         null = self.null.expand(size, -1)
         if condition is None or self.spec.kind == "none":
             return null
-        if self.spec.kind == "classes":
-            embedded: Tensor = self.table(condition)
-        else:
-            numbers = (condition - self.mean) / self.std  # (B, M)
-            angles = 2 * math.pi * numbers[:, :, None] * self.frequencies
-            features = torch.cat((numbers[:, :, None], angles.sin(), angles.cos()), dim=-1)
-            embedded = self.down(F.silu(self.up(features.flatten(1))))
+        numbers = (condition - self.mean) / self.std  # (B, M)
+        angles = 2 * math.pi * numbers[:, :, None] * self.frequencies
+        features = torch.cat((numbers[:, :, None], angles.sin(), angles.cos()), dim=-1)
+        embedded: Tensor = self.down(F.silu(self.up(features.flatten(1))))
         return embedded if dropped is None else torch.where(dropped[:, None], null, embedded)
 
 
@@ -166,8 +173,13 @@ class GenerativeEncoder(nn.Module):
                 if module.context is not None:
                     nn.init.normal_(module.context, std=0.02)
             elif isinstance(module, Head):
-                nn.init.normal_(module.registers, std=trunk.register_scale)
-                nn.init.normal_(module.condition.null, std=0.02)
+                if trunk.register_start == "normal":
+                    nn.init.normal_(module.registers, std=trunk.register_scale)
+                else:
+                    table = sincos_table(module.positions, trunk.width)
+                    module.registers.data.copy_(trunk.register_scale * table)
+                if module.condition.spec.kind != "classes":
+                    nn.init.normal_(module.condition.null, std=0.02)
 
     def forward(
         self,
@@ -178,6 +190,7 @@ class GenerativeEncoder(nn.Module):
         tokens: Tokens | None = None,
         condition: Tensor | None = None,
         dropped: Tensor | None = None,
+        normalise: bool = True,
     ) -> Tensor:
         """Infer clean latents: from noise and input tokens (tokenization) or from noisy latents alone (denoising).
 
@@ -189,6 +202,7 @@ class GenerativeEncoder(nn.Module):
             tokens: input tokens, or None when denoising.
             condition: classes (B,), numbers (B, M) or None.
             dropped: (B,) bool, conditions to replace by null.
+            normalise: apply the latent norm. The flow lives in the normed space; see `sampling.latent_norm`.
 
         Returns:
             (B, L, C), layer-normalised over C, zero at unused registers.
@@ -209,5 +223,7 @@ class GenerativeEncoder(nn.Module):
                 mask = torch.cat((registers.mask, real), dim=1)
         embedded = head.condition(condition, dropped, batch)
         out = self.trunk(stream, count, time, embedded, positions, mask)
-        latents: Tensor = head.norm(head.project_out(out).float())
+        latents: Tensor = head.project_out(out).float()
+        if normalise:
+            latents = head.norm(latents)
         return latents * registers.mask[:, :, None] if registers.padded else latents

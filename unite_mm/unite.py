@@ -30,11 +30,13 @@ class Latents:
         values: (B, L, C), layer-normalised over C, zero at unused registers.
         registers: which registers each sample uses.
         modality: whose latents they are.
+        condition: what they were generated under, classes (B,) or numbers (B, M); None where there was none.
     """
 
     values: Tensor
     registers: Registers
     modality: str
+    condition: Tensor | None = None
 
 
 class UNITE(nn.Module):
@@ -163,7 +165,9 @@ class UNITE(nn.Module):
     def decode(self, latents: Latents) -> list[Any]:
         """Native samples of latents."""
         output = self.decode_from(latents.modality, latents.values, latents.registers)
-        return self.end(latents.modality).samples(output, latents.registers)
+        end = self.end(latents.modality)
+        samples = end.samples(output, latents.registers)
+        return samples if latents.condition is None else end.conditioned(samples, latents.condition)
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
@@ -214,7 +218,8 @@ class UNITE(nn.Module):
             modality: which; may be left out when the model has one.
             seed: of all noise and of the prior.
             first: index of the first sample.
-            condition: class or numbers for all samples; None: what the prior draws (or unconditional).
+            condition: class or numbers (M,) for all samples, or one for each: (n,) or (n, M); None: what the prior
+                draws (or unconditional).
             sampling: solver, steps, guidance, temperature; None: the run's defaults.
             progress: where to show progress.
 
@@ -227,12 +232,13 @@ class UNITE(nn.Module):
         name = self.choose(modality)
         settings = sampling or self.config.sampling
         end = self.end(name)
-        given = self._condition(end, condition)
-        draws = [end.prior(seeded_generator(seed, first + index, 0), given) for index in range(n)]
+        given = self._conditions(end, condition, n)
+        draws = [end.prior(seeded_generator(seed, first + index, 0), own) for index, own in enumerate(given)]
         result: list[Any] = [None] * n
         self.last_evaluations = 0
         with (progress or Silent()).task("Generating", n) as advance:
-            for indices in _alike(draws, 1 if settings.solver == "dopri5" else settings.batch_size):
+            alone = settings.solver == "dopri5" and not settings.joint_steps
+            for indices in _alike(draws, 1 if alone else settings.batch_size):
                 generators = [seeded_generator(seed, first + index, 1) for index in indices]
                 latents = self._flow(name, [draws[index] for index in indices], generators, settings)
                 for index, sample in zip(indices, self.decode(latents), strict=True):
@@ -254,9 +260,12 @@ class UNITE(nn.Module):
         condition = _stacked(draws)
         condition = None if condition is None else condition.to(self.device)
 
+        normalise = settings.latent_norm != ("unguided" if settings.guidance > 1 else "guided")
+
         def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
             times = torch.full((len(state),), time, device=state.device)
-            values: Tensor = self.denoiser(name, state, times, registers, condition=condition if conditional else None)
+            given = condition if conditional else None
+            values: Tensor = self.denoiser(name, state, times, registers, condition=given, normalise=normalise)
             return values
 
         def fresh_noise() -> Tensor:
@@ -264,7 +273,7 @@ class UNITE(nn.Module):
 
         solution = integrate(predict, fresh_noise() * settings.temperature, settings, fresh_noise)
         self.last_evaluations = max(self.last_evaluations, solution.evaluations)
-        return Latents(solution.state * registers.mask[:, :, None], registers, name)
+        return Latents(solution.state * registers.mask[:, :, None], registers, name, condition)
 
     def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
         """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""
@@ -273,21 +282,23 @@ class UNITE(nn.Module):
         return torch.stack(drawn).to(self.device)
 
     @staticmethod
-    def _condition(end: Ends, condition: Any) -> Tensor | None:
-        """The caller's condition as a tensor that fits the modality."""
+    def _conditions(end: Ends, condition: Any, n: int) -> list[Tensor | None]:
+        """The caller's condition for each of n samples, as tensors that fit the modality."""
         if condition is None:
-            return None
+            return [None] * n
         spec = end.condition
         if spec.kind == "none":
             raise UsageError("this modality takes no condition", "leave it out")
         value = torch.as_tensor(condition)
-        if spec.kind == "classes":
-            if value.dim() != 0 or not 0 <= int(value) < spec.size:
-                raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
-            return value.long()
-        if value.shape != (spec.size,):
-            raise UsageError(f"condition {condition!r} does not fit", f"give {spec.size} numbers: {spec.names}")
-        return value.float()
+        own = () if spec.kind == "classes" else (spec.size,)
+        if value.shape not in (own, (n, *own)):
+            what = "use an integer" if spec.kind == "classes" else f"give {spec.size} numbers {spec.names}"
+            raise UsageError(f"condition {condition!r} does not fit", f"{what}, or {n} of them")
+        if spec.kind == "numbers":
+            return list(value.float().expand(n, *own))
+        if value.is_floating_point() or not bool(((value >= 0) & (value < spec.size)).all()):
+            raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
+        return list(value.long().expand(n))
 
 
 def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:

@@ -7,9 +7,9 @@ from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from unite_mm.intervals import mean, share
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.distributions import Composition, compose, histograms
-from unite_mm_molecule.intervals import mean, share
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.perception import Perceived, perceive_adit, perceive_edm

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm.intervals import mean, median, share
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.geometry import aligned_rmsd
-from unite_mm_molecule.intervals import mean, median, share
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_molecule.parallel import map_items
 from unite_mm_molecule.validity import judge

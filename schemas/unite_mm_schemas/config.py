@@ -36,8 +36,11 @@ class TrunkConfig(Schema):
     """Random Fourier features of the timestep."""
     gate_start: float = Field(0.0, ge=0)
     """Initial gate of every block's branches: 0 starts blocks as the identity (published)."""
+    register_start: Literal["normal", "sincos"] = "normal"
+    """Initial register position embeddings: normal, or the sines and cosines of the positions (published)."""
     register_scale: float = Field(1.0, gt=0)
-    """Standard deviation of the initial register position embeddings. Small values drown in the register noise."""
+    """Standard deviation of the normal initial register position embeddings, or factor of the sines and cosines. Small
+    values drown in the register noise."""
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> "TrunkConfig":
@@ -115,18 +118,35 @@ class OptimConfig(Schema):
     """Muon's momentum."""
     warmup_steps: int = Field(100, ge=0)
     """Steps over which the rate rises linearly from 0."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Shape of the decay after `decay_start`."""
+    schedule: Literal["constant", "linear", "cosine", "stages"] = "constant"
+    """Shape of the decay after `decay_start`; or `stages`, which are counted in steps."""
     decay_start: float = Field(0.0, ge=0, le=1)
     """Share of the run after which the rate decays."""
     final_rate: float = Field(0.0, ge=0, le=1)
     """Rate at the end of the run as a share of the peak."""
+    stages: tuple[tuple[int, int, float], ...] = ()
+    """With `schedule: stages`: decays [first step, last step, share of the peak reached there], cosine in shape, one
+    after the other; between them the rate stays."""
     clip: float = Field(3.0, gt=0)
     """Global gradient norm above which gradients are scaled down."""
     ema: float = Field(0.9978, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, per step."""
     ema_ramp: bool = True
     """Use the smaller of `ema` and (1 + step) / (10 + step), so that short runs forget their start."""
+
+    @model_validator(mode="after")
+    def _stages_follow_each_other(self) -> "OptimConfig":
+        if (self.schedule == "stages") != bool(self.stages):
+            raise ValueError("optim.schedule=stages needs optim.stages, and optim.stages needs optim.schedule=stages")
+        reached = 0
+        for first, last, share in self.stages:
+            if not reached <= first <= last or not 0 <= share <= 1:
+                raise ValueError(
+                    f"optim.stages: [{first}, {last}, {share}] must begin after the stage before it, end after its "
+                    "beginning and reach a share between 0 and 1"
+                )
+            reached = last
+        return self
 
 
 class TrainConfig(Schema):
@@ -176,7 +196,7 @@ class SamplingConfig(Schema):
     """How samples are generated (paper, section 3.3)."""
 
     solver: Literal["euler", "midpoint", "heun2", "rk4", "dopri5"] = "heun2"
-    """ODE solver of torchdiffeq; dopri5 controls its step for each group of samples on its own."""
+    """ODE solver of torchdiffeq; dopri5 controls its step for each sample on its own."""
     steps: int = Field(50, ge=1)
     """Steps of the fixed-step solvers."""
     shift: float = Field(0.5, gt=0)
@@ -185,12 +205,19 @@ class SamplingConfig(Schema):
     """Relative tolerance of dopri5."""
     atol: float = Field(1e-6, gt=0)
     """Absolute tolerance of dopri5."""
+    joint_steps: bool = False
+    """dopri5 controls its step for all samples of a batch together, as the official code does: faster where a batch
+    fills the device, but what a sample becomes then depends a little (1e-2) on the samples beside it."""
     min_remaining: float = Field(0.05, gt=0, le=1)
     """Floor of 1 - t in the velocity (z0_hat - x) / max(1 - t, floor)."""
     guidance: float = Field(1.0, ge=0)
     """Scale w of classifier-free guidance: u + w (c - u); 1 is no guidance."""
     guidance_interval: tuple[float, float] = (0.1, 1.0)
-    """Guidance acts for t strictly inside."""
+    """Guidance acts for t strictly inside; a lower end of 0 includes t = 0."""
+    latent_norm: Literal["always", "guided", "unguided"] = "always"
+    """When predictions pass the latent norm, which training always applies. The others reproduce the official code,
+    which forgets it: `guided` (only with guidance above 1) is its norm_first, the default there; `unguided` (only
+    without) its cfg_first."""
     churn: float = Field(0.0, ge=0)
     """Stochastic sampling: before each step of a fixed-step solver go back by this / steps in t and add fresh noise to
     match; 0 is the deterministic flow."""

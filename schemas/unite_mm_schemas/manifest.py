@@ -67,6 +67,32 @@ class MetricEntry(Schema):
     """What is counted over what."""
 
 
+class ImporterOption(Schema):
+    """Something a foreign checkpoint may not tell, asked for by a flag."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    """Name of the flag, without its dashes."""
+    type: Literal["integer", "number", "text"] = "text"
+    """Kind of value."""
+    choices: tuple[str, ...] = ()
+    """The only values allowed; empty: any."""
+    description: str
+    """One line."""
+
+
+class ImporterEntry(Schema):
+    """A kind of foreign checkpoint that the plugin turns into a model."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    """What it imports, such as `official`: checkpoints of the method's official code."""
+    function: ObjectReference
+    """`package.module:function`, see `unite_mm.importing`."""
+    description: str
+    """One line."""
+    options: tuple[ImporterOption, ...] = ()
+    """What it may ask for beyond the file."""
+
+
 class ModalityManifest(Schema):
     """`modality.yaml` of a plugin."""
 
@@ -90,3 +116,5 @@ class ModalityManifest(Schema):
     """File formats of samples."""
     metrics: tuple[MetricEntry, ...] = ()
     """Metrics the plugin reports."""
+    importers: tuple[ImporterEntry, ...] = ()
+    """Foreign checkpoints the plugin turns into models."""

@@ -54,6 +54,32 @@ class Score(Schema):
     """What a reader must know: what was left out, which optional tool is absent."""
 
 
+class SweepPoint(Schema):
+    """One setting that a sweep tried."""
+
+    value: float
+    """The setting."""
+    score: Score
+    """What was measured with it."""
+
+
+class Sweep(Schema):
+    """Scores of one model over a range of one setting: the whole curve, and the best."""
+
+    setting: str
+    """What was varied, such as `guidance`."""
+    metric: str
+    """Name of the metric by which points are compared."""
+    title: str
+    """What a table calls the metric."""
+    lower_is_better: bool = True
+    """Whether less of the metric is better."""
+    points: tuple[SweepPoint, ...] = ()
+    """In the order tried."""
+    best: float | None = None
+    """The setting of the best point; the first of equals. None where nothing could be measured."""
+
+
 class MetricsReport(Schema):
     """The content of `metrics.json`: all scores of one evaluated run or sample file."""
 
@@ -74,4 +100,6 @@ class MetricsReport(Schema):
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of the packages involved."""
     scores: tuple[Score, ...] = ()
-    """The results."""
+    """The results; after a sweep those of its best point."""
+    sweep: Sweep | None = None
+    """The sweep, where one was asked for."""

@@ -10,6 +10,7 @@ from unite_mm.cli.options import (
     Command,
     cache_option,
     device_option,
+    labels_option,
     load_model,
     sampling_config,
     sampling_options,
@@ -28,7 +29,10 @@ DEFAULT_SAMPLES = 1000
 
 EXAMPLES = """\b
   unite-mm evaluate RUN --samples 10000
+  unite-mm evaluate RUN --samples 10000 --labels balanced --sweep 1.0:4.0:0.2
   unite-mm evaluate --modality qm9 --samples FILE
+  unite-mm evaluate --modality image --samples FOLDER --data FOLDER
+  unite-mm evaluate --modality image --samples FOLDER --reconstructions-of FOLDER
 """
 
 
@@ -49,9 +53,26 @@ EXAMPLES = """\b
 @click.option("--reconstructions", type=click.IntRange(min=0), help="Samples to reconstruct.  [default: all]")
 @click.option("--modality", metavar="NAME", help="Which modality, where there are several or without RUN.")
 @click.option("--data", "source", metavar="SOURCE", help="Other data than the run's; without RUN the reference data.")
+@click.option("--reference", metavar="SOURCE", help="What generated samples are compared with.  [default: the data]")
+@click.option(
+    "--reconstructions-of",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Without RUN: --samples are reconstructions of the samples in FILE.",
+)
+@click.option(
+    "--features",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
+    help="Network for distances between sets of samples; short for --set NAME.metrics.features=FILE.",
+)
 @set_option
 @seed_option
+@labels_option
 @sampling_options
+@click.option(
+    "--sweep", metavar="START:STOP:STEP", help="Guidance scales to try, such as 1.0:4.0:0.2; reports the best."
+)
 @device_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here as well.")
 @click.option("--drawings/--no-drawings", default=True, help="Draw samples and reconstructions.  [default: yes]")
@@ -81,55 +102,82 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
 
 
 def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> "MetricsReport":
+    from dataclasses import replace
+
+    from unite_mm.config import with_metrics
     from unite_mm.contract import DataRequest
     from unite_mm.evaluation import Plan, evaluate_model
     from unite_mm.registry import discover
+    from unite_mm.sweep import parse_range
 
-    if options["assignments"]:
-        raise UsageError("--set belongs to scoring a file", "a run keeps its configuration; sampling has its own flags")
+    if options["reconstructions_of"] is not None:
+        raise UsageError("--reconstructions-of goes without RUN", "a model reconstructs its own data")
+    if options["sweep"] is not None and options["guidance"] is not None:
+        raise UsageError("--sweep tries guidance scales: leave --guidance out")
     count = _count(options["samples"])
+    scales = () if options["sweep"] is None else parse_range(options["sweep"])
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
+    plugin = discover().get(name)
+    config = model.config.modalities[name].config
+    flags = {} if options["features"] is None else {"features": str(options["features"])}
+    modality = plugin.load_implementation()(with_metrics(plugin, config, options["assignments"], flags))
+    model.modalities[name] = modality
     plan = Plan(
         sampling=sampling_config(model.config.sampling, options),
         split=options["split"],
         samples=count,
+        labels=options["labels"],
+        sweep=scales,
         reconstructions=options["reconstructions"],
         seed=options["seed"],
         workers=options["workers"],
         drawings=options["drawings"],
     )
     source = options["source"] or model.config.modalities[name].source
-    data = model.modalities[name].open_data(DataRequest(source, options["cache"], progress, options["workers"]))
-    suffixes = discover().get(name).suffixes("write")
+    request = DataRequest(source, options["cache"], progress, options["workers"])
+    data = modality.open_data(request)
+    reference = None
+    if options["reference"] is not None:
+        reference = modality.open_reference(replace(request, source=options["reference"]))
+    suffixes = plugin.suffixes("write")
     if not suffixes:
         raise UsageError(f"modality {name!r} writes no files", "its manifest lists no format with `write`")
-    found = evaluate_model(model, name, data, plan, run / "evaluation", suffixes[0], progress)
+    found = evaluate_model(model, name, data, plan, run / "evaluation", suffixes[0], progress, reference)
     return found.model_copy(update={"source": str(run)})
 
 
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
-    from unite_mm.config import resolve_plugin
+    from unite_mm.config import resolve_plugin, with_metrics
     from unite_mm.contract import DataRequest
     from unite_mm.evaluation import evaluate_file
     from unite_mm.registry import discover
 
     if options["modality"] is None or options["samples"] is None:
         raise UsageError("nothing to evaluate", "name a RUN folder, or --modality NAME --samples FILE")
-    for name in (*SAMPLING_FLAGS, "reconstructions"):
+    for name in (*SAMPLING_FLAGS, "reconstructions", "labels", "sweep"):
         if options[name] is not None:
-            raise UsageError(f"--{name} needs a RUN", "a file of samples is only scored")
+            raise UsageError(f"--{name.replace('_', '-')} needs a RUN", "a file of samples is only scored")
+    if options["reference"] is not None:
+        raise UsageError("--reference needs a RUN", "without one, --data names what samples are compared with")
     plugin = discover().get(options["modality"])
     path = Path(options["samples"])
     if not path.exists():
         raise UsageError(f"{path} does not exist", "--samples takes a file when no RUN is named")
-    config = plugin.validate(resolve_plugin(plugin, assignments=options["assignments"]))
-    modality = plugin.load_implementation()(config)
-    reference = None
+    flags = {} if options["features"] is None else {"features": str(options["features"])}
+    config = with_metrics(plugin, resolve_plugin(plugin, assignments=options["assignments"]), (), flags)
+    request = None
     if options["source"] is not None:
         request = DataRequest(options["source"], options["cache"], progress, options["workers"])
-        reference = modality.open_data(request)
-    return evaluate_file(modality, plugin.name, path, reference, progress, options["workers"])
+    return evaluate_file(
+        plugin.load_implementation()(config),
+        plugin.name,
+        path,
+        progress,
+        request=request,
+        originals=options["reconstructions_of"],
+        workers=options["workers"],
+    )
 
 
 def _count(text: str | None) -> int:

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "unite_mm.cli.evaluate:evaluate",
     "sample": "unite_mm.cli.sample:sample",
     "reconstruct": "unite_mm.cli.sample:reconstruct",
+    "import-official": "unite_mm.cli.importing:import_official",
     "data": "unite_mm.cli.data:data",
     "plugins": "unite_mm.cli.plugins:plugins",
     "schema": "unite_mm.cli.schema:schema",

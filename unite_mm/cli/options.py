@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unite_mm_schemas.config import SamplingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-SAMPLING_FLAGS = ("steps", "solver", "guidance", "temperature", "churn")
+SAMPLING_FLAGS = ("steps", "solver", "guidance", "guidance_interval", "temperature", "churn")
 
 
 @dataclass
@@ -86,18 +86,34 @@ set_option = click.option(
 
 
 def sampling_options(function: F) -> F:
-    """`--steps`, `--solver`, `--guidance`, `--temperature`, `--churn`: None where not given."""
+    """`--steps`, `--solver`, `--guidance`, `--guidance-interval`, `--temperature`, `--churn`: None where not given."""
     for option in reversed(
         (
             click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
             click.option("--solver", help="euler, midpoint, heun2, rk4 or dopri5."),
             click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
+            click.option(
+                "--guidance-interval",
+                metavar="LOW:HIGH",
+                callback=lambda _context, _parameter, value: None if value is None else _interval(value),
+                help="Timesteps between which guidance acts, such as 0.1:1.0.",
+            ),
             click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
             click.option("--churn", type=float, help="Stochastic sampling: noise renewed at each step; 0 is none."),
         )
     ):
         function = option(function)
     return function
+
+
+def _interval(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError as error:
+        raise UsageError(f"--guidance-interval {text}: not of the form LOW:HIGH", "for example 0.1:1.0") from error
+    if not 0 <= low < high:
+        raise UsageError(f"--guidance-interval {text}: LOW must be from 0 to below HIGH", "for example 0.1:1.0")
+    return low, high
 
 
 def sampling_config(base: "SamplingConfig", flags: Mapping[str, Any]) -> "SamplingConfig":
@@ -116,6 +132,13 @@ def sampling_config(base: "SamplingConfig", flags: Mapping[str, Any]) -> "Sampli
         return SamplingConfig.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise UsageError("--" + one_line(error, SamplingConfig)) from error
+
+
+labels_option = click.option(
+    "--labels",
+    type=click.Choice(["balanced", "random"]),
+    help="Classes of the samples: each equally often, or at random.  [default: as the prior draws them]",
+)
 
 
 def load_model(run: Path, device: str) -> "UNITE":

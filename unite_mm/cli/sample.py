@@ -10,6 +10,7 @@ from unite_mm.cli.options import (
     Command,
     check_output,
     device_option,
+    labels_option,
     load_model,
     sampling_config,
     sampling_options,
@@ -38,19 +39,26 @@ picture_option = click.option("--picture", type=click.Path(dir_okay=False, path_
 @click.option(
     "--condition", metavar="VALUE", help="A class, or numbers `a,b` or `name=a,name=b`.  [default: the prior's]"
 )
+@labels_option
 @picture_option
 @device_option
 def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
     """Generate samples from a trained model."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.files import write_aside, write_samples
+    from unite_mm.labels import spread_labels
     from unite_mm.registry import discover
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
     check_output(discover().get(name), output)
     settings = sampling_config(model.config.sampling, options)
-    condition = parse_condition(options["condition"], model.end(name).condition)
+    spec = model.end(name).condition
+    condition: Any = parse_condition(options["condition"], spec)
+    if options["labels"] is not None:
+        if condition is not None:
+            raise UsageError("--condition and --labels exclude each other", "one class for all, or classes spread")
+        condition = spread_labels(options["labels"], number, spec, seed=options["seed"])
     with TerminalProgress() as progress:
         start = time.monotonic()
         samples = model.generate(

@@ -10,14 +10,16 @@ from unite_mm.errors import UsageError
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-@click.option("--modality", metavar="NAME", help="The schema of this modality's own configuration.")
+@click.option(
+    "--modality", "modalities", multiple=True, metavar="NAME", help="The schema of this modality's own configuration."
+)
 @click.option("--markdown", is_flag=True, help="A table of keys, types, defaults and help instead of JSON.")
 @click.option("--export", type=click.Path(file_okay=False, path_type=Path), help="Write all schemas to this folder.")
-def schema(name: str | None, modality: str | None, markdown: bool, export: Path | None) -> None:
+def schema(name: str | None, modalities: tuple[str, ...], markdown: bool, export: Path | None) -> None:
     """Print JSON Schemas and the configuration reference.
 
     NAME is run (the default), manifest, data-card, checkpoint or metrics. With --markdown: the configuration reference
-    of a run, and of the modality if one is named.
+    of a run, and of the modalities named.
     """
     import json
 
@@ -27,15 +29,18 @@ def schema(name: str | None, modality: str | None, markdown: bool, export: Path 
 
     if name is not None and name not in SCHEMAS:
         raise UsageError(f"there is no schema {name!r}", did_you_mean(name, SCHEMAS) or f"use: {', '.join(SCHEMAS)}")
-    if name is not None and (modality is not None or markdown):
+    if name is not None and (modalities or markdown):
         raise UsageError("a schema's name goes with neither --modality nor --markdown")
     if export is not None:
         for path in write_schemas(export):
             click.echo(path)
         return
-    own = None if modality is None else discover().get(modality).load_configuration()
+    if len(modalities) > 1 and not markdown:
+        raise UsageError("a schema is that of one modality", "name one, or add --markdown")
+    registry = discover() if modalities else None
+    own = {modality: registry.get(modality).load_configuration() for modality in modalities} if registry else {}
     if markdown:
-        click.echo(configuration_reference({modality: own} if modality and own else {}), nl=False)
+        click.echo(configuration_reference(own), nl=False)
     else:
-        found = json_schema(name or "run") if own is None else schema_of(own)
+        found = next((schema_of(model) for model in own.values()), None) or json_schema(name or "run")
         click.echo(json.dumps(found, indent=2))

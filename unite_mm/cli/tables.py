@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unite_mm_schemas.card import DataCard
-from unite_mm_schemas.metrics import Metric, MetricsReport, Score
+from unite_mm_schemas.metrics import Metric, MetricsReport, Score, Sweep
 
 LOG_WIDTH = 120
 """Width of tables that no terminal limits."""
@@ -47,6 +47,10 @@ def print_report(report: MetricsReport) -> None:
             _say(out, f"  {metric.title}: {metric.definition}")
         for note in score.notes:
             _say(out, f"  note: {note}")
+    if report.sweep is not None:
+        order = "lower" if report.sweep.lower_is_better else "higher"
+        _say(out, f"sweep of {report.sweep.setting} by {report.sweep.title} ({order} is better)")
+        out.print(_sweep_table(report.sweep))
 
 
 def print_card(card: DataCard) -> None:
@@ -101,6 +105,24 @@ def _histogram_table(score: Score) -> Table:
             cells.append(f"{name}: {100 * histogram.samples.get(name, 0):.1f}{beside}")
         distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
         table.add_row(Text(histogram.title), distance, Text("  ".join(cells)))
+    return table
+
+
+def _sweep_table(sweep: Sweep) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(sweep.setting, justify="right")
+    names = list(dict.fromkeys(metric.name for point in sweep.points for metric in point.score.metrics))
+    titles = {metric.name: metric.title for point in sweep.points for metric in point.score.metrics}
+    for name in names:
+        table.add_column(Text(titles[name]), justify="right")
+    table.add_column("")
+    for point in sweep.points:
+        found = {metric.name: metric for metric in point.score.metrics}
+        cells = []
+        for name in names:
+            value = found[name].value if name in found else None
+            cells.append("" if value is None else shown(found[name], value))
+        table.add_row(f"{point.value:g}", *cells, "best" if point.value == sweep.best else "")
     return table
 
 

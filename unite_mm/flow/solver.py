@@ -32,11 +32,12 @@ class Solution:
 def guide(denoiser: Denoiser, state: Tensor, time: float, config: SamplingConfig) -> Tensor:
     """Clean latents under guidance: u + w (c - u) for t strictly inside the interval, c outside.
 
-    Both c and u come layer-normalised from the denoiser. (B, L, C) -> (B, L, C).
+    A lower end of 0 includes t = 0. Both c and u come layer-normalised from the denoiser. (B, L, C) -> (B, L, C).
     """
     conditional = denoiser(state, time, True)
-    low, high = config.guidance_interval
-    if config.guidance == 1.0 or not low < time < high:
+    # Solvers count in float32: a time of 0.1 there is not above the 0.1 of a configuration.
+    low, high, now = torch.tensor((*config.guidance_interval, time), dtype=torch.float32).tolist()
+    if config.guidance == 1.0 or not (low == 0 or low < now) or not now < high:
         return conditional
     unconditional = denoiser(state, time, False)
     return unconditional + config.guidance * (conditional - unconditional)

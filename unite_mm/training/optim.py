@@ -1,5 +1,6 @@
 """Optimizers by declared parameter groups, learning-rate schedule, gradient reduction, EMA."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -7,15 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unite_mm.layers import Matrix
+from unite_mm.layers import HIDDEN_MATRICES
 from unite_mm_schemas.config import OptimConfig
 
 Named = list[tuple[str, nn.Parameter]]
 
 
 def parameter_groups(model: nn.Module, optimizer: str) -> tuple[Named, Named]:
-    """Split the trainable parameters: hidden matrices (`layers.Matrix` weights) for Muon, all others for AdamW."""
-    hidden = {id(module.weight) for module in model.modules() if isinstance(module, Matrix) and optimizer == "muon"}
+    """Split the trainable parameters: hidden matrices (`layers.HIDDEN_MATRICES`) for Muon, all others for AdamW."""
+    hidden = {
+        id(module.weight) for module in model.modules() if isinstance(module, HIDDEN_MATRICES) and optimizer == "muon"
+    }
     trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return (
         [(name, parameter) for name, parameter in trainable if id(parameter) in hidden],
@@ -32,11 +35,26 @@ def rate_factor(config: OptimConfig, step: int, progress: float) -> float:
         progress: share of the run that is done, in [0, 1].
     """
     warm = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    if config.schedule == "stages":
+        return warm * _staged(config.stages, step)
     if config.schedule == "constant" or progress <= config.decay_start:
         return warm
     done = min(1.0, (progress - config.decay_start) / max(1e-12, 1 - config.decay_start))
     shape = 1 - done if config.schedule == "linear" else 0.5 * (1 + torch.tensor(done * torch.pi).cos().item())
     return warm * (config.final_rate + (1 - config.final_rate) * shape)
+
+
+def _staged(stages: tuple[tuple[int, int, float], ...], step: int) -> float:
+    """The rate after cosine decays from one level to the next, each between two steps; flat before and after each."""
+    level = 1.0
+    for first, last, share in stages:
+        if step < first:
+            break
+        if step < last:
+            done = (step - first) / (last - first)
+            return share + (level - share) * 0.5 * (1 + math.cos(math.pi * done))
+        level = share
+    return level
 
 
 class Optimizers:

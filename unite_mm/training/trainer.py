@@ -14,15 +14,15 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from unite_mm.build import OpenModality, build_model, open_modalities, software_versions
+from unite_mm.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
 from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint, prune, read_tensors, write_folder
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
 from unite_mm.training.allocator import keep_freed_memory
+from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
@@ -90,6 +90,8 @@ def train(
     )
     fabric.launch()
     lead = shown if fabric.is_global_zero else Silent()
+    for modality in load_modalities(config).values():
+        modality.check_training()
     opened = open_modalities(config, cache, lead, workers)
     trainer = Trainer(config, folder, opened, fabric, lead)
     if resume:

@@ -18,6 +18,7 @@ from unite_mm.contract import (
     LossTerm,
     Modality,
     ModalityData,
+    Objective,
     PriorDraw,
     Registers,
     Statistics,
@@ -202,6 +203,9 @@ class Points(Modality):
             name="error", title="error", value=float(errors.mean()), total=len(errors), definition=definition
         )
         return Score(kind="reconstruction", metrics=(metric,))
+
+    def objective(self) -> Objective:
+        return Objective("on_ring", "on the ring", lower_is_better=False)
 
     def score_generation(
         self, samples: Sequence[Tensor], reference: ModalityData | None, progress: Progress, workers: int = 0

@@ -1,0 +1,87 @@
+"""The plugin's own configuration; the manifest names it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from unite_mm_image.metric_config import ImageMetrics
+from unite_mm_schemas.base import Schema
+
+SMALLEST_FOR_LPIPS = 16
+"""VGG halves an image four times before its last features."""
+
+
+class ImageConfig(Schema):
+    """How images are prepared, encoded, decoded and weighed."""
+
+    size: int = Field(32, ge=1)
+    """Pixels on each side; other images are scaled and cut to this square."""
+    patch: int = Field(4, ge=1)
+    """Pixels on each side of a patch; must divide the size. There is one register for every patch."""
+    colours: Literal["rgb", "grey"] = "rgb"
+    """Colour channels of the model; images of the other kind are converted."""
+    condition: Literal["class", "none"] = "class"
+    """What generation is conditioned on. `class` needs data with classes; without them it is as `none`."""
+    channels: int = Field(32, ge=1)
+    """Latent channels C of each register."""
+    patch_positions: Literal["after", "aligned"] = "after"
+    """Rotary positions of the patches: after the registers (published), or each at that of the register of its number,
+    so that `trunk.pointer_bias` can point at it."""
+    decoder_width: int = Field(192, ge=8)
+    """Width of the decoder; a multiple of 4."""
+    decoder_depth: int = Field(4, ge=1)
+    """Blocks of the decoder."""
+    decoder_heads: int = Field(3, ge=1)
+    """Attention heads of the decoder."""
+    decoder_hidden: int | None = Field(None, ge=1)
+    """Hidden width of the decoder's MLPs; None: four times its width."""
+    decoder_input_width: int | None = Field(None, ge=1)
+    """Width between the two linear layers that lead from the latents into the decoder (published: 768); None: a single
+    layer."""
+    l1_weight: float = Field(1.0, ge=0)
+    """Weight of the mean absolute error of the pixels."""
+    lpips_weight: float = Field(1.0, ge=0)
+    """Weight of the perceptual loss LPIPS (VGG); 0 switches it off, and then no weights of VGG are needed."""
+    lpips_range: Literal["signed", "unit"] = "signed"
+    """Range of the images that LPIPS sees: [-1, 1], which it was made for, or [0, 1], which the official code gives it;
+    meant for imported models only."""
+    lpips_vgg: str | None = None
+    """File with torchvision's weights of VGG16 (vgg16-397923af.pth); None: torch's cache of models, or a download."""
+    flip: bool = True
+    """Flip training images left to right at random."""
+    max_unreadable: float = Field(0.01, ge=0, le=1)
+    """Share of unreadable images above which the preparation of the data stops."""
+    metrics: ImageMetrics = ImageMetrics()
+    """How images are scored; `--set image.metrics.KEY=VALUE` also changes it for a trained model."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "ImageConfig":
+        if self.size % self.patch:
+            raise ValueError(f"image.patch={self.patch} must divide image.size={self.size}")
+        if self.decoder_width % 4:
+            raise ValueError(f"image.decoder_width={self.decoder_width} must be a multiple of 4")
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"image.decoder_heads={self.decoder_heads} must divide image.decoder_width={self.decoder_width}"
+            )
+        if self.lpips_weight and self.size < SMALLEST_FOR_LPIPS:
+            raise ValueError(
+                f"image.size={self.size} is too small for LPIPS, which needs {SMALLEST_FOR_LPIPS} pixels: "
+                "set image.lpips_weight=0"
+            )
+        return self
+
+    @property
+    def side(self) -> int:
+        """Patches on each side."""
+        return self.size // self.patch
+
+    @property
+    def registers(self) -> int:
+        """K, registers of an image: one for every patch."""
+        return self.side**2
+
+    @property
+    def colour_channels(self) -> int:
+        """3 for RGB, 1 for grey."""
+        return 3 if self.colours == "rgb" else 1

@@ -1,0 +1,141 @@
+"""The `image` modality: ties data, model ends, files, pictures and metrics of images to the core's contract."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from PIL.Image import Image
+
+from unite_mm.contract import DataRequest, Modality, ModalityData, Objective, Reference, Statistics
+from unite_mm.errors import UsageError
+from unite_mm.progress import Progress
+from unite_mm_image.batch import ImageBatch
+from unite_mm_image.config import ImageConfig
+from unite_mm_schemas.metrics import Score
+
+if TYPE_CHECKING:
+    from unite_mm_image.data import ImageData
+    from unite_mm_image.ends import ImageEnds
+    from unite_mm_image.references import ImageReference
+    from unite_mm_image.scoring import Scorer
+
+
+class Images(Modality):
+    """Square images, grey or RGB, with or without classes; a sample is a PIL image.
+
+    The class of an image, where it is known, stands in `image.info["label"]`.
+    """
+
+    name = "image"
+    config: ImageConfig
+
+    def check_training(self) -> None:
+        """Find, or download, the weights of LPIPS where it is among the losses."""
+        if self.config.lpips_weight:
+            from unite_mm_image.perceptual import find_vgg
+
+            find_vgg(self.config.lpips_vgg)
+
+    def open_data(self, request: DataRequest) -> "ImageData":
+        from unite_mm_image.data import open_data
+
+        return open_data(request, self.config)
+
+    def statistics(self, data: ModalityData) -> Statistics:
+        """Names of the classes and how many training images each has; both empty without classes."""
+        from unite_mm_image.data import ImageData
+
+        assert isinstance(data, ImageData)
+        labels = data.labels("train")
+        if labels is None or not data.classes:
+            return {"classes": [], "class_counts": []}
+        counts = torch.bincount(labels, minlength=len(data.classes))
+        return {"classes": list(data.classes), "class_counts": counts.tolist()}
+
+    def ends(self, statistics: Statistics, width: int) -> "ImageEnds":
+        from unite_mm_image.ends import ImageEnds
+
+        return ImageEnds(self.config, statistics, width)
+
+    def encode_samples(self, samples: Sequence[Image], statistics: Statistics) -> ImageBatch:
+        """A batch of images, scaled and cut to the model's size; classes where every image has one.
+
+        Raises:
+            UsageError: a class is outside the range of the model's.
+        """
+        from unite_mm_image.picture import label_of, to_pixels
+
+        pixels = to_pixels(samples, self.config)
+        labels = [label_of(sample) for sample in samples]
+        classes = len(statistics["classes"]) if self.config.condition == "class" else 0
+        if not classes or None in labels:
+            return ImageBatch.of(pixels, self.config.registers)
+        wrong = [(index, label) for index, label in enumerate(labels) if not 0 <= (label or 0) < classes]
+        if wrong:
+            raise UsageError(
+                f"image {wrong[0][0]} has the class {wrong[0][1]}, but the model knows 0 to {classes - 1}",
+                'leave `info["label"]` out, or give a class of the model',
+            )
+        return ImageBatch.of(pixels, self.config.registers, torch.tensor(labels))
+
+    def write(self, samples: Sequence[Image], path: Path) -> None:
+        from unite_mm_image.formats import write
+
+        write(samples, path)
+
+    def read(self, path: Path) -> list[Image]:
+        from unite_mm_image.formats import read
+
+        return read(path)
+
+    def draw(self, samples: Sequence[Image], path: Path) -> None:
+        from unite_mm_image.drawing import draw
+
+        draw(samples, path)
+
+    def draw_pairs(self, inputs: Sequence[Image], outputs: Sequence[Image], path: Path) -> None:
+        from unite_mm_image.drawing import draw_pairs
+
+        draw_pairs(inputs, outputs, path)
+
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """Networks and references of the metrics."""
+        from unite_mm_image.scoring import Scorer
+
+        return Scorer(self.config)
+
+    def read_pairs(self, inputs: Path, outputs: Path) -> tuple[list[Image], list[Image]]:
+        """Images of two folders by equal names (without suffix); of other files by their order."""
+        from unite_mm_image.pairs import read_pairs
+
+        return (
+            read_pairs(inputs, outputs) if inputs.is_dir() and outputs.is_dir() else super().read_pairs(inputs, outputs)
+        )
+
+    def open_reference(self, request: DataRequest, samples: Sequence[Image] = ()) -> "ImageReference":
+        """An .npz file of statistics or images, a folder of images, or prepared data at the extent of the samples."""
+        from unite_mm_image.references import open_reference
+
+        return open_reference(request, self.config, samples)
+
+    def objective(self) -> Objective:
+        """FID, or the Frechet distance by another network."""
+        name, title = self.scorer.extractor.frechet
+        return Objective(name, title)
+
+    def score_reconstruction(
+        self, inputs: Sequence[Image], outputs: Sequence[Image], progress: Progress, workers: int = 0
+    ) -> Score:
+        from unite_mm_image.reconstruction_metrics import score_reconstruction
+
+        return score_reconstruction(inputs, outputs, self.scorer, progress)
+
+    def score_generation(
+        self, samples: Sequence[Image], reference: Reference | None, progress: Progress, workers: int = 0
+    ) -> Score:
+        from unite_mm_image.generation_metrics import score_generation
+
+        return score_generation(samples, reference, self.scorer, progress)
