@@ -5,7 +5,7 @@ import pytest
 
 from unite_mm.cli.main import COMMANDS, cli
 
-SAMPLING = "--steps --solver --guidance --guidance-interval --temperature --churn"
+SAMPLING = "--steps --solver --guidance --guidance-interval --temperature --churn --churn-interval"
 DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {

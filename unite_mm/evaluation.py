@@ -237,10 +237,15 @@ class _Generation:
 
     def settings(self) -> Settings:
         """How the samples that were kept came about."""
-        low, high = self.sampling.guidance_interval
-        found: Settings = self.sampling.model_dump(mode="json", exclude={"guidance_interval"})
-        found |= {"guidance_interval": f"{low:g}:{high:g}", "samples": self.plan.samples}
-        return found | {"labels": self.plan.labels, "function_evaluations": self.evaluations}
+        found: Settings = {
+            name: ":".join(f"{end:g}" for end in value) if isinstance(value, tuple) else value
+            for name, value in self.sampling.model_dump().items()
+        }
+        return found | {
+            "samples": self.plan.samples,
+            "labels": self.plan.labels,
+            "function_evaluations": self.evaluations,
+        }
 
     def _measure(self, sampling: SamplingConfig, is_best: Callable[[Score], bool]) -> Score:
         """Generate and score once; samples and picture stay if the score is the best."""

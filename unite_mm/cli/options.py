@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unite_mm_schemas.config import SamplingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-SAMPLING_FLAGS = ("steps", "solver", "guidance", "guidance_interval", "temperature", "churn")
+SAMPLING_FLAGS = ("steps", "solver", "guidance", "guidance_interval", "temperature", "churn", "churn_interval")
 
 
 @dataclass
@@ -45,6 +45,22 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params.append(DEBUG)
+
+
+class Interval(click.ParamType):
+    """`LOW:HIGH` as two numbers, 0 <= LOW < HIGH."""
+
+    name = "LOW:HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        """The two numbers; anything else is a usage error that names the flag."""
+        try:
+            low, high = (float(part) for part in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form LOW:HIGH, such as 0.1:1.0", param, ctx)
+        if not 0 <= low < high:
+            self.fail(f"{value!r}: LOW must be from 0 to below HIGH, as in 0.1:1.0", param, ctx)
+        return low, high
 
 
 def cache_option(function: F) -> F:
@@ -86,7 +102,7 @@ set_option = click.option(
 
 
 def sampling_options(function: F) -> F:
-    """`--steps`, `--solver`, `--guidance`, `--guidance-interval`, `--temperature`, `--churn`: None where not given."""
+    """Flags of `SAMPLING_FLAGS`: None where not given."""
     for option in reversed(
         (
             click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
@@ -94,26 +110,18 @@ def sampling_options(function: F) -> F:
             click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
             click.option(
                 "--guidance-interval",
-                metavar="LOW:HIGH",
-                callback=lambda _context, _parameter, value: None if value is None else _interval(value),
+                type=Interval(),
                 help="Timesteps between which guidance acts, such as 0.1:1.0.",
             ),
             click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
             click.option("--churn", type=float, help="Stochastic sampling: noise renewed at each step; 0 is none."),
+            click.option(
+                "--churn-interval", type=Interval(), help="Timesteps between which churn acts, such as 0.6:0.95."
+            ),
         )
     ):
         function = option(function)
     return function
-
-
-def _interval(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError as error:
-        raise UsageError(f"--guidance-interval {text}: not of the form LOW:HIGH", "for example 0.1:1.0") from error
-    if not 0 <= low < high:
-        raise UsageError(f"--guidance-interval {text}: LOW must be from 0 to below HIGH", "for example 0.1:1.0")
-    return low, high
 
 
 def sampling_config(base: "SamplingConfig", flags: Mapping[str, Any]) -> "SamplingConfig":
