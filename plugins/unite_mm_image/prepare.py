@@ -10,17 +10,15 @@ import os
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.files import folder_name, locked
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.decoding import Decoded, check_limit, decode_all
@@ -74,12 +72,12 @@ def open_prepared(request: DataRequest, source_name: str, config: ImageConfig) -
     """
     cache = request.cache.expanduser() / "image"
     source = find(source_name, cache / "downloads")
-    folder = cache / f"{_safe(source.name)}-{config.size}-{config.colours}-{_key(source, config)[:16]}"
+    folder = cache / f"{folder_name(source.name)}-{config.size}-{config.colours}-{_key(source, config)[:16]}"
     if not request.refresh and (found := _load(folder, request.progress)):
         return _checked(found, config)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f"{folder.name}.lock"), request.progress):
+        with locked(folder.with_name(f"{folder.name}.lock"), request.progress):
             if not request.refresh and (found := _load(folder, request.progress)):  # by another process meanwhile
                 return _checked(found, config)
             _prepare(source, config, folder, request)
@@ -99,21 +97,6 @@ def _checked(prepared: Prepared, config: ImageConfig) -> Prepared:
     counts = {entry.reason: entry.count for entry in unreadable}
     check_limit(card.name, counts, {e.reason: e.examples[0] for e in unreadable}, card.read, config.max_unreadable)
     return prepared
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold a lock file; say so if another process holds it for long."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=2)
-    except Timeout:
-        progress.say("waiting for another process that is preparing the same data")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _prepare(source: Source, config: ImageConfig, folder: Path, request: DataRequest) -> None:
@@ -192,11 +175,6 @@ def _split_notes(items: Items, counts: dict[str, int]) -> list[str]:
 def _key(source: Source, config: ImageConfig) -> str:
     facts = [FORMAT, source.name, source.fingerprint(), config.size, config.colours]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _safe(name: str) -> str:
-    """A name fit for a folder."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)[:60]
 
 
 def _load(folder: Path, progress: Progress) -> Prepared | None:

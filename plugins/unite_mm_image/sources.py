@@ -1,6 +1,5 @@
 """What `--data` may name, and how each source is recognised and opened."""
 
-import hashlib
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unite_mm.errors import UsageError
+from unite_mm.files import describe_file
 from unite_mm.progress import Progress
 from unite_mm_image.listing import (
     OUTSIDE_ARCHIVE,
@@ -218,20 +218,6 @@ def _legible(name: str) -> str:
 def _check_bytes(size: int) -> None:
     if size > _LARGEST_FILE:
         raise Unreadable("is too large", f"a file of {size:,} bytes")
-
-
-def describe_file(path: Path) -> SourceFile:
-    """Name, size and hash of a file.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def find(source: str, downloads: Path) -> Source:

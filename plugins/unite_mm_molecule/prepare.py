@@ -11,18 +11,17 @@ import shutil
 import uuid
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.files import folder_name, locked
 from unite_mm.progress import Progress
 from unite_mm_molecule import sources
 from unite_mm_molecule.config import MoleculeConfig
@@ -115,12 +114,12 @@ def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
     source = sources.find(request.source, cache / "downloads", request.progress)
     rules = Rules(source.hydrogens_may_lack, embed=config.geometry and source.geometry_may_lack)
     files = source.files()
-    folder = cache / f"{_safe(source.name)}-{_key(source, files, rules)[:16]}"
+    folder = cache / f"{folder_name(source.name)}-{_key(source, files, rules)[:16]}"
     if not request.refresh and (found := _load(folder, request.progress)):
         return found
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f"{folder.name}.lock"), request.progress):
+        with locked(folder.with_name(f"{folder.name}.lock"), request.progress):
             if not request.refresh and (found := _load(folder, request.progress)):  # by another process meanwhile
                 return found
             prepared = _prepare(source, files, rules, request)
@@ -129,21 +128,6 @@ def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
     except OSError as error:
         hint = "Free space, or name another cache folder; nothing was left there."
         raise UniteError(f"cannot write to {cache}: {error.strerror or error}", hint) from error
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold a lock file; say so if another process holds it for long."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=2)
-    except Timeout:
-        progress.say("waiting for another process that is preparing the same data")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest) -> Prepared:
@@ -244,11 +228,6 @@ def _rdkit() -> str:
 def _key(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules) -> str:
     facts = [FORMAT, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _safe(name: str) -> str:
-    """A name fit for a folder."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)[:60]
 
 
 def _load(folder: Path, progress: Progress) -> Prepared | None:

@@ -1,6 +1,5 @@
 """What `--data` may name, and how each source is recognised and opened."""
 
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from unite_mm.errors import UsageError
+from unite_mm.files import describe_file
 from unite_mm.progress import Progress
 from unite_mm_molecule import download, readers
 from unite_mm_molecule.convert import Piece
@@ -59,7 +59,7 @@ class Source:
             UsageError: one cannot be read.
         """
         paths = [self.path] + ([self.uncharacterized] if isinstance(self.uncharacterized, Path) else [])
-        return tuple(_describe_file(path) for path in paths)
+        return tuple(describe_file(path) for path in paths)
 
     def pieces(self) -> Sequence[Piece]:
         """The molecules, cut into pieces.
@@ -170,12 +170,3 @@ def _member(path: Path) -> str:
     if found is None:
         raise UsageError(f"{path}: holds no {_RAW}", f"Known: {_KINDS}.")
     return found
-
-
-def _describe_file(path: Path) -> SourceFile:
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -47,20 +47,19 @@ class Command(click.Command):
         self.params.append(DEBUG)
 
 
-class Interval(click.ParamType):
-    """`LOW:HIGH` as two numbers, 0 <= LOW < HIGH."""
+def interval(value: str) -> tuple[float, float]:
+    """`LOW:HIGH` as two numbers, 0 <= LOW < HIGH.
 
-    name = "LOW:HIGH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
-        """The two numbers; anything else is a usage error that names the flag."""
-        try:
-            low, high = (float(part) for part in value.split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form LOW:HIGH, such as 0.1:1.0", param, ctx)
-        if not 0 <= low < high:
-            self.fail(f"{value!r}: LOW must be from 0 to below HIGH, as in 0.1:1.0", param, ctx)
-        return low, high
+    Raises:
+        click.BadParameter: it is anything else; click adds the flag's name.
+    """
+    try:
+        low, high = (float(part) for part in value.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form LOW:HIGH, such as 0.1:1.0") from None
+    if not 0 <= low < high:
+        raise click.BadParameter(f"{value!r}: LOW must be from 0 to below HIGH, as in 0.1:1.0")
+    return low, high
 
 
 def cache_option(function: F) -> F:
@@ -110,13 +109,17 @@ def sampling_options(function: F) -> F:
             click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
             click.option(
                 "--guidance-interval",
-                type=Interval(),
+                type=interval,
+                metavar="LOW:HIGH",
                 help="Timesteps between which guidance acts, such as 0.1:1.0.",
             ),
             click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
             click.option("--churn", type=float, help="Stochastic sampling: noise renewed at each step; 0 is none."),
             click.option(
-                "--churn-interval", type=Interval(), help="Timesteps between which churn acts, such as 0.6:0.95."
+                "--churn-interval",
+                type=interval,
+                metavar="LOW:HIGH",
+                help="Timesteps between which churn acts, such as 0.6:0.95.",
             ),
         )
     ):
