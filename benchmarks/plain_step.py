@@ -1,0 +1,52 @@
+"""One training step as METHOD.md, section 2, reads: every flow minibatch in one graph, one backward pass.
+
+The graph grows with the number of flow minibatches, so above four of them the encoder's blocks are checkpointed in the
+denoising passes, as the published code does: their activations are computed a second time when the gradient needs them.
+It uses the model's own modules and random numbers, so its gradients must equal those of `joint_backward`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch.utils.checkpoint import checkpoint
+
+from unite_mm.training.noise import StepNoise
+from unite_mm.training.objective import Autocast, one_flow_loss, reconstruction_losses
+from unite_mm.unite import UNITE
+
+HELD = 4
+"""Flow minibatches up to which all activations are held."""
+
+
+def plain_backward(model: UNITE, modality: str, batch: Any, noise: StepNoise, autocast: Autocast = nullcontext) -> None:
+    """Add the gradients of one joint step to the parameters; arguments as those of `joint_backward`."""
+    config = model.config
+    length = batch.registers.mask.shape[1]
+    register_noise, tokenize_times = noise.normal(length), noise.tokenize_times(config.latent)
+    decoder_times, decoder_noise = noise.decoder_times(config.latent), noise.normal(length)
+    share = 1.0 if config.flow.reduction == "sum" else 1.0 / config.flow.draws
+    with autocast():
+        latents = model.tokenize_from(modality, batch, register_noise, tokenize_times)
+        loss, _ = reconstruction_losses(model, modality, batch, latents, decoder_times, decoder_noise)
+        clean = latents.detach()
+        with checkpointed_blocks(model) if config.flow.draws > HELD else nullcontext():
+            for _ in range(config.flow.draws):
+                draw = noise.flow(config.flow, length)
+                losses = one_flow_loss(model, modality, batch, clean, draw.time, draw.noise, draw.dropped)
+                loss = loss + config.flow.weight * share * losses.mean()
+    loss.backward()
+
+
+@contextmanager
+def checkpointed_blocks(model: UNITE) -> Iterator[None]:
+    """Within it, the denoiser's blocks keep their inputs alone."""
+    blocks = list(model.denoiser.trunk.blocks)
+    try:
+        for block in blocks:
+            block.forward = partial(checkpoint, type(block).forward, block, use_reentrant=False)
+        yield
+    finally:
+        for block in blocks:
+            del block.forward

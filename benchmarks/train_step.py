@@ -1,0 +1,191 @@
+"""The training step of an image model against a plain reading of the method: time, memory, share of the matmul rate.
+
+    python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--repeats 3]
+                                    [--device cpu] [--threads N] [--compile] [--no-lpips]
+
+For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
+disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`,
+one minibatch at a time), each in float32 and in bf16 autocast. Pixels and the VGG of LPIPS are random; the optimizer,
+which is the same for both, is left out. First it compares their gradients. `needed` counts the operations of `ours`
+(nothing is computed twice there); `share` is what they would take at the matrix product's rate measured beside them,
+over the time taken. `peak` is the resident memory (CPU) or the allocated memory (CUDA) of a process that makes two such
+steps; `--no-memory` leaves it out.
+"""
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from plain_step import plain_backward
+from torch.utils.flop_counter import FlopCounterMode
+
+from unite_mm.build import build_model, load_modalities
+from unite_mm.config import Wishes, resolve
+from unite_mm.registry import discover
+from unite_mm.training.allocator import keep_freed_memory
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.objective import joint_backward
+from unite_mm.unite import UNITE
+from unite_mm_image.batch import ImageBatch
+from unite_mm_image.perceptual import build_lpips
+
+STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": joint_backward}
+PRECISIONS = ("float32", "bf16")
+
+
+def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
+    """The preset's model with random weights, and a batch of random pixels."""
+    assignments = (f"flow.draws={draws}", "train.max_steps=1", *(["image.lpips_weight=0"] if args.no_lpips else []))
+    config = resolve(Wishes(modalities=("image",), preset=args.preset, assignments=assignments), discover())
+    classes = [str(index) for index in range(1000)]
+    model = build_model(config, load_modalities(config), {"image": {"classes": classes, "class_counts": [1] * 1000}})
+    model.to(args.device).train()
+    own = model.modalities["image"].config
+    if not args.no_lpips:
+        model.end("image").perceptual.network = build_lpips(random_vgg())
+    if args.compile:
+        for block in model.encoder.trunk.blocks:
+            block.compile()
+    pixels = torch.rand(args.batch, own.colour_channels, own.size, own.size)
+    labels = torch.randint(1000, (args.batch,))
+    return model, ImageBatch.of(pixels, own.registers, labels).to(torch.device(args.device))
+
+
+def random_vgg() -> dict[str, torch.Tensor]:
+    """Random weights under the names of torchvision's VGG16 (variance-preserving, so that nothing overflows)."""
+    from unite_mm_image.vision import torchvision
+
+    torchvision()
+    from torchvision.models import vgg16
+
+    return {name: value for name, value in vgg16(weights=None).state_dict().items() if name.startswith("features.")}
+
+
+def one_step(kind: str, precision: str, model: UNITE, batch: ImageBatch) -> None:
+    """Gradients of one step, from nothing."""
+    device = batch.pixels.device
+    noise = StepNoise(0, 0, 0, len(batch.pixels), model.end("image").layout, device, Shard())
+    model.zero_grad(set_to_none=True)
+
+    def autocast() -> Any:
+        return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+    STEPS[kind](model, "image", batch, noise, autocast=autocast)
+
+
+def timed(work: Callable[[], Any], device: str) -> float:
+    """Seconds of one call."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def matmul_rate(precision: str, device: str) -> float:
+    """Operations per second of a square matrix product: the best size's median of five."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for size in (1024, 2048) if device == "cpu" else (4096, 8192):
+        left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+        seconds = [timed(lambda left=left, right=right: left @ right, device) for _ in range(7)][2:]
+        best = max(best, 2 * size**3 / statistics.median(seconds))
+    return best
+
+
+def difference(model: UNITE, batch: ImageBatch) -> float:
+    """Norm of the difference of both steps' float32 gradients over the norm of the gradient."""
+    found = []
+    for kind in STEPS:
+        one_step(kind, "float32", model, batch)
+        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    apart = sum(float((a - b).square().sum()) for a, b in zip(*found, strict=True))
+    return (apart / sum(float(a.square().sum()) for a in found[0])) ** 0.5
+
+
+def peak_memory(args: argparse.Namespace, kind: str, precision: str, draws: int) -> float:
+    """Peak of a process of its own, in MiB."""
+    own = ["--one", kind, precision, str(draws), "--preset", args.preset, "--batch", str(args.batch)]
+    own += ["--device", args.device, "--threads", str(args.threads)]
+    own += ["--compile"] * args.compile + ["--no-lpips"] * args.no_lpips
+    result = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
+    return float(result.stdout.split()[-1])
+
+
+def measure_one(args: argparse.Namespace) -> float:
+    """What `peak_memory` runs: two steps, then this process's peak in MiB."""
+    kind, precision, draws = args.one
+    model, batch = build(args, int(draws))
+    for _ in range(2):
+        one_step(kind, precision, model, batch)
+    if args.device != "cpu":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compare(args: argparse.Namespace, draws: int) -> None:
+    """The table of one number of flow minibatches."""
+    model, batch = build(args, draws)
+    apart = difference(model, batch)
+    with FlopCounterMode(display=False) as counter:
+        one_step("ours", "float32", model, batch)
+    needed = counter.get_total_flops()
+    ways = [(kind, precision) for precision in PRECISIONS for kind in STEPS]
+    taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
+    rates: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    for way in ways:
+        one_step(*way, model, batch)  # warm-up
+    for _ in range(args.repeats):
+        for precision in PRECISIONS:
+            rates[precision].append(matmul_rate(precision, args.device))
+        for way in ways:
+            taken[way].append(timed(lambda way=way: one_step(*way, model, batch), args.device))
+    reference = statistics.median(taken["plain", "float32"])
+    print(f"\n{draws} flow minibatches: {needed / 1e12:.3f} T operations needed, gradients apart by {apart:.1e}")
+    print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")
+    for kind, precision in ways:
+        seconds, rate = statistics.median(taken[kind, precision]), statistics.median(rates[precision])
+        peak = "-" if args.no_memory else f"{peak_memory(args, kind, precision, draws):.0f}"
+        print(
+            f"{kind:>6} {precision:>9} {seconds:>8.3f} {args.batch / seconds:>8.3f} {reference / seconds:>6.2f} "
+            f"{rate / 1e9:>10.0f} {needed / rate / seconds:>6.3f} {peak:>8}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure each number of flow minibatches and print a table of each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="imagenet256-base")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--draws", type=int, nargs="+", default=[1, 3, 14])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--compile", action="store_true", help="compile the encoder's blocks")
+    parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
+    parser.add_argument("--no-memory", action="store_true", help="measure no memory")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    keep_freed_memory()
+    if args.one is not None:
+        print(measure_one(args))
+        return
+    print(f"{args.preset}, batch {args.batch}, {args.device}, {args.threads} threads, medians of {args.repeats}")
+    for draws in args.draws:
+        compare(args, draws)
+
+
+if __name__ == "__main__":
+    main()
