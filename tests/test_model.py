@@ -9,6 +9,7 @@ from unite_mm.build import build_model
 from unite_mm.contract import Registers
 from unite_mm.errors import UsageError
 from unite_mm.layers import rotary_table, rotate
+from unite_mm.threads import side_by_side
 from unite_mm.unite import Latents
 from unite_mm_schemas.config import ModalityRun, RegimeConfig, RunConfig, SamplingConfig, TrunkConfig
 
@@ -89,6 +90,24 @@ def test_sample_k_of_a_seed_is_the_same_in_any_batch(solver, count, guidance):
         assert torch.allclose(left, right, atol=1e-4)
     other = model.generate(count, seed=4, sampling=settings)
     assert any(a.shape != b.shape or not torch.allclose(a, b, atol=1e-2) for a, b in zip(full, other, strict=True))
+
+
+def test_batches_side_by_side_give_what_one_after_the_other_gives():
+    model = make_model()
+    settings = SamplingConfig(solver="euler", steps=5, churn=1.0, batch_size=2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = model.generate(9, seed=3, sampling=settings)
+        torch.set_num_threads(3)
+        together = model.generate(9, seed=3, sampling=settings)
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError):
+            list(side_by_side(lambda item: 1 / item, [1, 0, 2], torch.device("cpu")))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.allclose(left, right, atol=1e-5) for left, right in zip(alone, together, strict=True))
 
 
 def test_generation_counts_function_evaluations():

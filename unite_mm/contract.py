@@ -158,7 +158,8 @@ class Ends(nn.Module, ABC):
         condition: what generation can be conditioned on.
         tokenizer: module; `tokenizer(batch) -> Tokens` of the trunk's width.
         decoder: module; `decoder(latents (B, L, C), registers) -> output`, any type of the plugin's own.
-            Unused registers hold zeros and must not influence the used ones.
+            Unused registers hold zeros and must not influence the used ones. When samples are generated, decoder and
+            `samples` may be called by several threads at once.
     """
 
     layout: LatentLayout

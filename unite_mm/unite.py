@@ -17,6 +17,7 @@ from unite_mm.errors import UsageError
 from unite_mm.flow.solver import integrate
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
+from unite_mm.threads import side_by_side
 from unite_mm.trunk import GenerativeEncoder
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
@@ -238,10 +239,16 @@ class UNITE(nn.Module):
         self.last_evaluations = 0
         with (progress or Silent()).task("Generating", n) as advance:
             alone = settings.solver == "dopri5" and not settings.joint_steps
-            for indices in _alike(draws, 1 if alone else settings.batch_size):
+            batches = list(_alike(draws, 1 if alone else settings.batch_size))
+
+            def one(indices: list[int]) -> tuple[list[Any], int]:
                 generators = [seeded_generator(seed, first + index, 1) for index in indices]
-                latents = self._flow(name, [draws[index] for index in indices], generators, settings)
-                for index, sample in zip(indices, self.decode(latents), strict=True):
+                latents, evaluations = self._flow(name, [draws[index] for index in indices], generators, settings)
+                return self.decode(latents), evaluations
+
+            for indices, (samples, evaluations) in side_by_side(one, batches, self.device):
+                self.last_evaluations = max(self.last_evaluations, evaluations)
+                for index, sample in zip(indices, samples, strict=True):
                     result[index] = sample
                 advance(len(indices))
         return result
@@ -252,8 +259,8 @@ class UNITE(nn.Module):
         draws: list[PriorDraw],
         generators: list[torch.Generator],
         settings: SamplingConfig,
-    ) -> Latents:
-        """Integrate one batch from noise to latents."""
+    ) -> tuple[Latents, int]:
+        """Integrate one batch from noise to latents; with the number of function evaluations."""
         masks = torch.stack([draw.mask for draw in draws])
         used = masks[:, : int(masks.any(0).nonzero().max()) + 1]
         registers = Registers(used, padded=not bool(used.all())).to(self.device)
@@ -272,8 +279,7 @@ class UNITE(nn.Module):
             return self._noise(name, generators, used.shape[1]) * registers.mask[:, :, None]
 
         solution = integrate(predict, fresh_noise() * settings.temperature, settings, fresh_noise)
-        self.last_evaluations = max(self.last_evaluations, solution.evaluations)
-        return Latents(solution.state * registers.mask[:, :, None], registers, name, condition)
+        return Latents(solution.state * registers.mask[:, :, None], registers, name, condition), solution.evaluations
 
     def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
         """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""
