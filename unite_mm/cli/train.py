@@ -155,7 +155,8 @@ def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
     length = f"{settings.max_steps:,} steps" if settings.max_steps else duration(settings.max_time or 0)
     progress.say(
         f"trunk {trunk.width} wide, {trunk.depth} deep, {trunk.heads} heads; batch {settings.batch_size}; {length}; "
-        f"{settings.precision} on {settings.devices} x {settings.accelerator}; seed {settings.seed}"
+        f"{settings.precision}, {settings.devices} device{'s'[: settings.devices > 1]} ({settings.accelerator}); "
+        f"seed {settings.seed}"
     )
     progress.say(f"run folder {folder}")
 
