@@ -73,7 +73,10 @@ def build_model(config: RunConfig, modalities: Mapping[str, Modality], statistic
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         ends = {name: modality.ends(statistics[name], config.trunk.width) for name, modality in modalities.items()}
-        return UNITE(config, ends, modalities, statistics)
+        model = UNITE(config, ends, modalities, statistics)
+    for encoder in {model.encoder, model.denoiser}:
+        encoder.trunk.requires_grad_(not config.train.freeze_trunk)
+    return model
 
 
 def software_versions() -> dict[str, str]:

@@ -46,6 +46,7 @@ class Wishes:
         file: a YAML (or JSON) configuration file.
         assignments: `key=value` pairs.
         flags: nested mapping of what flags set.
+        init_trunk: folder whose trunk the run starts from; its `trunk` section counts above the presets.
     """
 
     modalities: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Wishes:
     file: Path | None = None
     assignments: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
+    init_trunk: Path | None = None
 
 
 def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
@@ -65,6 +67,8 @@ def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
     file = {} if wishes.file is None else read_yaml(wishes.file)
     plugins = _select(wishes, file, registry)
     layers = _preset_layers(plugins, wishes.preset)
+    if wishes.init_trunk is not None:
+        layers.append(_trunk_layer(wishes.init_trunk))
     if wishes.file is not None:
         layers.append(Layer(str(wishes.file), _expand(file, plugins, str(wishes.file))))
     layers += [_assignment(text, plugins) for text in wishes.assignments]
@@ -82,9 +86,10 @@ def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> Run
     Raises:
         UsageError: something that decides what the run computes would change.
     """
-    if wishes.preset is not None or wishes.file is not None or wishes.sources:
+    if wishes.preset is not None or wishes.file is not None or wishes.sources or wishes.init_trunk is not None:
         raise UsageError(
-            "--resume takes the configuration of the run folder", "leave out --preset, --config and --data"
+            "--resume takes the configuration of the run folder",
+            "leave out --preset, --config, --data and --init-trunk",
         )
     if wishes.modalities and set(wishes.modalities) != set(saved.modalities):
         raise UsageError(f"the run was started with {', '.join(saved.modalities)}", "leave --modality out")
@@ -226,6 +231,15 @@ def _preset_layers(plugins: Sequence[Plugin], preset: str | None) -> list[Layer]
             values = {key: value for key, value in values.items() if key == "modalities"}
         layers.append(Layer(origin, values))
     return layers
+
+
+def _trunk_layer(folder: Path) -> Layer:
+    """The trunk of another run: its size, and where its weights lie (absolute: a run resumes from anywhere)."""
+    from unite_mm.pretrained import find_record
+
+    _, record = find_record(folder)
+    trunk = record.config.trunk.model_dump(mode="json")
+    return Layer(f"--init-trunk {folder}", {"trunk": trunk, "train": {"init_trunk": str(folder.resolve())}})
 
 
 def _expand(content: Mapping[str, Any], plugins: Sequence[Plugin], origin: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Loading a model from a run, a checkpoint or an exported folder, and exporting it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from unite_mm.build import build_model, load_modalities
 from unite_mm.checkpoint import RECORD, load_state, newest_checkpoint, read_record, read_tensors, write_folder
@@ -42,6 +45,33 @@ def load_model(folder: Path, *, ema: bool = True) -> UNITE:
         load_state(model, state, str(where))
     model.record = record
     return model
+
+
+def load_trunk(model: UNITE, folder: Path) -> None:
+    """Give a new model the trunk of another one, averaged weights where there are any; ends and heads stay as they are.
+
+    A model with separate weights takes the other's two trunks, or its only one twice.
+
+    Raises:
+        UsageError: there is no model in the folder, or its trunk is of another size.
+        UniteError: files are damaged.
+    """
+    where, record = find_record(folder)
+    theirs, own = record.config.trunk.model_dump(), model.config.trunk.model_dump()
+    other = [f"trunk.{key} is {theirs[key]} there and {own[key]} here" for key in own if own[key] != theirs[key]]
+    if other:
+        raise UsageError(f"the trunk of {folder} is another: {', '.join(other)}", "leave these settings out")
+    tensors = read_tensors(where, "weights")
+    if "ema.safetensors" in record.files:
+        tensors |= read_tensors(where, "ema")
+    encoder = _below("encoder.trunk.", tensors)
+    load_state(model.encoder.trunk, encoder, str(where))
+    if model.separate_denoiser is not None:
+        load_state(model.separate_denoiser.trunk, _below("separate_denoiser.trunk.", tensors) or encoder, str(where))
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def export_model(model: UNITE, folder: Path) -> None:

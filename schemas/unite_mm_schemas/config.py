@@ -182,11 +182,17 @@ class TrainConfig(Schema):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints kept."""
+    init_trunk: str | None = None
+    """Run or exported folder whose trunk (its averaged weights) this run starts from; None: fresh weights."""
+    freeze_trunk: bool = False
+    """Train the modalities' own parts alone and leave the trunk of `init_trunk` as it is."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
         if self.max_steps is not None and self.max_time is not None:
             raise ValueError("train.max_steps and train.max_time exclude each other: set one of them to null")
+        if self.freeze_trunk and self.init_trunk is None:
+            raise ValueError("train.freeze_trunk needs train.init_trunk: a trunk that never learned is of no use")
         if self.batch_size % self.devices:
             raise ValueError(f"train.batch_size={self.batch_size} must be a multiple of train.devices={self.devices}")
         return self

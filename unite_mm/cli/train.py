@@ -36,6 +36,13 @@ UNSHOWN = ("learning_rate", "seconds")
 @set_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
+@click.option(
+    "--init-trunk",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Start from the trunk of another run, of any modality.",
+)
+@click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the ends alone.")
 @click.option("--max-steps", type=int, help="Length in optimizer steps.")
 @click.option("--max-time", metavar="DURATION", help="Length in time: 90s, 30m, 1h30m.")
 @click.option("--devices", type=int, help="Number of devices.")
@@ -71,7 +78,7 @@ def _wishes(flags: dict[str, Any]) -> "Wishes":
         raise UsageError("--max-steps and --max-time exclude each other")
     if flags["max_time"] is not None:
         flags["max_time"] = parse_duration(flags["max_time"])
-    names = ("max_steps", "max_time", "devices", "precision")
+    names = ("max_steps", "max_time", "devices", "precision", "freeze_trunk")
     given = {name: flags.pop(name) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
     return Wishes(**flags, flags={"train": settings} if settings else {})

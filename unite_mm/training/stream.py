@@ -5,6 +5,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unite_mm.errors import UsageError
+
 
 class BatchStream:
     """Endless batches of sample indices; each epoch visits the samples in a fresh order.
@@ -17,9 +19,14 @@ class BatchStream:
         lengths: (N,) int64, or None when all are alike.
         batch_size: B.
         seed: of the order.
+
+    Raises:
+        UsageError: there are no samples.
     """
 
     def __init__(self, size: int, lengths: Tensor | None, batch_size: int, seed: int) -> None:
+        if size == 0:
+            raise UsageError("the data hold no training samples", "look at them with `unite-mm data info`")
         self.size = size
         self.lengths = None if lengths is None else lengths.numpy()
         self.batch_size = batch_size

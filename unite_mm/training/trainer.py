@@ -19,6 +19,7 @@ from torch import Tensor
 from unite_mm.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
 from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint, prune, read_tensors, write_folder
 from unite_mm.errors import TrainingError, UsageError
+from unite_mm.pretrained import load_trunk
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
 from unite_mm.training.allocator import keep_freed_memory
@@ -96,8 +97,8 @@ def train(
     trainer = Trainer(config, folder, opened, fabric, lead)
     if resume:
         trainer.restore()
-    elif fabric.is_global_zero:
-        trainer.open_folder()
+    else:
+        trainer.begin()
     return trainer.fit()
 
 
@@ -312,6 +313,14 @@ class Trainer:
 
     # ---------------------------------------------------------------------------------------- checkpoints and signals
 
+    def begin(self) -> None:
+        """Start at step 0; from the trunk of another run where the configuration names one, see `load_trunk`."""
+        if self.config.train.init_trunk is not None:
+            load_trunk(self.model, Path(self.config.train.init_trunk))
+            self.ema.load(dict(self.model.named_parameters()))
+        if self.fabric.is_global_zero:
+            self.open_folder()
+
     def open_folder(self) -> None:
         """Create the run folder and write the configuration and the data-set cards."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -350,8 +359,7 @@ class Trainer:
         """
         if not any((self.folder / "checkpoints").glob("step-*")):
             self.progress.say(f"{self.folder} holds no checkpoint yet: starting from the beginning")
-            if self.fabric.is_global_zero:
-                self.open_folder()
+            self.begin()
             return
         where, record, problems = newest_checkpoint(self.folder)
         for problem in problems:
