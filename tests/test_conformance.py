@@ -1,7 +1,10 @@
 """The modalities of this repository keep the contract, by the suite that every plugin's author gets."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from molecule_files import named_sdf
 
 from unite_mm.testing import ConformanceSuite
 
@@ -16,12 +19,23 @@ class TestPointsWithoutClasses(ConformanceSuite):
     source = "ring"
 
 
+@pytest.fixture(scope="module")
+def few_molecules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with a dozen molecules: the embedded set takes long to prepare."""
+    path = tmp_path_factory.mktemp("molecules") / "few.sdf"
+    path.write_text(named_sdf())
+    return path
+
+
 class TestMolecules(ConformanceSuite):
     modality = "qm9"
 
+    @pytest.fixture(scope="class", autouse=True)
+    def _source(self, request: pytest.FixtureRequest, few_molecules: Path) -> None:
+        request.cls.source = str(few_molecules)
 
-class TestMoleculesWithoutHydrogens(ConformanceSuite):
-    modality = "qm9"
+
+class TestMoleculesWithoutHydrogens(TestMolecules):
     preset = "tiny-implicit"
 
 
@@ -31,7 +45,7 @@ class TestImages(ConformanceSuite):
 
     @pytest.fixture(autouse=True)
     def _no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Weights of the networks that score are not fetched."""
+        """The weights of the networks that score are not fetched."""
 
         def refuse(*_args: object, **_kwargs: object) -> None:
             raise OSError("no network in tests")

@@ -71,4 +71,4 @@ def _judge(outcome: Outcome) -> None:
             lines += [finding.message, f"  {finding.hint}", *(f"  | {line}" for line in finding.traceback.splitlines())]
         pytest.fail("\n".join(line for line in lines if line.strip()), pytrace=False)
     if outcome.needs is not None:
-        pytest.skip(f"waits for {outcome.needs}, in which another test finds a mistake")
+        pytest.skip(f"waits until {outcome.needs} passes")

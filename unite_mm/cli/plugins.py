@@ -123,22 +123,27 @@ def _conclude(name: str, outcomes: Sequence["Outcome"], imports: bool) -> None:
         UniteError: there are mistakes.
     """
     mistakes = sum(len(outcome.findings) for outcome in outcomes)
-    waiting = sum(outcome.needs is not None for outcome in outcomes)
+    waiting = [outcome for outcome in outcomes if outcome.needs is not None]
+    for cause in dict.fromkeys(outcome.needs for outcome in waiting):
+        names = ", ".join(_words(outcome.name) for outcome in waiting if outcome.needs == cause)
+        click.echo(f"not run, waiting for {_words(cause or '')}: {names}")
     if mistakes:
-        rest = f"{waiting} checks wait for them; mend these and check again" if waiting else "mend them and check again"
-        raise UniteError(f"{name}: {mistakes} mistake{'s' if mistakes > 1 else ''}", rest)
+        raise UniteError(f"{name}: {mistakes} mistake{'s' if mistakes > 1 else ''}", "mend and check again")
     click.echo(f"{name}: no mistake in {len(outcomes)} checks")
     if not imports:
         click.echo("  --imports also loads it and tries each of its parts")
 
 
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _print_outcome(outcome: "Outcome") -> None:
-    state = "FAILED" if outcome.findings else "ok" if outcome.needs is None else "-"
-    name = outcome.name.replace("_", " ")
-    if state == "-":
-        click.echo(f"{state:<7} {name}: not run, waits for {(outcome.needs or '').replace('_', ' ')}")
-        return
-    click.echo(f"{state:<7} {name}: {outcome.demand}" if not outcome.findings else f"{state:<7} {name}")
+    """The line of a check that passed, the mistakes of one that failed, nothing of one that did not run."""
+    if outcome.findings:
+        click.echo(f"FAILED  {_words(outcome.name)}")
+    elif outcome.needs is None:
+        click.echo(f"ok      {_words(outcome.name)}: {outcome.demand}")
     for finding in outcome.findings:
         click.echo(f"        {finding.message}")
         if finding.hint:

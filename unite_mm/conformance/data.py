@@ -97,7 +97,7 @@ def batches(subject: Subject) -> Iterator[Finding]:
 
 
 def repeatable_batches(subject: Subject) -> Iterator[Finding]:
-    """A batch depends on its indices and the generator alone, and leaves nothing behind on another device."""
+    """A batch depends on its indices and the generator alone."""
     subject.need("batch")
     for generator, what in ((None, "without a generator"), (7, "with a generator of the same seed")):
         made = []
@@ -112,6 +112,12 @@ def repeatable_batches(subject: Subject) -> Iterator[Finding]:
                 f"two batches of the same samples {what} differ in {where}",
                 "draw all random numbers from the generator; without one, leave the samples as they are",
             )
+            return
+
+
+def devices(subject: Subject) -> Iterator[Finding]:
+    """A batch is copied to another device with all that it holds."""
+    subject.need("batch")
     with calling("batch.to()"):
         moved: Any = subject.batch.to(torch.device("meta"))
     left = [path for path, tensor in tensors(moved) if tensor.device.type != "meta"]

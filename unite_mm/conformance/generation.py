@@ -54,8 +54,8 @@ def asked_condition(subject: Subject) -> Iterator[Finding]:
     if subject.ends.condition.kind == "none":
         return
     asked = subject.batch.condition[0]
-    found = _draw(subject, 0, asked)
-    if found.condition is None or not alike(found.condition, asked):
+    kept = [_draw(subject, seed, asked).condition for seed in range(DRAWS)]
+    if not all(condition is not None and alike(condition, asked) for condition in kept):
         yield Finding(
             "the prior drops the condition it is asked for: samples would be drawn without it, or with another",
             "return it: PriorDraw(mask, condition)",

@@ -25,14 +25,11 @@ def configuration(subject: Subject) -> Iterator[Finding]:
 def presets(subject: Subject) -> Iterator[Finding]:
     """Every preset is accepted by the run's configuration and by the plugin's own."""
     subject.need("configuration")
-    manifest = subject.plugin.manifest
-    for entry in manifest.presets:
+    for entry in subject.plugin.manifest.presets:
         wishes = Wishes((subject.name,), preset=entry.name, assignments=("train.max_steps=1",))
         try:
             resolve(wishes, subject.registry)
         except UsageError as error:
-            if entry.name == (subject.preset or manifest.default_preset):
-                subject.spoilt.add("config")
             yield Finding(error.message, error.hint or f"change {entry.file}, or the configuration model")
 
 

@@ -37,7 +37,7 @@ class Outcome:
         name: of the check.
         demand: what the contract demands, in one line.
         findings: the mistakes; none: passed, or not run.
-        needs: what an earlier check found wrong and this one cannot do without; None: it ran.
+        needs: the earlier check whose findings this one waits for; None: it ran.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Blocked(Exception):
     """A check needs something that an earlier one has found wrong.
 
     Args:
-        stage: what it needs.
+        step: the step of `Subject` that it needs.
     """
 
-    def __init__(self, stage: str) -> None:
-        super().__init__(stage)
-        self.stage = stage
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
 
 
 @contextmanager

@@ -259,7 +259,7 @@ class Subject:
     @Step
     def output(self) -> Any:
         """The decoder's output for the latents of the batch."""
-        return self.decode(self.latents.values, self.batch)
+        return self.decode(self.latents.values.clone().requires_grad_(True), self.batch)
 
     @Step
     def terms(self) -> dict[str, LossTerm]:

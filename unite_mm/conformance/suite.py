@@ -38,7 +38,7 @@ class Check:
             for finding in self.run(subject):
                 findings.append(finding)
         except Blocked as blocked:
-            needs = blocked.stage
+            needs = _voucher(blocked.step)
         except Exception as error:
             findings.append(as_finding(error))
         if findings:
@@ -48,8 +48,8 @@ class Check:
 
 CHECKS = (
     Check(loading.configuration, ("configuration",)),
-    Check(loading.presets),
-    Check(loading.stored_configuration, ("config",)),
+    Check(loading.presets, ("config",)),
+    Check(loading.stored_configuration, ("modality",)),
     Check(loading.implementation, ("implementation", "modality")),
     Check(loading.training_needs),
     Check(loading.objective),
@@ -59,7 +59,8 @@ CHECKS = (
     Check(ends.layout, ("ends",)),
     Check(ends.condition, ("ends",)),
     Check(data.batches, ("batch",)),
-    Check(data.repeatable_batches),
+    Check(data.repeatable_batches, ("batch",)),
+    Check(data.devices),
     Check(model.tokens, ("tokens",)),
     Check(model.input_matters),
     Check(model.latents, ("latents", "outputs")),
@@ -80,3 +81,8 @@ CHECKS = (
     Check(files.reconstruction_metrics),
     Check(files.generation_metrics),
 )
+
+
+def _voucher(step: str) -> str:
+    """The check that has found a step wrong."""
+    return next((check.name for check in CHECKS if step in check.vouches), step)
