@@ -208,6 +208,11 @@ def chained_import_error(plugin: Copy) -> None:
     plugin.code("import csv\n", f"import csv\n{text}")
 
 
+def exits_when_imported(plugin: Copy) -> None:
+    """cannot be loaded: mistaken_exits_when_imported.points:Points: SystemExit: 3"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nraise SystemExit(3)")
+
+
 def loose_configuration(plugin: Copy) -> None:
     """accepts unknown keys give it model_config = ConfigDict(extra="forbid")"""
     plugin.change("config.py", "from unite_mm_schemas.base import Schema", "from pydantic import BaseModel as Schema")
@@ -505,6 +510,7 @@ def unreported_metric(plugin: Copy) -> None:
 LOADED: list[Callable[[Copy], None]] = [
     import_error,
     chained_import_error,
+    exits_when_imported,
     loose_configuration,
     loose_section,
     refused_preset,

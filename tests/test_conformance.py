@@ -30,9 +30,9 @@ def few_molecules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestMolecules(ConformanceSuite):
     modality = "qm9"
 
-    @pytest.fixture(scope="class", autouse=True)
-    def _source(self, request: pytest.FixtureRequest, few_molecules: Path) -> None:
-        request.cls.source = str(few_molecules)
+    @pytest.fixture(autouse=True)
+    def _few(self, few_molecules: Path) -> None:
+        type(self).source = str(few_molecules)
 
 
 class TestMoleculesWithoutHydrogens(TestMolecules):

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mistakes import ALL, BROKEN, LOADED, Copy
+from mistakes import ALL, BROKEN, LOADED, Copy, missing_attribute, scalar_loss
 from molecule_files import named_sdf
 
 from unite_mm.cli.main import run
+from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.suite import CHECKS
+from unite_mm.registry import discover
+from unite_mm.testing import ConformanceSuite
 
 Mutate = Callable[[Copy], None]
 Say = pytest.CaptureFixture[str]
@@ -111,6 +114,30 @@ def test_with_all_of_them_installed_every_command_works(
         "schema --modality points",
     ):
         assert run(command.split()) == 0, command
+
+
+def test_the_suite_fails_with_what_is_to_be_changed_and_skips_what_waits(site: Path, tmp_path: Path) -> None:
+    class Suite(ConformanceSuite):
+        modality = "scalar_loss"
+
+    mistaken(scalar_loss).install(site)
+    subject = Subject(discover(), Suite.modality, cache=tmp_path, scratch=tmp_path)
+    checks = {check.name: check for check in CHECKS}
+    Suite().test_manifest()
+    Suite().test_contract(checks["tokens"], subject)
+    with pytest.raises(pytest.fail.Exception, match="not float \\(B,\\) = \\(4,\\)\n  reduce over everything"):
+        Suite().test_contract(checks["losses"], subject)
+    with pytest.raises(pytest.skip.Exception, match="waits until losses passes"):
+        Suite().test_contract(checks["gradients"], subject)
+    with pytest.raises(pytest.fail.Exception, match="defines no 'Pionts'"):
+        mistaken(missing_attribute).install(site)
+        type("Other", (ConformanceSuite,), {"modality": "missing_attribute"})().test_manifest()
+
+
+def test_the_documentation_lists_every_check() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "checking-a-plugin.md").read_text(encoding="utf-8")
+    for check in CHECKS:
+        assert f"| {words(check.name.replace('_', ' '))} | {check.demand} |" in text
 
 
 def test_both_claimants_of_a_name_are_shown(site: Path, capsys: Say) -> None:

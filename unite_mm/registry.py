@@ -172,7 +172,7 @@ class Plugin:
         module, _, name = reference.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except Exception as error:  # a stranger's code may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything while it is imported
             raise UniteError(
                 f"{self._what} cannot be loaded: {reference}: {type(error).__name__}: {error}",
                 "install what it misses, or report this to its author; --debug shows the traceback",

@@ -38,19 +38,29 @@ class ConformanceSuite:
     settings: ClassVar[tuple[str, ...]] = ()
     source: ClassVar[str | None] = None
 
-    @pytest.fixture(scope="class")
-    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    _opened: ClassVar[Subject | None] = None
+
+    @pytest.fixture
+    def subject(self, tmp_path_factory: pytest.TempPathFactory) -> Subject:
         """The plugin, opened once for all tests of the class; prepared data are kept for the session."""
-        suite: type[ConformanceSuite] = request.cls
-        return Subject(
-            discover(),
-            suite.modality,
-            preset=suite.preset,
-            settings=suite.settings,
-            source=suite.source,
-            cache=tmp_path_factory.getbasetemp() / "conformance-cache",
-            scratch=tmp_path_factory.mktemp("conformance"),
-        )
+        suite = type(self)
+        if vars(suite).get("_opened") is None:  # what a base class has opened is another subject
+            suite._opened = Subject(
+                discover(),
+                self.modality,
+                preset=self.preset,
+                settings=self.settings,
+                source=self.source,
+                cache=tmp_path_factory.getbasetemp() / "conformance-cache",
+                scratch=tmp_path_factory.mktemp("conformance"),
+            )
+        assert suite._opened is not None
+        return suite._opened
+
+    @classmethod
+    def teardown_class(cls) -> None:
+        """Let go of data and model."""
+        cls._opened = None
 
     def test_manifest(self) -> None:
         """All that can be checked without running the plugin's code."""

@@ -77,7 +77,7 @@ def calling(what: str, hint: str = "") -> Iterator[None]:
         raise UniteError(f"{what}: {error.message}", error.hint or hint) from error
     except ValidationError as error:
         raise UniteError(f"{what}: {_invalid(error)}", hint) from error
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise UniteError(f"{what} raised {_described(error)}", hint) from error
 
 

@@ -29,7 +29,7 @@ def check_statically(registry: Registry, name: str) -> list[Outcome]:
         found = tuple(
             Finding(f"{entry.distribution}: {problem}" if several else problem)
             for entry in broken
-            for problem in entry.problems
+            for problem in entry.problems or (entry.message,)
         )
         rest = [Outcome(check.__name__, _demand(check), needs="manifest") for check in STATIC]
         return [Outcome("manifest", MANIFEST, found), *rest]
