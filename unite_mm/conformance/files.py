@@ -1,7 +1,7 @@
 """Checks of what users see: files, pictures, metrics."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,11 @@ def refused_files(subject: Subject) -> Iterator[Finding]:
     """Files of no known format and files that do not exist are refused with a message."""
     samples, modality, suffix = subject.samples, subject.modality, subject.preferred_suffix
     absent = subject.scratch / f"absent{'' if suffix == '/' else suffix}"
-    for what, call in (
+    calls: tuple[tuple[str, Callable[[], object]], ...] = (
         (f"write() to a file *{NO_FORMAT}", lambda: modality.write(samples, subject.scratch / f"x{NO_FORMAT}")),
         ("read() of a file that does not exist", lambda: modality.read(absent)),
-    ):
+    )
+    for what, call in calls:
         try:
             call()
         except UsageError:
@@ -70,10 +71,11 @@ def pictures(subject: Subject) -> Iterator[Finding]:
     """Samples, and inputs beside their reconstructions, can be drawn as PNG."""
     samples, outputs, modality = subject.samples, subject.outputs, subject.modality
     path = subject.scratch / "picture.png"
-    for name, call in (
+    calls: tuple[tuple[str, Callable[[], object]], ...] = (
         ("draw", lambda: modality.draw(samples, path)),
         ("draw_pairs", lambda: modality.draw_pairs(samples, outputs, path)),
-    ):
+    )
+    for name, call in calls:
         path.unlink(missing_ok=True)
         with calling(f"{name}()"):
             call()

@@ -222,7 +222,7 @@ class Subject:
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.is_floating_point():
-                    parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+                    parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         return model.train()
 
     @Step
