@@ -420,6 +420,13 @@ def unmasked_decoder(plugin: Copy) -> None:
     )
 
 
+def batch_norm(plugin: Copy) -> None:
+    """than alone: decoder or losses()['distance'] lets padding or other samples in"""
+    plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.norm = nn.BatchNorm1d(2)")
+    plugin.code("return self.out(", "return self.norm(self.out(")
+    plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)).transpose(1, 2)).transpose(1, 2)")
+
+
 def loss_over_padding(plugin: Copy) -> None:
     """than alone: decoder or losses()['distance'] lets padding or other samples in"""
     plugin.code("error.sum(1) / batch.registers.mask.sum(1)", "error.mean(1)")
@@ -480,6 +487,12 @@ def coarse_files(plugin: Copy) -> None:
 def lost_sample(plugin: Copy) -> None:
     """.csv: 4 samples are written and 3 read"""
     plugin.code("for row in csv.reader(stream)]", "for row in csv.reader(stream)][1:]")
+
+
+def unmatched_pairs(plugin: Copy) -> None:
+    """read_pairs() gives 4 inputs and 3 reconstructions of 4"""
+    plugin.code("    def draw(", "    def read_pairs(self, inputs, outputs):\n"
+                "        return self.read(inputs), self.read(outputs)[1:]\n\n    def draw(")  # fmt: skip
 
 
 def any_file(plugin: Copy) -> None:
@@ -548,6 +561,7 @@ LOADED: list[Callable[[Copy], None]] = [
     dropout,
     unmasked_tokens,
     unmasked_decoder,
+    batch_norm,
     loss_over_padding,
     ignores_latents,
     cut_tokenizer,
@@ -560,6 +574,7 @@ LOADED: list[Callable[[Copy], None]] = [
     deaf_prior,
     coarse_files,
     lost_sample,
+    unmatched_pairs,
     any_file,
     no_picture,
     metric_without_definition,

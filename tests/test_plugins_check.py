@@ -69,6 +69,9 @@ def test_every_mistake_is_named(mutate: Mutate, site: Path, capsys: Say) -> None
     # What follows from a mistake waits for it to be mended instead of being reported in darker words.
     assert 1 <= sum(line.startswith("FAILED") for line in out.splitlines()) <= 2
     assert err.startswith(f"error: {plugin.name}: ")
+    failed = {line.removeprefix("FAILED").strip() for line in out.splitlines() if line.startswith("FAILED")}
+    waited_for = {line.partition(":")[0] for line in out.split("not run, waiting for ")[1:]}
+    assert waited_for <= failed
     assert "Traceback" not in err
 
 

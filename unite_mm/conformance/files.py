@@ -40,12 +40,28 @@ def files(subject: Subject) -> Iterator[Finding]:
 
 def generated_files(subject: Subject) -> Iterator[Finding]:
     """Generated samples, which may be unsound, are written and read one by one too."""
+    subject.need("written")
     generated, preferred = subject.generated, subject.preferred_suffix
     again = _read(subject, _write(subject, generated, f"generated{preferred}"))
     if len(again) != len(generated):
         yield Finding(
             f"{preferred}: {len(generated)} generated samples are written and {len(again)} read",
             "write every sample, unsound ones too: shares are taken of them all",
+        )
+
+
+def pairs(subject: Subject) -> Iterator[Finding]:
+    """Inputs and reconstructions in two files are matched sample by sample."""
+    subject.need("written")
+    samples, outputs, modality, suffix = subject.samples, subject.outputs, subject.modality, subject.preferred_suffix
+    inputs = _write(subject, samples, f"inputs{suffix}")
+    results = _write(subject, outputs, f"reconstructions{suffix}")
+    with calling("read_pairs()"):
+        left, right = modality.read_pairs(inputs, results)
+    if not len(left) == len(right) == len(samples):
+        yield Finding(
+            f"read_pairs() gives {len(left)} inputs and {len(right)} reconstructions of {len(samples)}",
+            "match each sample of one file with its partner in the other",
         )
 
 

@@ -50,12 +50,12 @@ class Blocked(Exception):
     """A check needs something that an earlier one has found wrong.
 
     Args:
-        step: the step of `Subject` that it needs.
+        check: the earlier one.
     """
 
-    def __init__(self, step: str) -> None:
-        super().__init__(step)
-        self.step = step
+    def __init__(self, check: str) -> None:
+        super().__init__(check)
+        self.check = check
 
 
 @contextmanager

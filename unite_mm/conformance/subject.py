@@ -58,14 +58,14 @@ class Step(Generic[T]):
 
     def __get__(self, subject: "Subject", _owner: object = None) -> T:
         if self.name in subject.spoilt:
-            raise Blocked(self.name)
+            raise Blocked(subject.spoilt[self.name])
         if self.name not in subject.made:
             try:
                 subject.made[self.name] = self.make(subject)
             except Blocked:
                 raise
             except Exception:
-                subject.spoilt.add(self.name)
+                subject.spoilt[self.name] = subject.checking
                 raise
         made: T = subject.made[self.name]
         return made
@@ -83,6 +83,11 @@ class Subject:
         cache: folder of prepared data.
         scratch: an empty folder.
         progress: where to show long work.
+
+    Attributes:
+        made: the steps that have been made.
+        spoilt: the steps that nothing may use, each with the check that found it wrong.
+        checking: the check that is running.
 
     Raises:
         UsageError: there is no such plugin, or it is broken.
@@ -111,7 +116,8 @@ class Subject:
         self.scratch = scratch
         self.progress: Progress = progress or Silent()
         self.made: dict[str, Any] = {}
-        self.spoilt: set[str] = set()
+        self.spoilt: dict[str, str] = {}
+        self.checking = ""
 
     @Step
     def configuration(self) -> type[Any]:
@@ -277,6 +283,11 @@ class Subject:
     @Step
     def prior(self) -> bool:
         """Whether the prior is sound: there is nothing to make, its check vouches for it."""
+        return True
+
+    @Step
+    def written(self) -> bool:
+        """Whether samples survive files: there is nothing to make, its check vouches for it."""
         return True
 
     @Step

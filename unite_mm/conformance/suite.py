@@ -34,15 +34,16 @@ class Check:
         """Run the check; whatever a stranger's code raises becomes a finding."""
         findings: list[Finding] = []
         needs = None
+        subject.checking = self.name
         try:
             for finding in self.run(subject):
                 findings.append(finding)
         except Blocked as blocked:
-            needs = _voucher(blocked.step)
+            needs = blocked.check
         except Exception as error:
             findings.append(as_finding(error))
         if findings:
-            subject.spoilt.update(self.vouches)
+            subject.spoilt = dict.fromkeys(self.vouches, self.name) | subject.spoilt
         return Outcome(self.name, self.demand, tuple(findings), needs)
 
 
@@ -74,15 +75,11 @@ CHECKS = (
     Check(generation.prior, ("prior",)),
     Check(generation.asked_condition),
     Check(generation.generation, ("generated",)),
-    Check(files.files),
+    Check(files.files, ("written",)),
     Check(files.generated_files),
+    Check(files.pairs),
     Check(files.refused_files),
     Check(files.pictures),
     Check(files.reconstruction_metrics),
     Check(files.generation_metrics),
 )
-
-
-def _voucher(step: str) -> str:
-    """The check that has found a step wrong."""
-    return next((check.name for check in CHECKS if step in check.vouches), step)
