@@ -169,6 +169,8 @@ sys.exit(code)
     [
         ["--help"],
         ["plugins", "list"],
+        ["plugins", "check", "qm9"],
+        ["plugins", "check", "--help"],
         ["train", "--help"],
         ["evaluate", "--help"],
         ["sample", "--help"],

@@ -22,6 +22,8 @@ FLAGS = {
     "data info": f"{DATA} --debug",
     "data verify": f"{DATA} --debug",
     "plugins list": "--debug",
+    "plugins show": "NAME --debug",
+    "plugins check": "NAME --imports --preset --data --set --cache --debug",
     "schema": "NAME --modality --markdown --export --debug",
 }
 

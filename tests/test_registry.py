@@ -118,6 +118,26 @@ def contract_as_text(plugin: FakePlugin) -> None:
     plugin.manifest["contract"] = "first"
 
 
+def ancient_contract(plugin: FakePlugin) -> None:
+    """written for contract 0, but this unite-mm serves contract 1 and newer: upgrade the plugin"""
+    plugin.manifest["contract"] = 0
+
+
+def no_identifier(plugin: FakePlugin) -> None:
+    """modality.yaml: name: 'my-dots' is no name: use lower-case letters, digits and _, beginning with a letter"""
+    plugin.manifest["name"] = "my-dots"
+
+
+def section_of_the_run(plugin: FakePlugin) -> None:
+    """modality.yaml: name: 'train' is a section of every run's configuration: choose another name"""
+    plugin.manifest["name"] = "train"
+
+
+def suffix_without_dot(plugin: FakePlugin) -> None:
+    """modality.yaml: formats.0.suffix: string should match pattern"""
+    plugin.manifest["formats"] = [{"suffix": "csv", "description": "text"}]
+
+
 def missing_preset_file(plugin: FakePlugin) -> None:
     """modality.yaml: the preset 'wide' has no file 'wide.yaml'"""
     del plugin.files["wide.yaml"]
@@ -150,6 +170,10 @@ MUTATORS = [
     other_name,
     newer_contract,
     contract_as_text,
+    ancient_contract,
+    no_identifier,
+    section_of_the_run,
+    suffix_without_dot,
     missing_preset_file,
     unknown_default_preset,
     preset_twice,
@@ -171,6 +195,7 @@ def test_a_broken_plugin_is_explained_and_stops_no_other(
     assert mutate.__doc__ in broken.message
     assert "\n" not in broken.message
     assert "Traceback" in broken.traceback
+    assert broken.problems
     with pytest.raises(UsageError) as error:
         found.get("dots")
     assert "dots-plugin 2.0" in error.value.message
@@ -202,6 +227,45 @@ def test_an_editable_install_seen_twice_is_one_plugin(fake_plugin: MakePlugin, t
     made.distribution = "Dots_Plugin"  # the same name, as other tools spell it
     made.write_metadata(tmp_path / "again", kind)
     found = discover([str(made.root), str(tmp_path / "again"), str(made.root)])
+    assert list(found.plugins) == ["dots"]
+    assert not found.broken
+
+
+@pytest.mark.parametrize("stale_first", [True, False])
+def test_left_over_metadata_of_an_older_state_do_not_hide_a_plugin(
+    fake_plugin: MakePlugin, tmp_path: Path, stale_first: bool
+) -> None:
+    """The author has renamed package or manifest; the egg-info of an old editable install still names the former."""
+    made = fake_plugin().install()
+    value, made.entry = made.entry, ("dots", "package_of_old:modality.yaml")
+    made.write_metadata(tmp_path / "stale", "egg-info")
+    made.entry = value
+    path = [str(tmp_path / "stale"), str(made.root)]
+    found = discover(path if stale_first else path[::-1])
+    assert list(found.plugins) == ["dots"]
+    assert not found.broken
+
+
+def test_an_editable_install_whose_folder_is_gone_is_broken_and_says_so(
+    fake_plugin: MakePlugin, tmp_path: Path
+) -> None:
+    good, gone = fake_plugin().install(), fake_plugin()
+    gone.distribution, gone.entry, gone.package = "spots-plugin", ("spots", "moved_away:modality.yaml"), "moved_away"
+    (tmp_path / "stale").mkdir()
+    gone.write_metadata(tmp_path / "stale")
+    (tmp_path / "stale" / "__editable__.spots.pth").write_text(f"{tmp_path / 'moved'}\n")
+    found = discover([str(good.root), str(tmp_path / "stale")])
+    assert list(found.plugins) == ["dots"]
+    (broken,) = found.broken
+    assert broken.message.startswith("the package 'moved_away' does not exist: its folder was moved or removed")
+
+
+def test_an_entry_point_listed_twice_in_one_file_is_one_plugin(fake_plugin: MakePlugin) -> None:
+    made = fake_plugin().install()
+    listing = made.root / "dots_plugin-2.0.dist-info" / "entry_points.txt"
+    line = listing.read_text().splitlines()[1]
+    listing.write_text(f"[unite_mm.modalities]\n{line}\n{line.replace(' = ', '=')}\n")
+    found = discovered(made)
     assert list(found.plugins) == ["dots"]
     assert not found.broken
 

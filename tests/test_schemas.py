@@ -10,6 +10,7 @@ from unite_mm.registry import discover
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.config import RunConfig, SamplingConfig, TrainConfig, TrunkConfig
 from unite_mm_schemas.export import SCHEMAS, configuration_reference, json_schema, write_schemas
+from unite_mm_schemas.manifest import RESERVED_NAMES
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,6 +52,10 @@ def test_every_field_has_a_help_text_and_unknown_keys_are_refused(name: str) -> 
         assert entry["additionalProperties"] is False
         for key, field in entry["properties"].items():
             assert field.get("description"), f"{entry['title']}.{key}"
+
+
+def test_no_section_of_a_run_can_be_the_name_of_a_modality() -> None:
+    assert set(RESERVED_NAMES) == set(RunConfig.model_fields)
 
 
 @pytest.mark.parametrize(

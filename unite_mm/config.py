@@ -129,6 +129,19 @@ def resolve_plugin(plugin: Plugin, preset: str | None = None, assignments: Seque
     return _complete(layers, [plugin]).modalities[plugin.name].config
 
 
+def check_preset(plugin: Plugin, name: str) -> None:
+    """Check a preset as far as it goes without the plugin's code: its file, and the sections that all runs share.
+
+    Raises:
+        UsageError: something is wrong; the message names the preset.
+    """
+    layers = [
+        Layer(layer.origin, {key: value for key, value in layer.values.items() if key != "modalities"})
+        for layer in _preset_layers([plugin], name)
+    ]
+    _merged(layers, RunConfig().model_dump(mode="json"))
+
+
 def with_metrics(
     plugin: Plugin, config: Mapping[str, Any], assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> BaseModel:
@@ -299,13 +312,7 @@ def _complete(layers: Sequence[Layer], plugins: Sequence[Plugin]) -> RunConfig:
     """Merge and validate; each plugin's configuration is filled in from its own model."""
     values = RunConfig().model_dump(mode="json")
     values["modalities"] = {plugin.name: {"config": {}} for plugin in plugins}
-    for layer in layers:
-        values = _merge(values, _one_length(layer))
-    try:
-        config = RunConfig.model_validate(values)
-    except ValidationError as error:
-        path, message = first_error(error, RunConfig)
-        raise _located(path, message, layers) from error
+    config = _merged(layers, values)
     unselected = [name for name in config.modalities if name not in {plugin.name for plugin in plugins}]
     if unselected:
         raise _located(f"modalities.{unselected[0]}", "this modality is not selected", layers)
@@ -320,6 +327,17 @@ def _complete(layers: Sequence[Layer], plugins: Sequence[Plugin]) -> RunConfig:
             raise _located(path, message, layers) from error
         modalities[plugin.name] = run.model_copy(update={"config": own.model_dump(mode="json")})
     return config.model_copy(update={"modalities": modalities})
+
+
+def _merged(layers: Sequence[Layer], values: dict[str, Any]) -> RunConfig:
+    """The validated configuration of layers over `values`."""
+    for layer in layers:
+        values = _merge(values, _one_length(layer))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        path, message = first_error(error, RunConfig)
+        raise _located(path, message, layers) from error
 
 
 def _one_length(layer: Layer) -> dict[str, Any]:

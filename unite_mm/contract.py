@@ -2,6 +2,7 @@
 
 A plugin's manifest names a configuration model and a subclass of `Modality`. `Modality` knows data, files, pictures and
 metrics; the `Ends` it builds are the parts of the model that belong to the modality. Nothing else is asked of a plugin.
+Each demand is also a check (`unite_mm.conformance`) that `unite-mm plugins check` and `unite_mm.testing` run.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.

@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.validation import did_you_mean, one_line
+from unite_mm.validation import all_errors, did_you_mean, one_line
 from unite_mm_schemas.manifest import CONTRACT_VERSION, OLDEST_CONTRACT_VERSION, ImporterEntry, ModalityManifest
 
 if TYPE_CHECKING:
@@ -53,12 +53,16 @@ class BrokenPlugin:
         distribution: `name version` of the distribution that declares it.
         message: what is wrong, in one line.
         traceback: the traceback of the error that was met.
+        contract: version of the contract it says it was written for; None: it does not say.
+        problems: everything that is wrong with the manifest, a line each; at least `message`.
     """
 
     name: str
     distribution: str
     message: str
     traceback: str
+    contract: int | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,14 @@ class Plugin:
         distribution: `name version` of the distribution.
         manifest: the content of its manifest.
         folder: folder of the manifest; presets are relative to it.
+        entry: value of the entry point, `package:manifest.yaml`.
     """
 
     name: str
     distribution: str
     manifest: ModalityManifest
     folder: Path
+    entry: str = ""
 
     def load_configuration(self) -> type[BaseModel]:
         """Import the configuration model.
@@ -166,7 +172,7 @@ class Plugin:
         module, _, name = reference.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except Exception as error:  # a stranger's code may raise anything while it is imported
+        except (Exception, SystemExit) as error:  # a stranger's code may raise anything while it is imported
             raise UniteError(
                 f"{self._what} cannot be loaded: {reference}: {type(error).__name__}: {error}",
                 "install what it misses, or report this to its author; --debug shows the traceback",
@@ -197,7 +203,7 @@ class Registry:
             if entry.name == name:
                 raise UsageError(
                     f"modality {name!r} of {entry.distribution} is broken: {entry.message}",
-                    "mend or uninstall it; `unite-mm plugins list --debug` shows the traceback",
+                    f"mend or uninstall it; `unite-mm plugins check {name}` says more",
                 )
         known = f"installed: {', '.join(self.plugins)}" if self.plugins else "no modality is installed"
         raise UsageError(
@@ -211,29 +217,29 @@ def discover(path: Sequence[str] | None = None) -> Registry:
     Args:
         path: folders to search for distributions; None: `sys.path`.
     """
-    claims: dict[str, list[Declaration]] = defaultdict(list)
+    # name -> distribution -> its declarations: more than one where metadata of an older state are left over
+    claims: dict[str, dict[str, list[Declaration]]] = defaultdict(lambda: defaultdict(list))
     for declaration in declarations(path):
-        claims[declaration.name].append(declaration)
+        claims[declaration.name][_normalised(declaration.distribution)].append(declaration)
     plugins: dict[str, Plugin] = {}
     broken: list[BrokenPlugin] = []
     for name in sorted(claims):
-        owners = claims[name]
-        for owner in owners:
+        owners = list(claims[name].values())
+        for own in owners:
             try:
                 if len(owners) > 1:
-                    others = " and ".join(sorted(entry.distribution for entry in owners))
+                    others = " and ".join(sorted(entries[0].distribution for entries in owners))
                     raise UsageError(f"the name {name!r} is claimed by {others}: uninstall all but one")
-                plugins[name] = _read_plugin(owner)
+                plugins[name] = _first_sound(own)
             except Exception as error:
-                text = traceback.format_exc()
-                broken.append(BrokenPlugin(name, owner.distribution, _as_line(error), text))
+                broken.append(_broken(own[0], error))
     return Registry(plugins, tuple(broken))
 
 
 def declarations(path: Sequence[str] | None = None) -> Iterator[Declaration]:
     """The entry points of the group, each once, however often its distribution stands on the path."""
     arguments = {} if path is None else {"path": list(path)}
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for found in importlib_metadata.distributions(**arguments):
         try:
             # Parsing the metadata of every installed distribution takes longer than all the rest: look first.
@@ -243,12 +249,52 @@ def declarations(path: Sequence[str] | None = None) -> Iterator[Declaration]:
         except Exception:  # unreadable metadata of a stranger's distribution is none of our business
             continue
         distribution = _distribution_name(found)
-        key = re.sub(r"[-_.]+", "-", distribution.partition(" ")[0]).lower()
         for point in points:
             # An editable install shows twice: as metadata in site-packages and as egg-info in its source folder.
-            if (key, point.name) not in seen:
-                seen.add((key, point.name))
+            key = (_normalised(distribution), point.name, "".join(point.value.split()))
+            if key not in seen:
+                seen.add(key)
                 yield Declaration(point.name, point.value, distribution)
+
+
+def _normalised(distribution: str) -> str:
+    """The name of a distribution as all tools spell it."""
+    return re.sub(r"[-_.]+", "-", distribution.partition(" ")[0]).lower()
+
+
+def _first_sound(declared: Sequence[Declaration]) -> Plugin:
+    """The plugin of the first declaration that holds: metadata of an older state of the same distribution do not count.
+
+    Raises:
+        Exception: whatever is wrong with the first one, where all are.
+    """
+    first: Exception | None = None
+    for declaration in declared:
+        try:
+            return _read_plugin(declaration)
+        except Exception as error:
+            first = first or error
+    assert first is not None
+    raise first
+
+
+def _broken(declared: Declaration, error: Exception) -> BrokenPlugin:
+    text = "".join(traceback.format_exception(error))
+    message, problems = _as_line(error), []
+    if isinstance(error.__cause__, ValidationError):
+        problems = [f"{place}: {words}" for place, words in all_errors(error.__cause__, ModalityManifest)]
+    try:
+        contract = _read_manifest(_manifest_path(declared.value)).get("contract")
+    except Exception:  # there is none to be read
+        contract = None
+    return BrokenPlugin(
+        declared.name,
+        declared.distribution,
+        message,
+        text,
+        contract if isinstance(contract, int) else None,
+        tuple(problems) or (message,),
+    )
 
 
 def _distribution_name(distribution: Any) -> str:
@@ -270,14 +316,7 @@ def _read_plugin(declared: Declaration) -> Plugin:
         Exception: whatever is wrong with it; `UniteError` where the message needs no type.
     """
     where = _manifest_path(declared.value)
-    try:
-        content = yaml.safe_load(where.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where.name} is not valid YAML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where.name} is not UTF-8 text: {error}") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{where.name} must hold a mapping of keys")
+    content = _read_manifest(where)
     _check_contract(content.get("contract"))
     try:
         manifest = ModalityManifest.model_validate(content)
@@ -286,7 +325,19 @@ def _read_plugin(declared: Declaration) -> Plugin:
     if manifest.name != declared.name:
         raise UsageError(f"{where.name} has the name {manifest.name!r}, but its entry point {declared.name!r}")
     _check_presets(manifest, where)
-    return Plugin(declared.name, declared.distribution, manifest, where.parent)
+    return Plugin(declared.name, declared.distribution, manifest, where.parent, declared.value)
+
+
+def _read_manifest(where: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(where.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where.name} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{where.name} is not UTF-8 text: {error}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{where.name} must hold a mapping of keys")
+    return content
 
 
 def _manifest_path(value: str) -> Path:
@@ -297,8 +348,13 @@ def _manifest_path(value: str) -> Path:
     package, file = match.groups()
     # Only a top-level name can be located without importing anything: the parents of a dotted one are imported.
     spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UsageError(f"the package {package!r} {'does not exist' if spec is None else 'is a single module'}")
+    if spec is None:
+        raise UsageError(
+            f"the package {package!r} does not exist: its folder was moved or removed after the installation, or the "
+            "entry point misspells it"
+        )
+    if not spec.submodule_search_locations:
+        raise UsageError(f"the package {package!r} is a single module: make it a folder with an __init__.py")
     for folder in spec.submodule_search_locations:
         if (Path(folder) / file).is_file():
             return Path(folder) / file

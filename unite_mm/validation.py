@@ -38,15 +38,23 @@ def nested_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def first_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> tuple[str, str]:
-    """The first error: its dotted path under `prefix`, and the message in words, with a suggestion where one is near.
+    """The first of `all_errors`."""
+    return all_errors(error, model, prefix)[0]
+
+
+def all_errors(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[tuple[str, str]]:
+    """Each error: its dotted path under `prefix`, and the message in words, with a suggestion where one is near.
 
     Unknown keys come before all others: a misspelt key is often the cause of the rest.
     """
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
-    detail = details[0]
+    return [_in_words(detail, model, prefix) for detail in details]
+
+
+def _in_words(detail: Any, model: type[BaseModel], prefix: str) -> tuple[str, str]:
     location = [str(part) for part in detail["loc"]]
     path = prefix + ".".join(location)
-    message = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
+    message: str = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         suggestion = suggest_key(location, model, prefix)
         message += f"; {suggestion}" if suggestion else ""

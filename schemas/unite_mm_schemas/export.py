@@ -82,6 +82,20 @@ def configuration_reference(plugins: Mapping[str, type[BaseModel]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def configuration_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Key, type, default and help of every setting of a configuration model, nested ones included.
+
+    Args:
+        model: the configuration model.
+        prefix: what each key begins with, such as `qm9.`.
+    """
+    return [
+        (key, kind.replace("`", ""), default, text)
+        for _, _, rows in _sections(model, prefix, "")
+        for key, kind, default, text in rows
+    ]
+
+
 _Row = tuple[str, str, str, str]
 
 

@@ -22,6 +22,22 @@ def _object_reference(value: str) -> str:
 
 ObjectReference = Annotated[str, AfterValidator(_object_reference)]
 
+RESERVED_NAMES = ("schema_version", "modalities", "trunk", "latent", "flow", "regime", "optim", "train", "sampling")
+"""Sections of a run's configuration: `--set NAME.key=value` could not tell them from a modality."""
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+
+
+def _modality_name(value: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, value):
+        raise ValueError(f"{value!r} is no name: use lower-case letters, digits and _, beginning with a letter")
+    if value in RESERVED_NAMES:
+        raise ValueError(f"{value!r} is a section of every run's configuration: choose another name")
+    return value
+
+
+ModalityName = Annotated[str, AfterValidator(_modality_name), Field(json_schema_extra={"pattern": NAME_PATTERN})]
+
 
 class PresetEntry(Schema):
     """A preset that the plugin ships."""
@@ -41,12 +57,14 @@ class SourceEntry(Schema):
     """What `--data` takes."""
     description: str
     """One line."""
+    offline: bool = False
+    """Whether it is small and needs neither a network nor files of one's own: checks use the first such source."""
 
 
 class FormatEntry(Schema):
     """A file format of samples."""
 
-    suffix: str
+    suffix: str = Field(pattern=r"^(/|\.[A-Za-z0-9_.]+)$")
     """File suffix with its dot (`.sdf`), or `/` for a folder."""
     description: str
     """One line."""
@@ -96,7 +114,7 @@ class ImporterEntry(Schema):
 class ModalityManifest(Schema):
     """`modality.yaml` of a plugin."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: ModalityName
     """The modality's name; equals the entry point's."""
     description: str = Field(min_length=1, max_length=120)
     """One line for `unite-mm plugins list`."""

@@ -31,7 +31,7 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option(
     "--data", "sources", multiple=True, metavar="SOURCE", help="A source the modality knows, or a path; or NAME=SOURCE."
 )
-@click.option("--preset", metavar="NAME", help="A preset of the modality; `unite-mm plugins list` names them.")
+@click.option("--preset", metavar="NAME", help="A preset of the modality; `unite-mm plugins show NAME` lists them.")
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="A YAML configuration file.")
 @set_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")

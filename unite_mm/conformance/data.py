@@ -1,0 +1,189 @@
+"""Checks of the data: the card, splits, batches, native samples."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unite_mm.conformance.report import Finding, calling
+from unite_mm.conformance.subject import Subject
+from unite_mm.conformance.values import difference, other_randomness, shape, tensors
+from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers
+from unite_mm.errors import UniteError
+from unite_mm.seeds import seeded_generator
+from unite_mm_schemas.card import DataCard
+
+NOWHERE = "no-such-source-of-data"
+
+
+def data(subject: Subject) -> Iterator[Finding]:
+    """The data open, with a card whose counts add up and a training split that is not empty."""
+    opened = subject.data
+    if not isinstance(opened, ModalityData):
+        raise UniteError(
+            f"open_data() returns {type(opened).__name__}", "return a subclass of unite_mm.contract.ModalityData"
+        )
+    card = getattr(opened, "card", None)
+    if not isinstance(card, DataCard):
+        raise UniteError(f"the data's `card` is {type(card).__name__}", "set it to a DataCard of unite_mm_schemas.card")
+    if card.modality != subject.name:
+        yield Finding(f"card.modality is {card.modality!r}", f"write {subject.name!r}")
+    for split in SPLITS:
+        with calling("data.size()"):
+            size = opened.size(split)
+        if size != card.splits.get(split):
+            yield Finding(
+                f"data.size({split!r}) is {size}, but card.splits has {card.splits.get(split)}",
+                "the card counts the samples of `train`, `validation` and `test`",
+            )
+        if split == "train" and size < 2:
+            yield Finding(f"the training split holds {size} samples", "use a source with some")
+        yield from _lengths(opened, split, size)
+    left_out = sum(entry.count for entry in card.excluded)
+    if card.kept + left_out != card.read or sum(card.splits.values()) != card.kept:
+        yield Finding(
+            f"the card's counts do not add up: {card.read} read, {left_out} excluded, {card.kept} kept, "
+            f"{sum(card.splits.values())} in splits",
+            "`kept` and the counts of `excluded` add up to `read`, and the splits to `kept`",
+        )
+
+
+def unknown_source(subject: Subject) -> Iterator[Finding]:
+    """A source that does not exist is refused."""
+    modality = subject.modality
+    subject.need("data")
+    try:
+        with calling("open_data() of a source that does not exist"):
+            modality.open_data(subject.request(NOWHERE))
+    except UniteError as error:
+        if isinstance(error.__cause__, UniteError):
+            return
+        raise
+    yield Finding(
+        f"open_data() accepts the source {NOWHERE!r}",
+        "raise UsageError for a source you do not know: nobody should train on other data than they asked for",
+    )
+
+
+def batches(subject: Subject) -> Iterator[Finding]:
+    """A batch has a boolean register mask inside the layout, and conditions that fit the model's."""
+    batch, layout, spec = subject.batch, subject.ends.layout, subject.ends.condition
+    registers = getattr(batch, "registers", None)
+    if not isinstance(registers, Registers):
+        raise UniteError(
+            f"batch.registers is {type(registers).__name__}", "make it a Registers, as Registers.from_counts does"
+        )
+    count, mask = len(subject.indices), registers.mask
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        raise UniteError(f"batch.registers.mask is {shape(mask)}, not boolean", "compare, as in `index < counts`")
+    if mask.dim() != 2 or len(mask) != count:
+        raise UniteError(
+            f"batch.registers.mask is {shape(mask)}, not (B, L) with B = {count}", "give each sample of the batch a row"
+        )
+    if mask.shape[1] > layout.registers:
+        yield Finding(
+            f"the batch uses {mask.shape[1]} registers, but the layout has {layout.registers}",
+            "leave such samples out of the data, or make LatentLayout.registers larger",
+        )
+    if not bool(mask.any(1).all()):
+        yield Finding("a sample of the batch uses no register", "every sample needs one; leave empty samples out")
+    if registers.padded != (not bool(mask.all())):
+        yield Finding(
+            f"batch.registers.padded is {registers.padded}, but the mask says otherwise",
+            "padded is whether any entry of the mask is False; Registers.from_counts sets it",
+        )
+    yield from _condition(batch.condition, spec, count)
+
+
+def repeatable_batches(subject: Subject) -> Iterator[Finding]:
+    """A batch depends on its indices and the generator alone."""
+    subject.need("batch")
+    for generator, what in ((None, "without a generator"), (7, "with a generator of the same seed")):
+        made = []
+        for seed in (1, 2):
+            with other_randomness(seed):
+                made.append(
+                    subject.new_batch(subject.indices, None if generator is None else seeded_generator(generator))
+                )
+        where = difference(*made)
+        if where:
+            yield Finding(
+                f"two batches of the same samples {what} differ in {where}",
+                "draw all random numbers from the generator; without one, leave the samples as they are",
+            )
+            return
+
+
+def devices(subject: Subject) -> Iterator[Finding]:
+    """A batch is copied to another device with all that it holds."""
+    subject.need("batch")
+    with calling("batch.to()"):
+        moved: Any = subject.batch.to(torch.device("meta"))
+    left = [path for path, tensor in tensors(moved) if tensor.device.type != "meta"]
+    if type(moved) is not type(subject.batch) or left:
+        yield Finding(
+            f"batch.to(device) leaves {left[0]} where it was" if left else f"batch.to() returns {type(moved).__name__}",
+            "return a copy of the batch with every tensor, and the registers, on the device",
+        )
+
+
+def native_samples(subject: Subject) -> Iterator[Finding]:
+    """Native samples, encoded, give what the data's own batches give."""
+    samples, batch, modality = subject.samples, subject.batch, subject.modality
+    if not isinstance(samples, list) or len(samples) != len(subject.indices):
+        raise UniteError(
+            f"data.samples() returns {len(samples)} objects for {len(subject.indices)} indices", "return one for each"
+        )
+    with calling("encode_samples()"):
+        encoded = modality.encode_samples(samples, subject.statistics)
+    if difference(encoded.registers, batch.registers):
+        yield Finding(
+            "encode_samples() uses other registers than data.batch() of the same samples",
+            "count the registers of a sample in one function, used by both",
+        )
+        return
+    ours, theirs = subject.tokenize_input(encoded), subject.tokens
+    if difference(ours, theirs, 1e-3):
+        yield Finding(
+            "encode_samples() gives other input tokens than data.batch() of the same samples",
+            "`reconstruct` would see something else than training did: share the code that makes the tensors",
+        )
+
+
+def _lengths(opened: ModalityData, split: str, size: int) -> Iterator[Finding]:
+    with calling("data.lengths()"):
+        lengths = opened.lengths(split)
+    if lengths is not None and (not isinstance(lengths, Tensor) or lengths.shape != (size,) or lengths.is_complex()):
+        yield Finding(f"data.lengths({split!r}) is {shape(lengths)}", f"return int64 ({size},), or None")
+    elif lengths is not None and lengths.dtype != torch.int64:
+        yield Finding(f"data.lengths({split!r}) is {shape(lengths)}", "return int64")
+
+
+def _condition(condition: Any, spec: ConditionSpec, count: int) -> Iterator[Finding]:
+    """Findings of a batch's condition against what the ends declare."""
+    if spec.kind == "none":
+        if condition is not None:
+            yield Finding(
+                "batch.condition is set, but the ends declare none", 'declare it: ConditionSpec("classes", N)'
+            )
+        return
+    if condition is None:
+        yield Finding(
+            f"batch.condition is None, but the ends declare {spec.kind}: the model would never learn it",
+            "set it in every batch of the data, or declare ConditionSpec()",
+        )
+        return
+    wanted = f"int64 ({count},)" if spec.kind == "classes" else f"float ({count}, {spec.size})"
+    own = (count,) if spec.kind == "classes" else (count, spec.size)
+    kind = isinstance(condition, Tensor) and (
+        condition.dtype == torch.int64 if spec.kind == "classes" else condition.is_floating_point()
+    )
+    if not kind or condition.shape != own:
+        yield Finding(f"batch.condition is {shape(condition)}, not {wanted}", "as the ends' ConditionSpec says")
+    elif spec.kind == "classes" and not bool(((condition >= 0) & (condition < spec.size)).all()):
+        yield Finding(
+            f"batch.condition holds {int(condition.max())}, but there are {spec.size} classes", "classes count from 0"
+        )
+    elif not bool(condition.double().isfinite().all()):
+        yield Finding("batch.condition holds numbers that are not finite", "leave such samples out")

@@ -1,0 +1,112 @@
+"""Checks of the model parts as they are built: statistics, layout, condition, start weights."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unite_mm.conformance.report import Finding
+from unite_mm.conformance.subject import Subject
+from unite_mm.conformance.values import difference, shape
+from unite_mm.contract import ConditionSpec, Ends, LatentLayout
+from unite_mm.errors import UniteError
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def statistics(subject: Subject) -> Iterator[Finding]:
+    """The statistics are facts that JSON can hold: a checkpoint is all that sampling needs."""
+    raw = subject.raw_statistics
+    if not isinstance(raw, Mapping):
+        raise UniteError(f"statistics() returns {type(raw).__name__}", "return a dict of numbers, texts and lists")
+    try:
+        again = json.loads(json.dumps(dict(raw)))
+    except (TypeError, ValueError) as error:
+        raise UniteError(f"statistics() cannot be written as JSON: {error}", "use .tolist() and .item()") from error
+    for key, value in raw.items():
+        if again.get(key) != _listed(value):
+            yield Finding(
+                f"statistics()[{key!r}] is another one when it is read back from JSON",
+                "use numbers, texts, lists, and mappings whose keys are texts",
+            )
+
+
+def layout(subject: Subject) -> Iterator[Finding]:
+    """The ends declare a layout of registers and channels, a tokenizer and a decoder."""
+    ends = subject.ends
+    if not isinstance(ends, Ends):
+        raise UniteError(f"ends() returns {type(ends).__name__}", "return a subclass of unite_mm.contract.Ends")
+    for name, kind in (
+        ("layout", LatentLayout),
+        ("condition", ConditionSpec),
+        ("tokenizer", nn.Module),
+        ("decoder", nn.Module),
+    ):
+        part = getattr(ends, name, None)
+        if not isinstance(part, kind):
+            raise UniteError(f"ends.{name} is {type(part).__name__}", f"set it to a {kind.__name__} in __init__")
+    found = ends.layout
+    if found.registers < 1 or found.channels < 2:
+        yield Finding(
+            f"the layout has {found.registers} registers of {found.channels} channels",
+            "one register and two channels are the least: latents are normalised over their channels",
+        )
+    positions = found.positions
+    if not isinstance(positions, Tensor) or positions.shape != (found.registers,) or positions.dtype not in INTEGERS:
+        yield Finding(
+            f"layout.positions is {shape(positions)}, not integers ({found.registers},)",
+            "one rotary position for each register, such as torch.arange(registers)",
+        )
+
+
+def condition(subject: Subject) -> Iterator[Finding]:
+    """The declared condition is complete."""
+    spec = subject.ends.condition
+    if spec.kind not in ("none", "classes", "numbers"):
+        yield Finding(f"ConditionSpec.kind is {spec.kind!r}", "use none, classes or numbers")
+    if (spec.kind == "none") != (spec.size == 0):
+        yield Finding(
+            f"ConditionSpec({spec.kind!r}) has the size {spec.size}", "give the number of classes or of numbers"
+        )
+    for name in ("names", "mean", "std"):
+        values = getattr(spec, name)
+        if values and len(values) != spec.size:
+            yield Finding(f"ConditionSpec.{name} has {len(values)} entries for {spec.size}", "give one for each")
+    if not all(math.isfinite(value) and value > 0 for value in spec.std):
+        yield Finding(f"ConditionSpec.std is {spec.std}", "deviations must be above 0: the core divides by them")
+
+
+def start_weights(subject: Subject) -> Iterator[Finding]:
+    """Start weights come from torch's global generator alone, and frozen networks are no part of the model."""
+    states: list[Any] = []
+    for _ in range(2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            states.append(subject.build_ends().state_dict())
+    where = difference(*states)
+    if where:
+        yield Finding(
+            f"two models of the same seed begin with different weights: {where}",
+            "draw start weights with torch.nn.init and torch.randn, with no generator of your own",
+        )
+    subject.need("terms")  # a network that is loaded by the first loss is there now
+    frozen = [
+        name for name, parameter in subject.model.end(subject.name).named_parameters() if not parameter.requires_grad
+    ]
+    if frozen:
+        yield Finding(
+            f"{len(frozen)} parameters are frozen, first {frozen[0]}: every checkpoint would hold them",
+            "keep a frozen network outside the module tree (in a plain object), fixed numbers in a buffer",
+        )
+
+
+def _listed(value: Any) -> Any:
+    """A value with its tuples as lists, as JSON knows them."""
+    if isinstance(value, Mapping):
+        return {key: _listed(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_listed(item) for item in value]
+    return value

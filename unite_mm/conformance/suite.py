@@ -1,0 +1,85 @@
+"""The list of all checks that load a plugin, in the order in which they build on each other."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from unite_mm.conformance import data, ends, files, generation, loading, model
+from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding
+from unite_mm.conformance.subject import Subject
+
+
+@dataclass(frozen=True)
+class Check:
+    """A demand of the contract.
+
+    Attributes:
+        run: yields the mistakes of a subject; its docstring says what is demanded.
+        vouches: steps of the subject that nothing else may use if this finds a mistake.
+    """
+
+    run: Callable[[Subject], Iterator[Finding]]
+    vouches: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.run.__name__
+
+    @property
+    def demand(self) -> str:
+        """What is demanded, in one line."""
+        return (self.run.__doc__ or "").partition("\n")[0]
+
+    def outcome(self, subject: Subject) -> Outcome:
+        """Run the check; whatever a stranger's code raises becomes a finding."""
+        findings: list[Finding] = []
+        needs = None
+        subject.checking = self.name
+        try:
+            for finding in self.run(subject):
+                findings.append(finding)
+        except Blocked as blocked:
+            needs = blocked.check
+        except Exception as error:
+            findings.append(as_finding(error))
+        if findings:
+            subject.spoilt = dict.fromkeys(self.vouches, self.name) | subject.spoilt
+        return Outcome(self.name, self.demand, tuple(findings), needs)
+
+
+CHECKS = (
+    Check(loading.configuration, ("configuration",)),
+    Check(loading.presets, ("config",)),
+    Check(loading.stored_configuration, ("modality",)),
+    Check(loading.implementation, ("implementation", "modality")),
+    Check(loading.training_needs),
+    Check(loading.objective),
+    Check(data.data, ("data",)),
+    Check(data.unknown_source),
+    Check(ends.statistics, ("statistics",)),
+    Check(ends.layout, ("ends",)),
+    Check(ends.condition, ("ends",)),
+    Check(data.batches, ("batch",)),
+    Check(data.repeatable_batches, ("batch",)),
+    Check(data.devices),
+    Check(model.tokens, ("tokens",)),
+    Check(model.input_matters),
+    Check(model.latents, ("latents", "outputs")),
+    Check(model.losses, ("terms",)),
+    Check(ends.start_weights),
+    Check(data.native_samples, ("samples",)),
+    Check(model.repeatable),
+    Check(model.padding),
+    Check(model.gradients),
+    Check(model.reloading),
+    Check(generation.prior, ("prior",)),
+    Check(generation.asked_condition),
+    Check(generation.generation, ("generated",)),
+    Check(files.files, ("written",)),
+    Check(files.generated_files),
+    Check(files.pairs),
+    Check(files.refused_files),
+    Check(files.pictures),
+    Check(files.reconstruction_metrics),
+    Check(files.generation_metrics),
+)

@@ -1,0 +1,79 @@
+"""Comparing what a plugin returns without knowing what it is: the tensors inside any object."""
+
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+DEPTH = 6
+"""Levels of objects within objects that are searched for tensors."""
+
+
+def tensors(value: Any, path: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor inside an object with its path: fields of dataclasses and objects, items of mappings and lists."""
+    if isinstance(value, Tensor):
+        yield path, value
+    elif depth and isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from tensors(item, f"{path}[{key!r}]", depth - 1)
+    elif depth and isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from tensors(item, f"{path}[{index}]", depth - 1)
+    elif depth and dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from tensors(getattr(value, field.name, None), f"{path}.{field.name}".strip("."), depth - 1)
+    elif depth and hasattr(value, "__dict__") and not isinstance(value, type):
+        for name, item in vars(value).items():
+            yield from tensors(item, f"{path}.{name}".strip("."), depth - 1)
+
+
+def difference(left: Any, right: Any, tolerance: float = 0.0) -> str | None:
+    """The path of the first tensor in which two objects of one kind differ; None: in none.
+
+    Args:
+        left: any object.
+        right: another one.
+        tolerance: relative to the largest number of the tensor; 0: they must be equal.
+    """
+    ours, theirs = dict(tensors(left)), dict(tensors(right))
+    for path in [*ours, *(path for path in theirs if path not in ours)]:
+        if path not in ours or path not in theirs or not alike(ours[path], theirs[path], tolerance):
+            return path or "the tensor"
+    return None
+
+
+def alike(left: Tensor, right: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether two tensors agree; see `difference`. Two NaN agree."""
+    if left.shape != right.shape:
+        return False
+    if not (left.is_floating_point() and right.is_floating_point()):
+        return torch.equal(left, right.to(left.dtype))
+    scale = float(left.detach().nan_to_num(0, 0, 0).abs().max()) if left.numel() else 0.0
+    return torch.allclose(left.double(), right.double(), rtol=0.0, atol=tolerance * max(scale, 1e-6), equal_nan=True)
+
+
+@contextmanager
+def other_randomness(seed: int) -> Iterator[None]:
+    """All global random numbers begin elsewhere: what depends on the generators it is given alone does not notice."""
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        random.setstate(states[1])
+        np.random.set_state(states[2])
+
+
+def shape(value: Any) -> str:
+    """A tensor's type and shape in words, or the type of anything else."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
