@@ -169,6 +169,7 @@ sys.exit(code)
     [
         ["--help"],
         ["plugins", "list"],
+        ["plugins", "new", "--help"],
         ["train", "--help"],
         ["evaluate", "--help"],
         ["sample", "--help"],

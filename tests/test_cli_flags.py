@@ -22,6 +22,7 @@ FLAGS = {
     "data info": f"{DATA} --debug",
     "data verify": f"{DATA} --debug",
     "plugins list": "--debug",
+    "plugins new": "NAME --out --debug",
     "schema": "NAME --modality --markdown --export --debug",
 }
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unite_mm.cli.new_plugin import new_plugin
 from unite_mm.cli.options import Command, Settings
 
 if TYPE_CHECKING:
@@ -12,7 +13,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugins() -> None:
-    """List the installed modalities."""
+    """List the installed modalities, or begin one of your own."""
+
+
+plugins.add_command(new_plugin)
 
 
 @plugins.command("list", cls=Command)
