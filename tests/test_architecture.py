@@ -171,6 +171,7 @@ sys.exit(code)
         ["plugins", "list"],
         ["plugins", "check", "qm9"],
         ["plugins", "check", "--help"],
+        ["plugins", "new", "--help"],
         ["train", "--help"],
         ["evaluate", "--help"],
         ["sample", "--help"],

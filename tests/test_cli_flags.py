@@ -10,8 +10,8 @@ DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {
     "": "--debug --version",
-    "train": "--modality --data --preset --config --set --out --resume --max-steps --max-time --devices --precision "
-    "--dry-run --cache --workers --debug",
+    "train": "--modality --data --preset --config --set --out --resume --init-trunk --freeze-trunk --max-steps --max-time "
+    "--devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device --report --drawings/--no-drawings --cache --workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
@@ -24,6 +24,7 @@ FLAGS = {
     "plugins list": "--debug",
     "plugins show": "NAME --debug",
     "plugins check": "NAME --imports --preset --data --set --cache --debug",
+    "plugins new": "NAME --out --debug",
     "schema": "NAME --modality --markdown --export --debug",
 }
 

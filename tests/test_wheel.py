@@ -71,7 +71,7 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         path.relative_to(ROOT / parent).as_posix()
         for package, parent in PACKAGES.items()
         for path in (ROOT / parent / package).rglob("*")
-        if path.suffix in {".py", ".yaml", ".npz", ".typed"}
+        if path.suffix in {".py", ".yaml", ".npz", ".typed", ".tmpl"}
     }
     assert wanted <= packed, f"left out: {sorted(wanted - packed)}"
     strangers = {

@@ -73,8 +73,7 @@ def configuration_reference(plugins: Mapping[str, type[BaseModel]]) -> str:
         "`--set section.key=value`. Order: preset, `--config` file, `--set`, flags; the later one wins. Where a text",
         "says None, YAML says `null`.",
     ]
-    for title, text, rows in _sections(RunConfig, "", "Run"):
-        lines += _table(title, text, rows)
+    lines += model_tables(RunConfig, "Run")
     for name, model in plugins.items():
         text = f"{_first_line(model)} Written `--set {name}.key=value`, or under `modality:` in YAML."
         for index, (title, own, rows) in enumerate(_sections(model, f"{name}.", f"Modality {name}")):
@@ -96,6 +95,17 @@ def configuration_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[s
     ]
 
 
+def model_tables(model: type[BaseModel], title: str, prefix: str = "") -> list[str]:
+    """Lines of Markdown: a table of the keys of a model, then one for every model nested in it.
+
+    Args:
+        model: the model.
+        title: heading of the first table; the others have the paths of their models.
+        prefix: what every key and path begins with.
+    """
+    return [line for found, text, rows in _sections(model, prefix, title) for line in _table(found, text, rows)]
+
+
 _Row = tuple[str, str, str, str]
 
 
@@ -110,7 +120,7 @@ def _sections(model: type[BaseModel], prefix: str, title: str) -> Iterator[tuple
         elif isinstance(field.annotation, type):
             nested.append((f"{prefix}{name}", inner))
         else:
-            nested.append((f"{prefix}{name}.NAME", inner))
+            nested.append((f"{prefix}{name}" + (".NAME" if get_origin(field.annotation) is dict else "[]"), inner))
     yield title, _first_line(model), rows
     for path, inner in nested:
         yield from _sections(inner, f"{path}.", path)
@@ -131,7 +141,7 @@ def _first_line(model: type[BaseModel]) -> str:
 
 
 def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The model behind `Model` or `dict[str, Model]`."""
+    """The model behind `Model`, `dict[str, Model]` or `tuple[Model, ...]`."""
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

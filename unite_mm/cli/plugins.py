@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unite_mm.cli.new_plugin import new_plugin
 from unite_mm.cli.options import Command, Settings, cache_option, set_option
 from unite_mm.errors import UniteError, UsageError
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 @click.group()
 def plugins() -> None:
-    """List, show and check modalities."""
+    """List, show and check modalities, or begin one of your own."""
+
+
+plugins.add_command(new_plugin)
 
 
 @plugins.command("list", cls=Command)

@@ -1,0 +1,5 @@
+from unite_mm.testing import ConformanceSuite
+
+
+class TestConformance(ConformanceSuite):
+    modality = "signals"

@@ -1,0 +1,28 @@
+"""`unite-mm plugins new`: a distribution to begin a modality of one's own with."""
+
+from pathlib import Path
+
+import click
+
+from unite_mm.cli.options import Command
+
+
+@click.command("new", cls=Command)
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: unite-mm-NAME]")
+def new_plugin(name: str, out: Path | None) -> None:
+    """Write an installable distribution with a modality NAME that trains, evaluates and samples as it stands.
+
+    It knows regular polygons; the places to change are marked CHANGE.
+    """
+    from unite_mm.registry import discover
+    from unite_mm.scaffold import distribution_name, write_plugin
+
+    folder = out or Path(distribution_name(name))
+    for path in write_plugin(name, folder, discover()):
+        click.echo(path)
+    click.echo(
+        f"\ninstall it  pip install -e {folder}\n"
+        f"train it    unite-mm train --modality {name} --out runs/{name}\n"
+        f"change it   grep -rn CHANGE {folder}"
+    )
