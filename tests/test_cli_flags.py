@@ -5,13 +5,13 @@ import pytest
 
 from unite_mm.cli.main import COMMANDS, cli
 
-SAMPLING = "--steps --solver --guidance --guidance-interval --temperature --churn --churn-interval"
+SAMPLING = "--steps --solver --shift --guidance --guidance-interval --temperature --churn --churn-interval --precision"
 DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {
     "": "--debug --version",
-    "train": "--modality --data --preset --config --set --out --resume --init-trunk --freeze-trunk --max-steps --max-time "
-    "--devices --precision --dry-run --cache --workers --debug",
+    "train": "--modality --data --preset --config --set --out --resume --init-trunk --freeze-trunk --max-steps "
+    "--max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device --report --drawings/--no-drawings --cache --workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "

@@ -272,8 +272,9 @@ class UNITE(nn.Module):
         def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
             times = torch.full((len(state),), time, device=state.device)
             given = condition if conditional else None
-            values: Tensor = self.denoiser(name, state, times, registers, condition=given, normalise=normalise)
-            return values
+            with torch.autocast(state.device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
+                values: Tensor = self.denoiser(name, state, times, registers, condition=given, normalise=normalise)
+            return values.float()
 
         def fresh_noise() -> Tensor:
             return self._noise(name, generators, used.shape[1]) * registers.mask[:, :, None]

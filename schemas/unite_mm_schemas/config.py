@@ -231,6 +231,8 @@ class SamplingConfig(Schema):
     """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn mends its details."""
     temperature: float = Field(1.0, gt=0)
     """Standard deviation of the initial noise."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Arithmetic of the network; what it predicts is integrated in float32 either way."""
     batch_size: int = Field(256, ge=1)
     """Samples generated at once; changes speed and memory only."""
 

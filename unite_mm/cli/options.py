@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from unite_mm_schemas.config import SamplingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
-SAMPLING_FLAGS = ("steps", "solver", "guidance", "guidance_interval", "temperature", "churn", "churn_interval")
+SAMPLING_FLAGS = (
+    *("steps", "solver", "shift", "guidance", "guidance_interval"),
+    *("temperature", "churn", "churn_interval", "precision"),
+)
 
 
 @dataclass
@@ -106,6 +109,7 @@ def sampling_options(function: F) -> F:
         (
             click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
             click.option("--solver", help="euler, midpoint, heun2, rk4 or dopri5."),
+            click.option("--shift", type=float, help="Shift of the time grid; above 1 more steps lie late."),
             click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
             click.option(
                 "--guidance-interval",
@@ -121,6 +125,7 @@ def sampling_options(function: F) -> F:
                 metavar="LOW:HIGH",
                 help="Timesteps between which churn acts, such as 0.6:0.95.",
             ),
+            click.option("--precision", help="32-true or bf16-mixed."),
         )
     ):
         function = option(function)
