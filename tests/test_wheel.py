@@ -93,6 +93,11 @@ def test_plugins_are_listed(python: Path, tmp_path: Path) -> None:
     assert "broken" not in listing
 
 
+def test_a_new_plugin_is_written_from_the_wheel(python: Path, tmp_path: Path) -> None:
+    run(python.with_name("unite-mm"), "plugins", "new", "curves", cwd=tmp_path)
+    assert (tmp_path / "unite-mm-curves" / "unite_mm_curves" / "__init__.py").is_file()
+
+
 def test_a_short_run_trains_and_samples(python: Path, tmp_path: Path) -> None:
     command = python.with_name("unite-mm")
     run(command, "train", "--modality", "qm9", "--data", "embedded", "--preset", "tiny", "--max-steps", "3",
