@@ -121,7 +121,7 @@ def test_configurations_that_cannot_be_are_refused(change, message):
 
 def test_a_size_that_the_patch_does_not_divide_is_refused_with_its_origin():
     wishes = Wishes(modalities=("image",), assignments=("image.size=30",))
-    with pytest.raises(UsageError, match=r"^image.patch=4 must divide image.size=30"):
+    with pytest.raises(UsageError, match=r"^image.patch=8 must divide image.size=30"):
         resolve(wishes, discover())
 
 

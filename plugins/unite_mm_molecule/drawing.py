@@ -223,6 +223,27 @@ def _grid(panels: list[_Panel], columns: int, paired: bool = False) -> "Image":
 
 def _picture(panel: _Panel) -> "Image":
     """One panel without its frame."""
+    try:
+        return _drawn(panel)
+    except RuntimeError:  # RDKit lays out an impossible molecule with atoms on one place, and then cannot draw it
+        return _drawn(replace(panel, molecule=_on_a_circle(panel.molecule)))
+
+
+def _on_a_circle(molecule: "Mol") -> "Mol":
+    """A copy whose atoms stand on a circle."""
+    from rdkit import Chem
+
+    copy = Chem.Mol(molecule)
+    copy.RemoveAllConformers()
+    count = copy.GetNumAtoms()
+    places = Chem.Conformer(count)
+    for atom, angle in enumerate(np.linspace(0, 2 * np.pi, count, endpoint=False)):
+        places.SetAtomPosition(atom, [count / 4 * np.cos(angle), count / 4 * np.sin(angle), 0.0])
+    copy.AddConformer(places)
+    return copy
+
+
+def _drawn(panel: _Panel) -> "Image":
     from PIL import Image as PillowImage
     from rdkit import rdBase
     from rdkit.Chem.Draw import rdMolDraw2D
