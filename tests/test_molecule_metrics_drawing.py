@@ -21,6 +21,7 @@ from PIL import Image
 
 from unite_mm.errors import UniteError
 from unite_mm_molecule.drawing import draw, draw_pairs
+from unite_mm_molecule.molecule import Molecule
 
 RED = (204, 36, 29)
 HIGHLIGHT = (255, 158, 140)
@@ -100,3 +101,13 @@ def test_a_place_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UniteError, match="cannot be written"):
         draw([METHANE], tmp_path / "file" / "a.png")
+
+
+@pytest.mark.parametrize("seed", [13, 14, 17])
+def test_what_rdkit_cannot_lay_out_is_drawn_on_a_circle(seed, tmp_path):
+    """Untrained models bond nearly all atoms with each other; RDKit's layout of these puts atoms on one place."""
+    random = np.random.default_rng(seed)
+    pairs = [(i, j, int(random.integers(1, 4))) for i in range(20) for j in range(i + 1, 20) if random.random() < 0.9]
+    molecule = Molecule(random.choice([1, 6, 7, 8, 9], 20), np.zeros(20, dtype=np.int64), np.array(pairs))
+    draw([molecule], tmp_path / "dense.png")
+    assert colours(tmp_path / "dense.png", RED) > 0
