@@ -20,7 +20,14 @@ HELD = 4
 """Flow minibatches up to which all activations are held."""
 
 
-def plain_backward(model: UNITE, modality: str, batch: Any, noise: StepNoise, autocast: Autocast = nullcontext) -> None:
+def plain_backward(
+    model: UNITE,
+    modality: str,
+    batch: Any,
+    noise: StepNoise,
+    weight: float = 1.0,
+    autocast: Autocast = nullcontext,
+) -> None:
     """Add the gradients of one joint step to the parameters; arguments as those of `joint_backward`."""
     config = model.config
     length = batch.registers.mask.shape[1]
@@ -30,13 +37,13 @@ def plain_backward(model: UNITE, modality: str, batch: Any, noise: StepNoise, au
     with autocast():
         latents = model.tokenize_from(modality, batch, register_noise, tokenize_times)
         loss, _ = reconstruction_losses(model, modality, batch, latents, decoder_times, decoder_noise)
-        clean = latents.detach()
+        clean = latents.detach() if config.regime.stop_gradient else latents
         with checkpointed_blocks(model) if config.flow.draws > HELD else nullcontext():
             for _ in range(config.flow.draws):
                 draw = noise.flow(config.flow, length)
                 losses = one_flow_loss(model, modality, batch, clean, draw.time, draw.noise, draw.dropped)
                 loss = loss + config.flow.weight * share * losses.mean()
-    loss.backward()
+    (weight * loss).backward()
 
 
 @contextmanager

@@ -1,19 +1,31 @@
 """What all tests share: the toy modality on the path, a private cache, and a maker of made-up plugins."""
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
 
-TOY = Path(__file__).parent / "toy"
+ROOT = Path(__file__).parent.parent
+TOY = ROOT / "tests" / "toy"
 
 # The toy modality is found as any installed plugin is, here and in every process the tests start.
 sys.path.insert(0, str(TOY))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
+
+
+def load_file(path: str) -> ModuleType:
+    """A file of the repository that belongs to no package, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(autouse=True)

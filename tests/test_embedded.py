@@ -1,6 +1,5 @@
 """The embedded molecules: the script finds them again, and they are sound molecules with natural geometries."""
 
-import importlib.util
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from conftest import load_file
 
 from unite_mm_molecule.molecule import Molecule
 
@@ -18,11 +18,7 @@ ODD = ["OO", "C=C=C", "C1=CC1", "OCO", "NF", "CF", "C=CO", "NNN", "C1#CCCCC1", "
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_embedded", ROOT / "scripts" / "make_embedded.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_file("scripts/make_embedded.py")
 
 
 def unpack(path: Path) -> Iterator[Molecule]:

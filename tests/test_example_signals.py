@@ -15,6 +15,7 @@ from scipy.io import wavfile
 from unite_mm.cli.main import run
 from unite_mm.contract import DataRequest
 from unite_mm.registry import discover
+from unite_mm.testing import ConformanceSuite
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "unite-mm-signals"
 SHORT = ["--set", "signals.length=128"]
@@ -55,6 +56,12 @@ def modality(**settings: object) -> SimpleNamespace:
 def test_it_has_under_300_lines_of_python_and_is_not_in_the_wheel() -> None:
     lines = [line for path in EXAMPLE.rglob("*.py") for line in path.read_text().splitlines()]
     assert len([line for line in lines if line.strip()]) < 300
+
+
+@pytest.mark.usefixtures("site")
+class TestConformance(ConformanceSuite):
+    modality = "signals"
+    settings = ("signals.length=128",)
 
 
 def test_it_is_listed_from_where_it_was_installed(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

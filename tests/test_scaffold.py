@@ -13,6 +13,7 @@ from distributions import importable, install
 from unite_mm.cli.main import run
 from unite_mm.registry import discover
 from unite_mm.scaffold import write_plugin
+from unite_mm.testing import ConformanceSuite
 from unite_mm_schemas.manifest import ModalityManifest
 
 NAME = "sketches"
@@ -69,6 +70,11 @@ def test_it_is_listed_and_its_own_tests_pass(
     tests = runpy.run_path(str(written / "tests" / f"test_{NAME}.py"))
     tests["test_the_metric_tells_regular_polygons_from_others"]()
     tests["test_it_trains_evaluates_and_samples"](tmp_path)
+
+
+@pytest.mark.usefixtures("installed")
+class TestConformance(ConformanceSuite):
+    modality = NAME
 
 
 def test_it_learns(installed: None, tmp_path: Path) -> None:

@@ -6,17 +6,19 @@ import socket
 
 import pytest
 import torch
+from conftest import load_file
 from test_model import make_model
 from unite_mm_toy.points import PointBatch, draw_ring
 
 from unite_mm.contract import Registers
 from unite_mm.layers import Matrix, Table
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.objective import joint_backward, one_flow_loss, reconstruction_losses
+from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
 from unite_mm.training.stream import BatchStream
 from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, RegimeConfig
 
+PLAIN = load_file("benchmarks/plain_step.py")
 REGIMES = list(itertools.product([True, False], [True, False]))
 
 
@@ -35,22 +37,6 @@ def gradients(model) -> dict[str, torch.Tensor]:
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
-def plain_backward(model, batch, noise, weight=1.0):
-    """The objective as METHOD states it: everything in one graph, one backward."""
-    config = model.config
-    length = batch.registers.mask.shape[1]
-    register_noise, times = noise.normal(length), noise.tokenize_times(config.latent)
-    decoder_times, decoder_noise = noise.decoder_times(config.latent), noise.normal(length)
-    latents = model.tokenize_from("points", batch, register_noise, times)
-    total, _ = reconstruction_losses(model, "points", batch, latents, decoder_times, decoder_noise)
-    clean = latents.detach() if config.regime.stop_gradient else latents
-    for _ in range(config.flow.draws):
-        draw = noise.flow(config.flow, length)
-        loss = one_flow_loss(model, "points", batch, clean, draw.time, draw.noise, draw.dropped).mean()
-        total = total + config.flow.weight * loss / (1 if config.flow.reduction == "sum" else config.flow.draws)
-    (weight * total).backward()
-
-
 @pytest.mark.parametrize(("shared", "stop"), REGIMES)
 @pytest.mark.parametrize(("chunk", "reduction"), [(1, "sum"), (2, "mean"), (3, "sum")])
 def test_piecewise_backward_equals_one_graph(shared, stop, chunk, reduction):
@@ -59,7 +45,7 @@ def test_piecewise_backward_equals_one_graph(shared, stop, chunk, reduction):
     model, plain = (make_model(flow=flow, regime=regime) for _ in range(2))
     batch = make_batch(8)
     joint_backward(model, "points", batch, make_noise(model, 8), weight=1.3)
-    plain_backward(plain, batch, make_noise(plain, 8), weight=1.3)
+    PLAIN.plain_backward(plain, "points", batch, make_noise(plain, 8), weight=1.3)
     expected, found = gradients(plain), gradients(model)
     assert expected["ends.points.tokenizer.embed.weight"].norm() > 0
     for name in expected:

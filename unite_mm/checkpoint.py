@@ -4,7 +4,6 @@ A checkpoint exists under its final name only when it is complete. Every tensor 
 a torn or damaged folder is recognised; the one before it is used instead. Nothing is ever unpickled.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,16 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unite_mm.errors import UniteError
+from unite_mm.files import file_sha256
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
 RECORD = "record.json"
 PREFIX = "step-"
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], record: CheckpointRecord) -> None:

@@ -68,6 +68,12 @@ def locked(path: Path, progress: "Progress") -> Iterator[None]:
         lock.release()
 
 
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def describe_file(path: Path) -> SourceFile:
     """Name, size and hash of an input file, for the data-set card.
 
@@ -75,9 +81,7 @@ def describe_file(path: Path) -> SourceFile:
         UsageError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=digest)
+        return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 

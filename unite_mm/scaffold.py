@@ -13,8 +13,7 @@ from string import Template
 
 from unite_mm.errors import UsageError
 from unite_mm.registry import Registry
-from unite_mm_schemas.config import RunConfig
-from unite_mm_schemas.manifest import CONTRACT_VERSION
+from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_NAMES
 
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 SUFFIX = ".tmpl"
@@ -40,7 +39,7 @@ def check_name(name: str, registry: Registry) -> None:
     Raises:
         UsageError: the name is no identifier in lower case, means something else, or is taken.
     """
-    if not re.fullmatch("[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if not re.fullmatch(NAME_PATTERN, name) or keyword.iskeyword(name):
         near = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_0123456789")
         near = f"my_{near}" if keyword.iskeyword(near) else near
         raise UsageError(
@@ -48,7 +47,7 @@ def check_name(name: str, registry: Registry) -> None:
             "a name has lower-case letters, digits and _, begins with a letter and is no word of Python's"
             + (f": {near}, say" if near else ""),
         )
-    if name in RunConfig.model_fields:
+    if name in RESERVED_NAMES:
         raise UsageError(f"{name!r} is a section of the run configuration", "take another name")
     taken = [plugin.distribution for plugin in registry.plugins.values() if plugin.name == name]
     taken += [entry.distribution for entry in registry.broken if entry.name == name]

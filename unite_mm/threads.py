@@ -24,18 +24,17 @@ def side_by_side(
         items: what to work on.
         device: on a CPU as many items are worked on at once as torch has threads; elsewhere one after the other.
     """
-    threads = min(torch.get_num_threads(), len(items)) if device.type == "cpu" else 1
+    before = torch.get_num_threads()
+    threads = min(before, len(items)) if device.type == "cpu" else 1
+    quiet = torch.no_grad()(work)  # in the thread that works: torch keeps the mode for each
     if threads <= 1:
-        for item in items:
-            yield item, work(item)
+        yield from ((item, quiet(item)) for item in items)
         return
 
     def alone(item: Item) -> Result:
         torch.set_num_threads(1)  # of this thread's operations
-        with torch.no_grad():  # which torch keeps for each thread
-            return work(item)
+        return quiet(item)
 
-    before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads)
     try:
         yield from zip(items, pool.map(alone, items), strict=True)

@@ -1,12 +1,12 @@
 """Checks of a prepared data set that need no knowledge of its modality."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from unite_mm.contract import SPLITS, ModalityData
+from unite_mm.files import file_sha256
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard, SourceFile
 
@@ -68,6 +68,5 @@ def _source_file(source: Path, file: SourceFile) -> Check:
     title = f"file {file.name}"
     if not path.is_file():
         return Check(title, False, "is missing")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(path)
     return Check(title, digest == file.sha256, f"sha256 {digest}")

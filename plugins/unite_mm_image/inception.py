@@ -4,7 +4,6 @@ Numbers are called FID only where they come from exactly these weights, so the f
 makes it safe to hand to torch-fidelity, whose own loader would run code that a tampered file contains.
 """
 
-import hashlib
 import os
 import socket
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.files import file_sha256
 from unite_mm_image.vision import torchvision
 
 FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -78,8 +78,7 @@ def load_inception(path: Path) -> nn.Module:
 
 
 def _verified(path: Path) -> Path:
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    found = file_sha256(path)
     if found != SHA256:
         raise UsageError(
             f"{path} is not the Inception that FID is defined by (SHA-256 {found[:8]}..., not {SHA256[:8]}...)",

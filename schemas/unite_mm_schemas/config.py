@@ -232,7 +232,8 @@ class SamplingConfig(Schema):
     temperature: float = Field(1.0, gt=0)
     """Standard deviation of the initial noise."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Arithmetic of the network; what it predicts is integrated in float32 either way."""
+    """Arithmetic of the network; what it predicts is integrated in float32 either way. The rounding of bf16 varies with
+    the batch, so now and then a sample becomes another one beside other samples; in float32 it stays the same."""
     batch_size: int = Field(256, ge=1)
     """Samples generated at once; changes speed and memory only."""
 

@@ -1,7 +1,7 @@
 """What checks report: findings in words, and how each check ended."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,11 @@ class Outcome:
     demand: str
     findings: tuple[Finding, ...] = ()
     needs: str | None = None
+
+
+def demand_of(check: Callable[..., Iterator[Finding]]) -> str:
+    """What a check demands, in one line: the first of its docstring."""
+    return (check.__doc__ or "").partition("\n")[0]
 
 
 class Blocked(Exception):

@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from unite_mm.config import check_preset
-from unite_mm.conformance.report import Finding, Outcome
+from unite_mm.conformance.report import Finding, Outcome, demand_of
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
 from unite_mm.validation import did_you_mean
@@ -31,12 +31,12 @@ def check_statically(registry: Registry, name: str) -> list[Outcome]:
             for entry in broken
             for problem in entry.problems or (entry.message,)
         )
-        rest = [Outcome(check.__name__, _demand(check), needs="manifest") for check in STATIC]
+        rest = [Outcome(check.__name__, demand_of(check), needs="manifest") for check in STATIC]
         return [Outcome("manifest", MANIFEST, found), *rest]
     plugin = registry.get(name)
     outcomes = [Outcome("manifest", MANIFEST)]
     for check in STATIC:
-        outcomes.append(Outcome(check.__name__, _demand(check), tuple(check(plugin))))
+        outcomes.append(Outcome(check.__name__, demand_of(check), tuple(check(plugin))))
     return outcomes
 
 
@@ -85,10 +85,6 @@ def declared(plugin: Plugin) -> Iterator[Finding]:
 
 
 STATIC: tuple[Callable[[Plugin], Iterator[Finding]], ...] = (references, preset_files, declared)
-
-
-def _demand(check: Callable[[Plugin], Iterator[Finding]]) -> str:
-    return (check.__doc__ or "").partition("\n")[0]
 
 
 def _find_module(module: str) -> tuple[Path | None, str]:

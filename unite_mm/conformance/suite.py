@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from unite_mm.conformance import data, ends, files, generation, loading, model
-from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding
+from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
 
 
@@ -28,7 +28,7 @@ class Check:
     @property
     def demand(self) -> str:
         """What is demanded, in one line."""
-        return (self.run.__doc__ or "").partition("\n")[0]
+        return demand_of(self.run)
 
     def outcome(self, subject: Subject) -> Outcome:
         """Run the check; whatever a stranger's code raises becomes a finding."""
