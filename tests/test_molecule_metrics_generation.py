@@ -40,16 +40,17 @@ class Reference:
 
     test: list[Molecule] = field(default_factory=list)
     known: dict[str, list[str]] = field(default_factory=dict)
+    validation: list[Molecule] = field(default_factory=list)
 
     def size(self, split):
-        return len(self.test) if split == "test" else len(self.smiles(split))
+        held_out = {"test": self.test, "validation": self.validation}.get(split)
+        return len(held_out or self.smiles(split))
 
     def smiles(self, split):
         return self.known.get(split, [])
 
     def samples(self, split, indices):
-        assert split == "test"
-        return [self.test[index] for index in indices.tolist()]
+        return [{"test": self.test, "validation": self.validation}[split][index] for index in indices.tolist()]
 
 
 def metric(score: Score, name: str) -> Metric:
@@ -234,6 +235,16 @@ def test_posebusters_runs_when_the_configuration_asks_for_it(monkeypatch, wanted
     config = MoleculeConfig.model_validate({"metrics": {"posebusters": wanted}})
     score = Molecules(config).score_generation([from_smiles("CCO")], None, Silent(), 1)
     assert any(note.startswith("PoseBusters left out") for note in score.notes) == wanted
+
+
+def test_distributions_are_those_of_the_split_that_the_configuration_names():
+    reference = Reference(test=[from_smiles("C1CC1")], validation=[from_smiles("CCO")])
+    for metrics, expected in (({}, 1.0), ({"reference_split": "validation"}, 0.0)):
+        config = MoleculeConfig.model_validate({"metrics": metrics})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("unite_mm_molecule.modality.MoleculeData", Reference)
+            score = Molecules(config).score_generation([from_smiles("CCO")], reference, Silent(), 1)
+        assert histogram(score, "rings").total_variation == expected
 
 
 @pytest.mark.slow

@@ -12,6 +12,9 @@ class MoleculeMetrics(Schema):
 
     posebusters: bool = False
     """Run PoseBusters on the strictly valid samples (extra `eval`; 0.2 s a molecule, up to 20 s)."""
+    reference_split: Literal["validation", "test"] = "test"
+    """Held-out split whose distributions those of generated molecules are compared with; `validation` while settings
+    are chosen."""
 
 
 class MoleculeConfig(Schema):

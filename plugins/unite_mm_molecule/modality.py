@@ -70,4 +70,12 @@ class Molecules(Modality):
         from unite_mm_molecule.generation_metrics import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
-        return score_generation(samples, reference, progress, workers, posebusters=self.config.metrics.posebusters)
+        chosen = self.config.metrics
+        return score_generation(
+            samples,
+            reference,
+            progress,
+            workers,
+            posebusters=chosen.posebusters,
+            reference_split=chosen.reference_split,
+        )
