@@ -1,9 +1,10 @@
 """Do samples of the drawn shapes show the class they were asked for? A small classifier, trained here, judges.
 
-    python benchmarks/shape_classes.py RUN [--samples 500] [--guidance 2.0] [--steps 1500] [--seed 0]
+    python benchmarks/shape_classes.py RUN [--samples 500] [--guidance W] [--sampling-of RUN] [--steps 1500] [--seed 0]
 
-RUN is a run on the image plugin's drawn shapes. The classifier, a convolutional network of some 100,000 weights, is
-trained on the drawn training images alone and scored on the drawn test images, so that its own mistakes are known.
+RUN is a run on the image plugin's drawn shapes, alone or beside other modalities. The classifier, a convolutional
+network of some 100,000 weights, is trained on the drawn training images alone and scored on the drawn test images, so
+that its own mistakes are known.
 """
 
 import argparse
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--samples", type=int, default=500)
     parser.add_argument("--guidance", type=float, help="other than the run's own")
+    parser.add_argument("--sampling-of", type=Path, help="sample as this run does")
     parser.add_argument("--steps", type=int, default=1500, help="of the classifier's training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -70,11 +72,11 @@ def main() -> None:
     test = data.batch("test", torch.arange(data.size("test")))
     known = right(network, test.pixels, test.condition)
     print(f"drawn test images: {known.float().mean():.2%} of {len(known):,} named right")
-    settings = model.config.sampling
+    settings = UNITE.from_pretrained(args.sampling_of or args.run).config.sampling
     if args.guidance is not None:
         settings = settings.model_copy(update={"guidance": args.guidance})
     labels = spread_labels("balanced", args.samples, end.condition)
-    samples = model.generate(args.samples, seed=args.seed, condition=labels, sampling=settings)
+    samples = model.generate(args.samples, modality="image", seed=args.seed, condition=labels, sampling=settings)
     batch = modality.encode_samples(samples, model.statistics["image"])
     named = right(network, batch.pixels, labels)
     low, high = wilson(int(named.sum()), len(named))

@@ -61,6 +61,7 @@ ALSO = {
         "Matrix", "Table", "RMSNorm", "Attention", "SwiGLU", "DecoderBlock", "rotary_table", "sincos_table", "rotate",
         "attend",
     ),
+    "unite_mm.readymade": ("TensorBatch", "InMemoryData", "RegisterDecoder"),
     "unite_mm.files": ("write_aside", "write_text", "locked", "describe_file", "folder_name"),
     "unite_mm.importing": ("Imported",),
 }  # fmt: skip

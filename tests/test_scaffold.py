@@ -41,7 +41,7 @@ def test_it_writes_a_distribution_of_under_150_lines_of_python(written: Path) ->
     tests = {f"tests/test_{name}.py" for name in (NAME, "conformance")}
     assert files == {"README.md", "pyproject.toml", f"{package}/presets/tiny.yaml", *inside, *tests}
     lines = [line for path in written.rglob("*.py") for line in path.read_text().splitlines()]
-    assert len([line for line in lines if line.strip()]) < 150
+    assert len(lines) < 150
     assert max(map(len, lines)) <= 120
 
 
@@ -58,18 +58,17 @@ def test_every_part_of_the_contract_is_marked_or_plain(written: Path) -> None:
     source = (written / f"unite_mm_{NAME}" / "modality.py").read_text()
     marked = {line.split("(")[0].split(":")[0].split()[-1] for line in source.splitlines() if "# CHANGE" in line}
     classes = {node.name for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    assert classes - marked == {"Data", "Ends", "Modality"}  # of which the methods are marked
-    assert marked >= {"losses", "prior", "statistics", "write", "score_reconstruction", "score_generation"}
+    assert classes - marked == {"Ends", "Modality"}  # of which the methods are marked
+    assert marked >= {"open_data", "losses", "prior", "statistics", "write", "score_reconstruction", "score_generation"}
 
 
 def test_it_is_listed_and_its_own_tests_pass(
-    installed: None, written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    installed: None, written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["plugins", "list"]) == 0
     assert f"unite-mm-{NAME} 0.1.0" in capsys.readouterr().out
     tests = runpy.run_path(str(written / "tests" / f"test_{NAME}.py"))
     tests["test_the_metric_tells_regular_polygons_from_others"]()
-    tests["test_it_trains_evaluates_and_samples"](tmp_path)
 
 
 @pytest.mark.usefixtures("installed")

@@ -5,17 +5,20 @@
     class TestConformance(ConformanceSuite):
         modality = "points"
 
-Every demand of the contract becomes a test of its own, the same ones that `unite-mm plugins check NAME --imports` runs.
+Every demand of the contract becomes a test of its own, the same ones that `unite-mm plugins check NAME --imports` runs;
+one more trains a step, evaluates, samples and reconstructs on the command line.
 The plugin must be found as an installed one is: by the entry point of its distribution.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from unite_mm.cli.main import run
 from unite_mm.conformance.report import Outcome
 from unite_mm.conformance.static import check_statically
-from unite_mm.conformance.subject import Subject
+from unite_mm.conformance.subject import TINY, Subject
 from unite_mm.conformance.suite import CHECKS, Check
 from unite_mm.registry import discover
 
@@ -71,6 +74,22 @@ class ConformanceSuite:
     def test_contract(self, check: Check, subject: Subject) -> None:
         """One demand of the contract."""
         _judge(check.outcome(subject))
+
+    def test_commands(self, subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A user's way through the command line."""
+        monkeypatch.setenv("UNITE_MM_CACHE", str(subject.cache))
+        folder, samples, again = str(tmp_path / "run"), tmp_path / "samples", tmp_path / "again"
+        suffix = subject.preferred_suffix.rstrip("/")
+        flags = [word for assignment in (*TINY, *self.settings) for word in ("--set", assignment)]
+        flags += ["--data", subject.source] if subject.source else []
+        flags += ["--preset", self.preset] if self.preset else []
+        for words in (
+            ["train", "--modality", self.modality, "--out", folder, *flags],
+            ["evaluate", folder, "--samples", "4", "--reconstructions", "4"],
+            ["sample", folder, "-n", "3", "-o", f"{samples}{suffix}", "--picture", str(tmp_path / "picture.png")],
+            ["reconstruct", folder, f"{samples}{suffix}", "-o", f"{again}{suffix}"],
+        ):
+            assert run(words) == 0, f"unite-mm {' '.join(words)}"
 
 
 def _judge(outcome: Outcome) -> None:

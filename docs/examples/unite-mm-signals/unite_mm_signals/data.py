@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unite_mm.contract import DataRequest, ModalityData, Registers
 from unite_mm.errors import UsageError
+from unite_mm.readymade import TensorBatch
 from unite_mm_schemas.card import DataCard
 from unite_mm_signals.config import SignalsConfig
 from unite_mm_signals.waves import CLASSES, RATE, make_signals
@@ -49,14 +50,10 @@ def read(path: Path) -> list[Signal]:
 
 
 @dataclass(frozen=True)
-class SignalBatch:
+class SignalBatch(TensorBatch):
     values: Tensor  # (B, S)
     registers: Registers
     condition: Tensor | None  # (B,)
-
-    def to(self, device: torch.device) -> "SignalBatch":
-        condition = None if self.condition is None else self.condition.to(device)
-        return SignalBatch(self.values.to(device), self.registers.to(device), condition)
 
 
 def pack(values: Tensor, labels: Tensor | None, config: SignalsConfig) -> SignalBatch:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics, Tokens
-from unite_mm.layers import DecoderBlock, Matrix, rotary_table
+from unite_mm.readymade import RegisterDecoder
 from unite_mm_signals.config import SignalsConfig
 from unite_mm_signals.data import Signal, SignalBatch
 from unite_mm_signals.waves import CLASSES
@@ -32,15 +32,11 @@ class SignalDecoder(nn.Module):
     def __init__(self, config: SignalsConfig, width: int, mean: float, std: float) -> None:
         super().__init__()
         self.mean, self.std = mean, std
-        self.enter = Matrix(config.channels, width)
-        self.blocks = nn.ModuleList(DecoderBlock(width, heads=4) for _ in range(2))
+        self.body = RegisterDecoder(config.channels, width, outputs=width)
         self.patches = nn.ConvTranspose1d(width, 1, 2 * config.patch, stride=config.patch, padding=config.patch // 2)
 
     def forward(self, latents: Tensor, registers: Registers) -> Tensor:
-        x = self.enter(latents)
-        table = rotary_table(torch.arange(x.shape[1], device=x.device), x.shape[2] // 4, base=100.0)
-        for block in self.blocks:
-            x = block(x, table, None)
+        x = self.body(latents, registers)
         return self.patches(x.transpose(1, 2))[:, 0].float() * self.std + self.mean
 
 
