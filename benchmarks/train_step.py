@@ -13,7 +13,6 @@ steps; `--no-memory` leaves it out.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,9 +21,10 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import memory
 import torch
 from plain_step import plain_backward
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unite_mm.build import build_model, load_modalities
 from unite_mm.config import Wishes, resolve
@@ -38,6 +38,13 @@ from unite_mm_image.perceptual import build_lpips
 
 STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": joint_backward}
 PRECISIONS = ("float32", "bf16")
+ATTENTION: dict[Any, Callable[..., int]] = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4])
+    ),
+}
+"""Operations of what torch's counter does not know."""
 
 
 def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
@@ -129,14 +136,14 @@ def measure_one(args: argparse.Namespace) -> float:
         one_step(kind, precision, model, batch)
     if args.device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return memory.peak_memory()
 
 
 def compare(args: argparse.Namespace, draws: int) -> None:
     """The table of one number of flow minibatches."""
     model, batch = build(args, draws)
     apart = difference(model, batch)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         one_step("ours", "float32", model, batch)
     needed = counter.get_total_flops()
     ways = [(kind, precision) for precision in PRECISIONS for kind in STEPS]

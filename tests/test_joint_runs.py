@@ -15,6 +15,7 @@ from unite_mm.checkpoint import newest_checkpoint, read_tensors
 from unite_mm.cli.main import run
 from unite_mm.errors import UsageError
 from unite_mm.training.objective import joint_backward
+from unite_mm.training.records import headlines
 from unite_mm.training.stream import BatchStream
 from unite_mm_schemas.config import FlowConfig, ModalityRun, RunConfig, TrunkConfig
 
@@ -127,3 +128,11 @@ def test_a_trunk_that_does_not_fit_is_refused(joint_run: Path, tmp_path: Path, c
     assert run([*TOY, "--freeze-trunk", *out]) == 2
     assert "needs train.init_trunk" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_progress_bar_names_the_losses_of_each_modality() -> None:
+    losses = {"qm9/reconstruction": 1.0, "qm9/bonds": 2.0, "qm9/flow": 3.0, "points/reconstruction": 4.0}
+    losses |= {"gradient_norm": 5.0, "validation qm9/reconstruction": 6.0, "validation qm9/flow": 7.0}
+    shown = "qm9/reconstruction 1.000, qm9/flow 3.000, points/reconstruction 4.000, validation qm9/reconstruction 6.000"
+    assert headlines(losses) == shown
+    assert headlines({"reconstruction": 1.0, "flow": 2.0, "l1": 3.0}) == "reconstruction 1.000, flow 2.000"

@@ -1,7 +1,17 @@
 """What a run writes down while it trains: metrics.jsonl and TensorBoard."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
+
+HEADLINES = re.compile(r"(validation )?([^ /]+/)?reconstruction|([^ /]+/)?flow")
+"""Losses that the progress bar shows; those of several modalities carry their names."""
+
+
+def headlines(losses: Mapping[str, float]) -> str:
+    """The losses that a progress bar has room for: reconstruction, flow, and the validation's reconstruction."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items() if HEADLINES.fullmatch(name))
 
 
 class RunLog:

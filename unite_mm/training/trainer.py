@@ -27,7 +27,7 @@ from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
-from unite_mm.training.records import RunLog
+from unite_mm.training.records import RunLog, headlines
 from unite_mm.training.stream import BatchStream
 from unite_mm.training.validation import validate
 from unite_mm_schemas.checkpoint import CheckpointRecord
@@ -306,10 +306,7 @@ class Trainer:
             yield show
 
     def _line(self, rate: float) -> str:
-        chosen = {name: value for name, value in self.newest.items() if name in ("reconstruction", "flow")}
-        chosen |= {name: value for name, value in self.newest.items() if name.startswith("validation rec")}
-        losses = ", ".join(f"{name} {value:.3f}" for name, value in chosen.items())
-        return f"step {self.step}, {rate:.0f} samples/s, {losses}"
+        return f"step {self.step}, {rate:.0f} samples/s, {headlines(self.newest)}"
 
     # ---------------------------------------------------------------------------------------- checkpoints and signals
 
