@@ -88,8 +88,13 @@ def test_a_modality_without_training_data_is_an_error_not_a_silent_skip() -> Non
 
 
 def test_evaluate_asks_for_the_modality_and_scores_it(joint_run: Path, capsys) -> None:
-    assert run(["evaluate", str(joint_run), "--modality", "points", "--samples", "20"]) == 0
-    assert "points" in capsys.readouterr().out
+    for modality, count in (("points", 20), ("image", 2)):
+        wanted = ["--modality", modality, "--samples", str(count), "--reconstructions", str(count)]
+        assert run(["evaluate", str(joint_run), *wanted]) == 0
+    assert "image" in capsys.readouterr().out
+    for modality in ("points", "image"):
+        report = json.loads((joint_run / "evaluation" / modality / "metrics.json").read_text())
+        assert report["modality"] == modality
 
 
 def test_a_joint_run_resumes_exactly(joint_run: Path, tmp_path: Path) -> None:

@@ -88,20 +88,22 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
     from unite_mm.evaluation import write_report
 
     with TerminalProgress() as progress:
+        folder = None
         if run is None:
             found, written = _score_file(options, progress), []
         else:
-            found = _score_model(run, options, progress)
-            written = [run / "evaluation" / "metrics.json"]
+            found, folder = _score_model(run, options, progress)
+            written = [folder / "metrics.json"]
     written += [report] if report is not None else []
     for path in written:
         write_report(found, path)
     print_report(found)
-    if run is not None:
-        click.echo(f"samples, pictures and metrics.json are in {run / 'evaluation'}")
+    if folder is not None:
+        click.echo(f"samples, pictures and metrics.json are in {folder}")
 
 
-def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> "MetricsReport":
+def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tuple["MetricsReport", Path]:
+    """The report, and the folder of all else; each modality of a joint run has a folder of its own."""
     from dataclasses import replace
 
     from unite_mm.config import with_metrics
@@ -143,8 +145,9 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> "M
     suffixes = plugin.suffixes("write")
     if not suffixes:
         raise UsageError(f"modality {name!r} writes no files", "its manifest lists no format with `write`")
-    found = evaluate_model(model, name, data, plan, run / "evaluation", suffixes[0], progress, reference)
-    return found.model_copy(update={"source": str(run)})
+    folder = run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
+    found = evaluate_model(model, name, data, plan, folder, suffixes[0], progress, reference)
+    return found.model_copy(update={"source": str(run)}), folder
 
 
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
