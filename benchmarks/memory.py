@@ -22,7 +22,7 @@ from unite_mm.registry import discover
 from unite_mm.training.trainer import Trainer
 
 
-def peak_memory() -> float:
+def own_peak() -> float:
     """Most resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():  # `ru_maxrss` of a child begins at what its parent held when it started it
@@ -48,10 +48,10 @@ def measure(draws: int, batch: int, width: int, steps: int) -> tuple[float, floa
     with tempfile.TemporaryDirectory() as folder:
         opened = open_modalities(config, Path(folder), Silent(), workers=1)
         trainer = Trainer(config, Path(folder) / "run", opened, fabric, Silent())
-        before = peak_memory()
+        before = own_peak()
         for trainer.step in range(steps):
             trainer.train_step(0.0)
-    return before, peak_memory()
+    return before, own_peak()
 
 
 def main() -> None:

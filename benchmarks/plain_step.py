@@ -31,12 +31,11 @@ def plain_backward(
     """Add the gradients of one joint step to the parameters; arguments as those of `joint_backward`."""
     config = model.config
     length = batch.registers.mask.shape[1]
-    register_noise, tokenize_times = noise.normal(length), noise.tokenize_times(config.latent)
-    decoder_times, decoder_noise = noise.decoder_times(config.latent), noise.normal(length)
+    drawn = noise.reconstruction(config.latent, length)
     share = 1.0 if config.flow.reduction == "sum" else 1.0 / config.flow.draws
     with autocast():
-        latents = model.tokenize_from(modality, batch, register_noise, tokenize_times)
-        loss, _ = reconstruction_losses(model, modality, batch, latents, decoder_times, decoder_noise)
+        latents = model.tokenize_from(modality, batch, drawn.registers, drawn.tokenize_times)
+        loss, _ = reconstruction_losses(model, modality, batch, latents, drawn.decoder_times, drawn.decoder)
         clean = latents.detach() if config.regime.stop_gradient else latents
         with checkpointed_blocks(model) if config.flow.draws > HELD else nullcontext():
             for _ in range(config.flow.draws):

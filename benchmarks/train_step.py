@@ -136,7 +136,7 @@ def measure_one(args: argparse.Namespace) -> float:
         one_step(kind, precision, model, batch)
     if args.device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
-    return memory.peak_memory()
+    return memory.own_peak()
 
 
 def compare(args: argparse.Namespace, draws: int) -> None:

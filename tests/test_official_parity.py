@@ -18,6 +18,7 @@ from unite_mm.flow.path import interpolate, velocity
 from unite_mm.flow.solver import guide
 from unite_mm.flow.times import shift_time, time_grid
 from unite_mm.importing import find_importer, import_checkpoint
+from unite_mm.training.noise import FlowNoise, ReconstructionNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.unite import UNITE
 from unite_mm_image.batch import ImageBatch
@@ -243,20 +244,11 @@ class StoredNoise:
 
     def __init__(self, vectors) -> None:
         self.vectors, self.draw = vectors, 0
-        self.normals = [vectors["in.tok.z_noise"], None]
 
-    def normal(self, length):
-        return self.normals.pop(0)
-
-    def tokenize_times(self, config):
-        return self.vectors["in.tok.flow_t"]
-
-    def decoder_times(self, config):
-        return None
+    def reconstruction(self, config, length):
+        return ReconstructionNoise(self.vectors["in.tok.z_noise"], self.vectors["in.tok.flow_t"], None, None)
 
     def flow(self, config, length):
-        from unite_mm.training.noise import FlowNoise
-
         rows = slice(2 * self.draw, 2 * self.draw + 2)
         self.draw += 1
         return FlowNoise(self.vectors["in.flow3.t"][rows], self.vectors["in.flow3.x0"][rows], torch.zeros(2).bool())

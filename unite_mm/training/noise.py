@@ -30,6 +30,23 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class ReconstructionNoise:
+    """Random numbers of tokenizing and decoding a batch.
+
+    Attributes:
+        registers: (B, L, C) noise that the registers start from.
+        tokenize_times: (B,) timesteps of tokenization.
+        decoder_times: (B,) timesteps the decoder sees the latents at; None: it sees them clean.
+        decoder: (B, L, C) noise of the latents that the decoder sees; None with `decoder_times`.
+    """
+
+    registers: Tensor
+    tokenize_times: Tensor
+    decoder_times: Tensor | None
+    decoder: Tensor | None
+
+
+@dataclass(frozen=True)
 class FlowNoise:
     """Random numbers of one flow minibatch: times (B,), noise (B, L, C), dropped conditions (B,) bool."""
 
@@ -87,6 +104,11 @@ class StepNoise:
         clean = self.uniform() >= config.decoder_noise_probability
         noisy = config.decoder_noise_start + (1 - config.decoder_noise_start) * self.uniform()
         return torch.where(clean, 1.0, noisy)
+
+    def reconstruction(self, config: LatentConfig, length: int) -> ReconstructionNoise:
+        """Numbers of tokenizing and decoding."""
+        registers, tokenize_times = self.normal(length), self.tokenize_times(config)
+        return ReconstructionNoise(registers, tokenize_times, self.decoder_times(config), self.normal(length))
 
     def flow(self, config: FlowConfig, length: int) -> FlowNoise:
         """Numbers of one flow minibatch."""

@@ -62,13 +62,11 @@ def joint_backward(
         Detached scalars: `reconstruction`, `flow` (reduced as configured), and every reconstruction term.
     """
     config = model.config
-    length = batch.registers.mask.shape[1]
-    register_noise, tokenize_times = noise.normal(length), noise.tokenize_times(config.latent)
-    decoder_times, decoder_noise = noise.decoder_times(config.latent), noise.normal(length)
+    drawn = noise.reconstruction(config.latent, batch.registers.mask.shape[1])
     with autocast():
-        latents = model.tokenize_from(modality, batch, register_noise, tokenize_times)
+        latents = model.tokenize_from(modality, batch, drawn.registers, drawn.tokenize_times)
         cut = latents.detach().requires_grad_(True)
-        reconstruction, terms = reconstruction_losses(model, modality, batch, cut, decoder_times, decoder_noise)
+        reconstruction, terms = reconstruction_losses(model, modality, batch, cut, drawn.decoder_times, drawn.decoder)
     (weight * reconstruction).backward()
     clean = cut
     if config.regime.stop_gradient:
