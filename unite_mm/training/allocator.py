@@ -1,7 +1,8 @@
 """Keeps the C allocator from returning memory to the system after every step.
 
-With glibc's defaults, tensors of a few hundred kilobytes are mapped and unmapped anew each step, and small models on a
-CPU spend a good part of their time in page faults. Raising two thresholds keeps the memory in the process.
+With glibc's defaults, tensors of a few hundred kilobytes are mapped and unmapped anew each step, and training on a CPU
+spends a good part of its time in page faults: small models most of all, but a tenth of it at the published sizes too.
+A threshold cannot prevent that for the largest tensors, because glibc takes none above 32 MiB.
 """
 
 import ctypes
@@ -9,7 +10,7 @@ import sys
 
 M_TRIM_THRESHOLD = -1
 M_TOP_PAD = -2
-M_MMAP_THRESHOLD = -3
+M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
@@ -20,6 +21,6 @@ def keep_freed_memory() -> None:
         set_option = ctypes.CDLL(None).mallopt
     except AttributeError:
         return
-    set_option(M_MMAP_THRESHOLD, 32 << 20)
+    set_option(M_MMAP_MAX, 0)
     set_option(M_TRIM_THRESHOLD, 2**31 - 1)
     set_option(M_TOP_PAD, 64 << 20)
