@@ -1,15 +1,15 @@
 """The training step of an image model against a plain reading of the method: time, memory, share of the matmul rate.
 
-    python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--repeats 3]
-                                    [--device cpu] [--threads N] [--compile] [--no-lpips]
+    python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--chunk 1] [--repeats 3]
+                                    [--precision float32 bf16] [--device cpu] [--threads N] [--compile] [--no-lpips]
 
 For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
 disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`,
 one minibatch at a time), each in float32 and in bf16 autocast. Pixels and the VGG of LPIPS are random; the optimizer,
 which is the same for both, is left out. First it compares their gradients. `needed` counts the operations of `ours`
-(nothing is computed twice there); `share` is what they would take at the matrix product's rate measured beside them,
-over the time taken. `peak` is the resident memory (CPU) or the allocated memory (CUDA) of a process that makes two such
-steps; `--no-memory` leaves it out.
+(nothing is computed twice there); `share` is what they would take at the matrix product's rate, measured before every
+step, over the time taken. `peak` is the resident memory (CPU) or the allocated memory (CUDA) of a process that makes
+two such steps; `--no-memory` leaves it out. `--profile` shows where the time of one more step of ours goes.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any
 import memory
 import torch
 from plain_step import plain_backward
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unite_mm.build import build_model, load_modalities
@@ -49,17 +50,15 @@ ATTENTION: dict[Any, Callable[..., int]] = {
 
 def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
     """The preset's model with random weights, and a batch of random pixels."""
-    assignments = (f"flow.draws={draws}", "train.max_steps=1", *(["image.lpips_weight=0"] if args.no_lpips else []))
-    config = resolve(Wishes(modalities=("image",), preset=args.preset, assignments=assignments), discover())
+    assignments = [f"flow.draws={draws}", f"flow.chunk={args.chunk}", "train.max_steps=1"]
+    assignments += ["image.lpips_weight=0"] * args.no_lpips
+    config = resolve(Wishes(modalities=("image",), preset=args.preset, assignments=tuple(assignments)), discover())
     classes = [str(index) for index in range(1000)]
     model = build_model(config, load_modalities(config), {"image": {"classes": classes, "class_counts": [1] * 1000}})
     model.to(args.device).train()
     own = model.modalities["image"].config
     if not args.no_lpips:
         model.end("image").perceptual.network = build_lpips(random_vgg())
-    if args.compile:
-        for block in model.encoder.trunk.blocks:
-            block.compile()
     pixels = torch.rand(args.batch, own.colour_channels, own.size, own.size)
     labels = torch.randint(1000, (args.batch,))
     return model, ImageBatch.of(pixels, own.registers, labels).to(torch.device(args.device))
@@ -98,15 +97,40 @@ def timed(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def matmul_rate(precision: str, device: str) -> float:
-    """Operations per second of a square matrix product: the best size's median of five."""
+def matmul_rate(precision: str, device: str, seconds: float = 0.5) -> float:
+    """Operations per second of square matrix products, sustained for some time: the better of two sizes.
+
+    Sustained, because a shared processor's clock changes within seconds, and a step lasts longer than one product.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
     for size in (1024, 2048) if device == "cpu" else (4096, 8192):
         left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        seconds = [timed(lambda left=left, right=right: left @ right, device) for _ in range(7)][2:]
-        best = max(best, 2 * size**3 / statistics.median(seconds))
+        left @ right
+        taken: list[float] = []
+        while sum(taken) < seconds:
+            taken.append(timed(lambda left=left, right=right: left @ right, device))
+        best = max(best, 2 * size**3 * len(taken) / sum(taken))
     return best
+
+
+def where_time_goes(work: Callable[[], Any], flops: dict[str, int]) -> None:
+    """Print the time and the rate of the matrix products, convolutions and attention of a step on a CPU, and the rest.
+
+    Args:
+        work: makes one step.
+        flops: its operations by operator.
+    """
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        work()
+    left = total = sum(event.self_cpu_time_total for event in profiled.key_averages()) / 1e6
+    print("            part  seconds  share of time  G/s")
+    for part, word in {"matrix products": "mm", "convolutions": "conv", "attention": "attention"}.items():
+        seconds = sum(e.self_cpu_time_total for e in profiled.key_averages() if word in e.key) / 1e6
+        needed = sum(count for name, count in flops.items() if word in name)
+        left -= seconds
+        print(f"{part:>16} {seconds:>8.2f} {seconds / total:>14.3f} {needed / seconds / 1e9:>4.0f}")
+    print(f"{'the rest':>16} {left:>8.2f} {left / total:>14.3f}")
 
 
 def difference(model: UNITE, batch: ImageBatch) -> float:
@@ -122,7 +146,7 @@ def difference(model: UNITE, batch: ImageBatch) -> float:
 def peak_memory(args: argparse.Namespace, kind: str, precision: str, draws: int) -> float:
     """Peak of a process of its own, in MiB."""
     own = ["--one", kind, precision, str(draws), "--preset", args.preset, "--batch", str(args.batch)]
-    own += ["--device", args.device, "--threads", str(args.threads)]
+    own += ["--device", args.device, "--threads", str(args.threads), "--chunk", str(args.chunk)]
     own += ["--compile"] * args.compile + ["--no-lpips"] * args.no_lpips
     result = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
@@ -132,6 +156,8 @@ def measure_one(args: argparse.Namespace) -> float:
     """What `peak_memory` runs: two steps, then this process's peak in MiB."""
     kind, precision, draws = args.one
     model, batch = build(args, int(draws))
+    if args.compile:
+        model.compile_blocks()
     for _ in range(2):
         one_step(kind, precision, model, batch)
     if args.device != "cpu":
@@ -142,21 +168,22 @@ def measure_one(args: argparse.Namespace) -> float:
 def compare(args: argparse.Namespace, draws: int) -> None:
     """The table of one number of flow minibatches."""
     model, batch = build(args, draws)
-    apart = difference(model, batch)
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         one_step("ours", "float32", model, batch)
     needed = counter.get_total_flops()
-    ways = [(kind, precision) for precision in PRECISIONS for kind in STEPS]
+    if args.compile:  # not earlier: blocks that ran under the counter would never be compiled
+        model.compile_blocks()
+    apart = difference(model, batch)
+    ways = [(kind, precision) for precision in args.precision for kind in STEPS]
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
-    rates: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
+    rates: dict[str, list[float]] = {precision: [] for precision in args.precision}
     for way in ways:
         one_step(*way, model, batch)  # warm-up
     for _ in range(args.repeats):
-        for precision in PRECISIONS:
-            rates[precision].append(matmul_rate(precision, args.device))
         for way in ways:
+            rates[way[1]].append(matmul_rate(way[1], args.device))
             taken[way].append(timed(lambda way=way: one_step(*way, model, batch), args.device))
-    reference = statistics.median(taken["plain", "float32"])
+    reference = statistics.median(taken[ways[0]])
     print(f"\n{draws} flow minibatches: {needed / 1e12:.3f} T operations needed, gradients apart by {apart:.1e}")
     print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")
     for kind, precision in ways:
@@ -167,6 +194,11 @@ def compare(args: argparse.Namespace, draws: int) -> None:
             f"{rate / 1e9:>10.0f} {needed / rate / seconds:>6.3f} {peak:>8}",
             flush=True,
         )
+    if args.profile:
+        counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
+        for precision in args.precision:
+            print(f"where the time goes, {precision}:")
+            where_time_goes(lambda precision=precision: one_step("ours", precision, model, batch), counts)
 
 
 def main() -> None:
@@ -175,11 +207,16 @@ def main() -> None:
     parser.add_argument("--preset", default="imagenet256-base")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--draws", type=int, nargs="+", default=[1, 3, 14])
+    parser.add_argument("--chunk", type=int, default=1, help="flow minibatches of ours in one pass")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compile", action="store_true", help="compile the encoder's blocks")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the blocks, as the ImageNet presets do"
+    )
     parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes (on a CPU)")
     parser.add_argument("--no-memory", action="store_true", help="measure no memory")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()

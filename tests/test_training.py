@@ -3,6 +3,8 @@
 import itertools
 import math
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -197,3 +199,45 @@ def test_stream_joins_equal_lengths():
     assert sum(count > 1 for count in spread) <= 5
     first = torch.cat([stream.indices(step) for step in range(20)])
     assert lengths[first].unique().numel() > 1  # batches of different lengths are mixed over the epoch
+
+
+@pytest.mark.slow
+def test_compiled_blocks_have_the_same_gradients_and_names():
+    """For two batches of different sizes, and with the decoder's blocks compiled as well."""
+    from torch._dynamo.utils import counters
+
+    compiled, plain = make_model(), make_model()
+    compiled.compile_blocks()
+    counters.clear()
+    for size in (8, 5):
+        for model in (compiled, plain):
+            joint_backward(model, "points", make_batch(size), make_noise(model, size))
+    expected, found = gradients(plain), gradients(compiled)
+    assert list(found) == list(expected)
+    for name in expected:
+        assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5), name
+    assert counters["stats"]["calls_captured"] > 0
+    assert not counters["graph_break"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
+def test_large_tensors_get_the_memory_of_freed_ones():
+    """In a process of its own: a page is touched for the first time once, not at every step."""
+    program = """
+import resource, torch
+from unite_mm.training.allocator import keep_freed_memory
+if {keep}: keep_freed_memory()
+for _ in range(20):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(96 << 18)  # 96 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = {
+        keep: int(
+            subprocess.run(
+                [sys.executable, "-c", program.format(keep=keep)], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for keep in (True, False)
+    }
+    assert faults[True] < 100 < faults[False]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from unite_mm.contract import Ends, Modality, PriorDraw, Registers, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.flow.solver import integrate
+from unite_mm.layers import DecoderBlock, EncoderBlock
 from unite_mm.progress import Progress, Silent
 from unite_mm.seeds import seeded_generator
 from unite_mm.threads import side_by_side
@@ -80,6 +81,15 @@ class UNITE(nn.Module):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(self.parameters()).device
+
+    def compile_blocks(self) -> None:
+        """Compile every transformer block, the decoders' among them, for any number of samples and tokens.
+
+        Parameters keep their names. The first passes take a minute or so, and need a C++ compiler on a CPU.
+        """
+        for module in self.modules():
+            if isinstance(module, EncoderBlock | DecoderBlock):
+                module.compile(dynamic=True)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":

@@ -127,9 +127,7 @@ class Trainer:
             {name: entry.statistics for name, entry in opened.items()},
         ).to(fabric.device)
         if config.train.compile:
-            for encoder in {self.model.encoder, self.model.denoiser}:
-                for block in encoder.trunk.blocks:
-                    block.compile(dynamic=True)
+            self.model.compile_blocks()
         self.optimizers = Optimizers(self.model, config.optim)
         self.ema = EMA(self.model, config.optim.ema, config.optim.ema_ramp)
         self.shard = Shard(fabric.global_rank, fabric.world_size)
