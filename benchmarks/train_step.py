@@ -212,9 +212,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument(
-        "--compile", action="store_true", help="compile the blocks, as the ImageNet presets do"
-    )
+    parser.add_argument("--compile", action="store_true", help="compile the blocks, as the ImageNet presets do")
     parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
     parser.add_argument("--profile", action="store_true", help="show where the time goes (on a CPU)")
     parser.add_argument("--no-memory", action="store_true", help="measure no memory")
