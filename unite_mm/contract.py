@@ -172,6 +172,9 @@ class Ends(nn.Module, ABC):
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
         """Named terms of the reconstruction loss of a decoder output against its batch."""
 
+    def compile_losses(self) -> None:
+        """Called where a run compiles the transformer blocks: compile what is slow in the losses; here nothing."""
+
     @abstractmethod
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
         """Draw the registers of one sample to generate, and its condition where none is given; CPU generator.
@@ -228,7 +231,10 @@ class ModalityData(ABC):
 
     @abstractmethod
     def batch(self, split: str, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """The batch of the given samples (B,), in that order; with a CPU generator, randomly augmented."""
+        """The batch of the given samples (B,), in that order; with a CPU generator, randomly augmented.
+
+        May be called by two threads at once: beside a GPU the next training batch is prepared during the current step.
+        """
 
     @abstractmethod
     def samples(self, split: str, indices: Tensor) -> list[Any]:

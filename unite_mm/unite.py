@@ -83,13 +83,15 @@ class UNITE(nn.Module):
         return next(self.parameters()).device
 
     def compile_blocks(self) -> None:
-        """Compile every transformer block, the decoders' among them, for any number of samples and tokens.
+        """Compile every transformer block, the decoders' among them, for any number of samples and tokens; and losses.
 
         Parameters keep their names. The first passes take a minute or so, and need a C++ compiler on a CPU.
         """
         for module in self.modules():
             if isinstance(module, EncoderBlock | DecoderBlock):
                 module.compile(dynamic=True)
+        for modality in self.ends:
+            self.end(modality).compile_losses()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":

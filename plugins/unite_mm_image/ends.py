@@ -38,6 +38,9 @@ class ImageEnds(Ends):
     def losses(self, output: Tensor, batch: ImageBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config, self.perceptual)
 
+    def compile_losses(self) -> None:
+        self.perceptual.compile()
+
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
         """All registers; where no class is given, one drawn as often as the training images have it."""
         if condition is None and self.condition.kind == "classes":

@@ -35,6 +35,7 @@ class PerceptualLoss:
         self.scale = scale
         self.network: nn.Module | None = None
         self.device: torch.device | None = None
+        self.compiled = False
 
     def __call__(self, images: Tensor, targets: Tensor) -> Tensor:
         """Distances (B,) of two batches (B, colours, S, S); differentiable in both, in no weight of the network.
@@ -44,12 +45,20 @@ class PerceptualLoss:
         """
         if self.network is None:
             self.network = load_lpips(self.vgg)
+            if self.compiled:
+                self.network.compile()
         if self.device != images.device:
             # Channels last: 13 % faster on a CPU, where LPIPS sums over channels at every depth.
-            layout = torch.channels_last if images.device.type == "cpu" else torch.preserve_format
-            self.network, self.device = self.network.to(images.device, memory_format=layout), images.device
+            self.network = self.network.to(images.device, memory_format=torch.channels_last)
+            self.device = images.device
         distance: Tensor = self.network(self._seen(images), self._seen(targets))
         return distance.flatten().float()
+
+    def compile(self) -> None:
+        """Compile the network: its convolutions stay what they are, the many passes between them become few."""
+        self.compiled = True
+        if self.network is not None:
+            self.network.compile()
 
     def _seen(self, images: Tensor) -> Tensor:
         """Three channels in the range that LPIPS is to see."""

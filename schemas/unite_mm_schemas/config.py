@@ -169,7 +169,7 @@ class TrainConfig(Schema):
     threads: int | None = Field(None, ge=1)
     """CPU threads of each process; None: the cores divided by the processes."""
     compile: bool = False
-    """Compile the transformer blocks with torch.compile."""
+    """Compile the transformer blocks, and losses that gain by it, with torch.compile."""
     augment: bool = True
     """Random augmentation of the training samples by the modality."""
     log_every: int = Field(50, ge=1)
