@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,14 +20,13 @@ from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.pretrained import load_trunk
 from unite_mm.progress import Progress, Silent
-from unite_mm.seeds import seeded_generator
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.fabric import Fabric
-from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.feed import BatchFeed
+from unite_mm.training.noise import Shard
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
 from unite_mm.training.records import RunLog, headlines
-from unite_mm.training.stream import BatchStream
 from unite_mm.training.validation import validate
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig
@@ -131,11 +129,9 @@ class Trainer:
         self.optimizers = Optimizers(self.model, config.optim)
         self.ema = EMA(self.model, config.optim.ema, config.optim.ema_ramp)
         self.shard = Shard(fabric.global_rank, fabric.world_size)
-        self.streams = {
-            name: BatchStream(
-                entry.data.size("train"), entry.data.lengths("train"), config.train.batch_size, config.train.seed
-            )
-            for name, entry in opened.items()
+        self.feeds = {
+            name: BatchFeed(config.train, number, entry.data, self.model.end(name).layout, fabric.device, self.shard)
+            for number, (name, entry) in enumerate(opened.items())
         }
         self.step = 0
         self.seconds = 0.0
@@ -185,8 +181,8 @@ class Trainer:
         """
         self.optimizers.zero_grad()
         losses: dict[str, Tensor] = {}
-        for number, name in enumerate(self.opened):
-            batch, noise = self._batch(name, number)
+        for name, feed in self.feeds.items():
+            batch, noise = feed.batch(self.step), feed.noise(self.step)
             weight = self.config.modalities[name].weight
             terms = joint_backward(self.model, name, batch, noise, weight, self.fabric.autocast)
             prefix = f"{name}/" if len(self.opened) > 1 else ""
@@ -202,24 +198,6 @@ class Trainer:
         self.optimizers.step(rate_factor(self.config.optim, self.step + 1, progress))
         self.ema.update(self.step + 1)
         return losses | {"gradient_norm": norm}
-
-    def _batch(self, name: str, number: int) -> tuple[Any, StepNoise]:
-        """This rank's part of the step's batch, and the step's random numbers."""
-        settings = self.config.train
-        indices = self.shard.cut(self.streams[name].indices(self.step))
-        noise = StepNoise(
-            settings.seed,
-            self.step,
-            number,
-            settings.batch_size,
-            self.model.end(name).layout,
-            self.fabric.device,
-            self.shard,
-        )
-        augment = None
-        if settings.augment:
-            augment = seeded_generator(settings.seed, self.step, number, 1 + self.shard.rank)
-        return self.opened[name].data.batch("train", indices, augment).to(self.fabric.device), noise
 
     def _progress_share(self) -> float:
         """Share of the run that is done, equal on all ranks: by steps, or by rank 0's clock."""

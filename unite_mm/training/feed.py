@@ -1,0 +1,81 @@
+"""Batches and random numbers of every step; beside a GPU the next batch is prepared while the current one is used."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+
+from unite_mm.contract import LatentLayout, ModalityData
+from unite_mm.seeds import seeded_generator
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.stream import BatchStream
+from unite_mm_schemas.config import TrainConfig
+
+
+class BatchFeed:
+    """What one rank sees of one modality: a pure function of the step, so that preparing ahead changes nothing.
+
+    Args:
+        config: seed, size of the joined batch, augmentation.
+        number: of the modality.
+        data: its data.
+        layout: its registers.
+        device: where to put batches. On a CPU nothing is prepared ahead: it would only take cores from the step.
+        shard: this rank's part.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        number: int,
+        data: ModalityData,
+        layout: LatentLayout,
+        device: torch.device,
+        shard: Shard,
+    ) -> None:
+        self.config = config
+        self.number = number
+        self.data = data
+        self.layout = layout
+        self.device = device
+        self.shard = shard
+        self.stream = BatchStream(data.size("train"), data.lengths("train"), config.batch_size, config.seed)
+        self._helper = ThreadPoolExecutor(1) if device.type == "cuda" else None
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._ahead: tuple[int, Future[Any]] | None = None
+        self._held: list[Any] = []
+
+    def batch(self, step: int) -> Any:
+        """This rank's batch of optimizer step `step` (0-based), on the device.
+
+        Raises:
+            UniteError: what the plugin raises when a sample cannot be had.
+        """
+        if self._helper is None:
+            return self._prepare(step)
+        expected, future = self._ahead or (step, self._helper.submit(self._prepare, step))
+        batch = future.result()
+        if expected != step:
+            batch = self._helper.submit(self._prepare, step).result()
+        self._ahead = (step + 1, self._helper.submit(self._prepare, step + 1))
+        # The memory belongs to the stream of copies, which may reuse it once it is free. Two batches are held: by the
+        # time the older one goes, the check of the gradient's norm has waited for everything that read it.
+        self._held = [*self._held[-1:], batch]
+        return batch
+
+    def noise(self, step: int) -> StepNoise:
+        """The random numbers of optimizer step `step`."""
+        config = self.config
+        return StepNoise(config.seed, step, self.number, config.batch_size, self.layout, self.device, self.shard)
+
+    def _prepare(self, step: int) -> Any:
+        config = self.config
+        augment = None
+        if config.augment:
+            augment = seeded_generator(config.seed, step, self.number, 1 + self.shard.rank)
+        batch = self.data.batch("train", self.shard.cut(self.stream.indices(step)), augment)
+        with torch.cuda.stream(self._copies):  # None: as it is
+            batch = batch.to(self.device)
+        if self._copies is not None:
+            self._copies.synchronize()
+        return batch
