@@ -1,5 +1,6 @@
 """The joint objective, the optimizers and the data stream."""
 
+import copy
 import itertools
 import math
 import socket
@@ -14,6 +15,7 @@ from unite_mm_toy.points import PointBatch, draw_ring
 
 from unite_mm.contract import Registers
 from unite_mm.layers import Matrix, Table
+from unite_mm.training.muon import StackedMuon
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
@@ -190,6 +192,28 @@ def test_stream_visits_every_sample_once_per_epoch(size):
     again = BatchStream(size, None, 50, seed=1)
     last = 3 * stream.batches_per_epoch + 1
     assert torch.equal(again.indices(last), stream.indices(last))  # a function of the step, not of the past
+
+
+def test_stacked_muon_steps_as_that_of_torch():
+    """For tall, wide, square and single matrices, over several steps, and from torch's own state."""
+    shapes = [(8, 24), (24, 8), (8, 24), (16, 16), (24, 8), (1, 8), (8, 24)]
+    random = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=random) for shape in shapes]
+    made = {}
+    for kind in (torch.optim.Muon, StackedMuon):
+        parameters = [torch.nn.Parameter(value.clone()) for value in start]
+        settings = {"lr": 0.02, "weight_decay": 0.1, "momentum": 0.9, "eps": 1e-6, "adjust_lr_fn": "match_rms_adamw"}
+        made[kind] = parameters, kind(parameters, **settings)
+    for step in range(6):
+        gradients = [torch.randn(shape, generator=random) for shape in shapes]
+        for parameters, optimizer in made.values():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+        if step == 2:  # what the one has gathered serves the other
+            made[StackedMuon][1].load_state_dict(copy.deepcopy(made[torch.optim.Muon][1].state_dict()))
+    for found, expected, before in zip(made[StackedMuon][0], made[torch.optim.Muon][0], start, strict=True):
+        assert (found - expected).norm() < 1e-2 * (expected - before).norm()
 
 
 def test_stream_joins_equal_lengths():

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from unite_mm.layers import HIDDEN_MATRICES
+from unite_mm.training.muon import StackedMuon
 from unite_mm_schemas.config import OptimConfig
 
 Named = list[tuple[str, nn.Parameter]]
@@ -78,7 +79,7 @@ class Optimizers:
             fused=True,
         )
         self.muon = (
-            torch.optim.Muon(
+            StackedMuon(
                 [parameter for _, parameter in self.muon_named],
                 lr=self.muon_rate,
                 weight_decay=config.weight_decay,

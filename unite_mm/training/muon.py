@@ -1,0 +1,60 @@
+"""Muon over stacks of matrices: torch's optimizer, one product for all matrices of a shape in place of one for each.
+
+torch steps through the matrices one by one. A GPU, and a small model on a CPU, then wait for Python most of the time.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+
+class StackedMuon(torch.optim.Muon):
+    """`torch.optim.Muon` with the same arguments, state and results up to rounding."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; every parameter needs a gradient."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                alike[tuple(parameter.shape)].append(parameter)
+            for parameters in alike.values():
+                self._step_alike(parameters, group)
+        return loss
+
+    def _step_alike(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """Step matrices of one shape."""
+        gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+        averages = [self._average(parameter) for parameter in parameters]
+        torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+        updates = averages
+        if group["nesterov"]:
+            updates = list(torch._foreach_lerp(gradients, averages, group["momentum"]))
+        directions = orthogonal(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
+        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))  # adjust_lr_fn="match_rms_adamw"
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(parameters, list(directions.float().unbind()), alpha=-rate)
+
+    def _average(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
+
+
+def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """The nearly orthogonal matrices that Newton-Schulz iterations make of `matrices` (G, M, N), in bfloat16."""
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    found = (matrices.mT if tall else matrices).bfloat16()
+    found = found / found.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(steps):
+        gram = found @ found.mT
+        found = torch.baddbmm(found, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
+    return found.mT if tall else found
