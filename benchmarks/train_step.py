@@ -5,11 +5,12 @@
 
 For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
 disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`,
-one minibatch at a time), each in float32 and in bf16 autocast. Pixels and the VGG of LPIPS are random; the optimizer,
-which is the same for both, is left out. First it compares their gradients. `needed` counts the operations of `ours`
-(nothing is computed twice there); `share` is what they would take at the matrix product's rate, measured before every
-step, over the time taken. `peak` is the resident memory (CPU) or the allocated memory (CUDA) of a process that makes
-two such steps; `--no-memory` leaves it out. `--profile` shows where one more float32 step of ours spends it.
+one minibatch at a time), each in float32 and in bf16 autocast. Pixels and the VGG of LPIPS are random; what follows the
+gradients, the same for both, is left out (`--optimizer` times it by itself). First it compares their gradients.
+`needed` counts the operations of `ours` (nothing is computed twice there); `share` is what they would take at the
+matrix product's rate, measured before every step, over the time taken. `peak` is the resident memory of a process that
+makes two such steps (CPU; `--no-memory` leaves it out), or the memory that the step's tensors take (CUDA). `--profile`
+shows where one more step of ours spends its time.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any
 import memory
 import torch
 from plain_step import plain_backward
-from torch.profiler import ProfilerActivity, profile
+from step_profile import where_kernels_go, where_time_goes
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unite_mm.build import build_model, load_modalities
@@ -33,6 +34,7 @@ from unite_mm.registry import discover
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.objective import joint_backward
+from unite_mm.training.optim import EMA, Optimizers
 from unite_mm.unite import UNITE
 from unite_mm_image.batch import ImageBatch
 from unite_mm_image.perceptual import build_lpips
@@ -114,30 +116,11 @@ def matmul_rate(precision: str, device: str, seconds: float = 0.5) -> float:
     return best
 
 
-def where_time_goes(work: Callable[[], Any], flops: dict[str, int]) -> None:
-    """Print the time and the rate of the matrix products, convolutions and attention of a step on a CPU, and the rest.
-
-    Args:
-        work: makes one step.
-        flops: its operations by operator.
-    """
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        work()
-    left = total = sum(event.self_cpu_time_total for event in profiled.key_averages()) / 1e6
-    print("            part  seconds  share of time  G/s")
-    for part, word in {"matrix products": "mm", "convolutions": "conv", "attention": "attention"}.items():
-        seconds = sum(e.self_cpu_time_total for e in profiled.key_averages() if word in e.key) / 1e6
-        needed = sum(count for name, count in flops.items() if word in name)
-        left -= seconds
-        print(f"{part:>16} {seconds:>8.2f} {seconds / total:>14.3f} {needed / seconds / 1e9:>4.0f}")
-    print(f"{'the rest':>16} {left:>8.2f} {left / total:>14.3f}")
-
-
-def difference(model: UNITE, batch: ImageBatch) -> float:
-    """Norm of the difference of both steps' float32 gradients over the norm of the gradient."""
+def difference(model: UNITE, batch: ImageBatch, precision: str) -> float:
+    """Norm of the difference of both steps' gradients over the norm of the gradient."""
     found = []
     for kind in STEPS:
-        one_step(kind, "float32", model, batch)
+        one_step(kind, precision, model, batch)
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     apart = sum(float((a - b).square().sum()) for a, b in zip(*found, strict=True))
     return (apart / sum(float(a.square().sum()) for a in found[0])) ** 0.5
@@ -146,7 +129,7 @@ def difference(model: UNITE, batch: ImageBatch) -> float:
 def peak_memory(args: argparse.Namespace, kind: str, precision: str, draws: int) -> float:
     """Peak of a process of its own, in MiB."""
     own = ["--one", kind, precision, str(draws), "--preset", args.preset, "--batch", str(args.batch)]
-    own += ["--device", args.device, "--threads", str(args.threads), "--chunk", str(args.chunk)]
+    own += ["--device", "cpu", "--threads", str(args.threads), "--chunk", str(args.chunk)]
     own += ["--compile"] * args.compile + ["--no-lpips"] * args.no_lpips
     result = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
@@ -160,25 +143,23 @@ def measure_one(args: argparse.Namespace) -> float:
         model.compile_blocks()
     for _ in range(2):
         one_step(kind, precision, model, batch)
-    if args.device != "cpu":
-        return torch.cuda.max_memory_allocated() / 2**20
     return memory.own_peak()
 
 
 def compare(args: argparse.Namespace, draws: int) -> None:
     """The table of one number of flow minibatches."""
     model, batch = build(args, draws)
+    first = args.precision[0]
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        one_step("ours", "float32", model, batch)
+        one_step("ours", first, model, batch)
     needed = counter.get_total_flops()
     if args.compile:  # not earlier: blocks that ran under the counter would never be compiled
         model.compile_blocks()
-    apart = difference(model, batch)
+    apart = difference(model, batch, first)
     ways = [(kind, precision) for precision in args.precision for kind in STEPS]
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     rates: dict[str, list[float]] = {precision: [] for precision in args.precision}
-    for way in ways:
-        one_step(*way, model, batch)  # warm-up
+    peaks = {way: warm_up(args, way, model, batch, draws) for way in ways}
     for _ in range(args.repeats):
         for way in ways:
             rates[way[1]].append(matmul_rate(way[1], args.device))
@@ -188,16 +169,45 @@ def compare(args: argparse.Namespace, draws: int) -> None:
     print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")
     for kind, precision in ways:
         seconds, rate = statistics.median(taken[kind, precision]), statistics.median(rates[precision])
-        peak = "-" if args.no_memory else f"{peak_memory(args, kind, precision, draws):.0f}"
         print(
             f"{kind:>6} {precision:>9} {seconds:>8.3f} {args.batch / seconds:>8.3f} {reference / seconds:>6.2f} "
-            f"{rate / 1e9:>10.0f} {needed / rate / seconds:>6.3f} {peak:>8}",
+            f"{rate / 1e9:>10.0f} {needed / rate / seconds:>6.3f} {peaks[kind, precision]:>8}",
             flush=True,
         )
+    if args.optimizer:
+        more = optimizer_seconds(args, model)
+        whole = statistics.median(taken["ours", args.precision[-1]]) + more
+        print(f"clipping, optimizer and average of the weights: {more:.3f} s more, {args.batch / whole:.3f} images/s")
     if args.profile:
+        print(f"where the time of our {first} step goes:")
+        where = where_time_goes if args.device == "cpu" else where_kernels_go
         counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
-        print("where the time of our float32 step goes:")
-        where_time_goes(lambda: one_step("ours", "float32", model, batch), counts)
+        where(lambda: one_step("ours", first, model, batch), counts)
+
+
+def warm_up(args: argparse.Namespace, way: tuple[str, str], model: UNITE, batch: ImageBatch, draws: int) -> str:
+    """Make a step that is not timed; returns the peak memory of such steps in MiB, or a dash."""
+    one_step(*way, model, batch)
+    if args.device == "cpu":
+        return "-" if args.no_memory else f"{peak_memory(args, *way, draws):.0f}"
+    torch.cuda.reset_peak_memory_stats()
+    one_step(*way, model, batch)
+    return f"{torch.cuda.max_memory_allocated() / 2**20:.0f}"
+
+
+def optimizer_seconds(args: argparse.Namespace, model: UNITE) -> float:
+    """Median seconds of what the trainer does after the gradients of a step."""
+    optimizers, ema = Optimizers(model, model.config.optim), EMA(model, model.config.optim.ema, ramp=False)
+
+    def work() -> None:
+        torch.nn.utils.clip_grad_norm_(optimizers.parameters, model.config.optim.clip)
+        optimizers.step(1e-3)
+        ema.update(1)
+        optimizers.zero_grad()
+
+    optimizers.zero_grad()
+    work()
+    return statistics.median(timed(work, args.device) for _ in range(args.repeats))
 
 
 def main() -> None:
@@ -208,17 +218,16 @@ def main() -> None:
     parser.add_argument("--draws", type=int, nargs="+", default=[1, 3, 14])
     parser.add_argument("--chunk", type=int, default=1, help="flow minibatches of ours in one pass")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action="store_true", help="compile the blocks, as the ImageNet presets do")
     parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
-    parser.add_argument("--profile", action="store_true", help="show where the time goes (CPU, float32)")
+    parser.add_argument("--optimizer", action="store_true", help="time what follows the gradients as well")
+    parser.add_argument("--profile", action="store_true", help="show where the time goes, at the first precision")
     parser.add_argument("--no-memory", action="store_true", help="measure no memory")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.profile and args.device != "cpu":
-        parser.error("--profile needs --device cpu")
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     keep_freed_memory()
