@@ -1,0 +1,170 @@
+"""What a GPU computes is what the CPU computes; skipped where there is none."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_image_model import STATISTICS, TINY, make_batch, make_model
+
+from unite_mm.contract import DataRequest
+from unite_mm.training.feed import BatchFeed
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.objective import joint_backward
+from unite_mm.unite import UNITE
+from unite_mm_image.config import ImageConfig
+from unite_mm_image.data import open_data
+from unite_mm_image.perceptual import build_lpips
+from unite_mm_image.vision import torchvision
+from unite_mm_schemas.config import TrainConfig
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+]
+GPU = torch.device("cuda")
+
+
+@pytest.fixture(autouse=True)
+def full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in float32 proper rather than in TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+class DrawnOnTheCPU:
+    """A step's random numbers, drawn by the CPU's generator wherever they are used."""
+
+    def __init__(self, model: UNITE, size: int, device: torch.device) -> None:
+        self.noise = StepNoise(0, 0, 0, size, model.end("image").layout, torch.device("cpu"), Shard())
+        self.device = device
+
+    def __getattr__(self, name: str) -> Any:
+        def draw(*arguments: Any) -> Any:
+            drawn = getattr(self.noise, name)(*arguments)
+            values = {field.name: getattr(drawn, field.name) for field in dataclasses.fields(drawn)}
+            return type(drawn)(**{key: None if v is None else v.to(self.device) for key, v in values.items()})
+
+        return draw
+
+
+def image_model(device: torch.device, **image: Any) -> UNITE:
+    """The same weights each time, LPIPS with a random VGG among them where its weight says so."""
+    torch.manual_seed(0)
+    model = make_model({"width": 64, "depth": 3, "heads": 4}, STATISTICS, **image).to(device)
+    if image.get("lpips_weight"):
+        torchvision()
+        from torchvision.models import vgg16
+
+        torch.manual_seed(1)
+        weights = {k: v for k, v in vgg16(weights=None).state_dict().items() if k.startswith("features.")}
+        model.end("image").perceptual.network = build_lpips(weights)
+    return model.train()
+
+
+def gradients(model: UNITE, precision: torch.dtype = torch.float32) -> torch.Tensor:
+    """The gradient of one step, in one vector on the CPU."""
+    device, batch = model.device, make_batch(6, model.end("image").config)
+    noise: Any = DrawnOnTheCPU(model, 6, device)
+    model.zero_grad(set_to_none=True)
+    enabled = precision != torch.float32
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(device.type, precision, enabled=enabled)
+
+    joint_backward(model, "image", batch.to(device), noise, autocast=autocast)
+    return torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
+
+
+def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).norm() / expected.norm())
+
+
+LARGER = {"size": 32, "patch": 8, "channels": 8, "decoder_width": 64, "decoder_heads": 4, "lpips_weight": 1.0}
+
+
+def test_gradients_of_a_step_are_those_of_the_cpu():
+    expected, found = (gradients(image_model(device, **LARGER)) for device in (torch.device("cpu"), GPU))
+    assert apart(found, expected) < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 5e-2)])
+def test_compiled_gradients_are_those_of_the_cpu(precision, tolerance):
+    """The blocks, those of the decoder and LPIPS compiled; bf16 is compared with the CPU's float32."""
+    model = image_model(GPU, **LARGER)
+    model.compile_blocks()
+    expected = gradients(image_model(torch.device("cpu"), **LARGER))
+    assert apart(gradients(model, precision), expected) < tolerance
+
+
+def test_generated_and_reconstructed_images_are_those_of_the_cpu():
+    pictures = {}
+    for device in ("cpu", "cuda"):
+        model = image_model(torch.device(device)).eval()
+        inputs = [Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)) for level in (10, 120, 250)]
+        found = [*model.generate(5, seed=3, condition=[0, 1, 2, 0, 1]), *model.reconstruct(inputs)]
+        pictures[device] = np.stack([np.asarray(picture, dtype=np.int16) for picture in found])
+    assert pictures["cpu"].std() > 0
+    assert np.abs(pictures["cpu"] - pictures["cuda"]).max() <= 1
+
+
+def test_batches_prepared_ahead_are_those_of_their_step():
+    """In order, again, and after a jump; with later batches on their way while the earlier ones are read."""
+    config = ImageConfig(**{**TINY, "size": 32, "patch": 8}, lpips_weight=0, flip=True)
+    data = open_data(DataRequest("shapes", Path()), config)
+    settings = TrainConfig(max_steps=1, batch_size=48)
+    layout = image_model(GPU).end("image").layout
+    ahead, plain = (BatchFeed(settings, 0, data, layout, d, Shard()) for d in (GPU, torch.device("cpu")))
+    steps = [0, 1, 2, 2, 9, 10, 3]
+    sums = [ahead.batch(step).pixels for step in steps]
+    for step, pixels in zip(steps, sums, strict=True):
+        assert pixels.device.type == "cuda"
+        assert torch.equal(pixels.cpu(), plain.batch(step).pixels), step
+
+
+def unite_mm(*arguments: str) -> str:
+    """What a command prints."""
+    result = subprocess.run(
+        [sys.executable, "-m", "unite_mm.cli.main", *arguments], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+def losses(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record[key] for record in records if record["kind"] == "train" for key in ("reconstruction", "flow")]
+
+
+@pytest.mark.slow
+def test_the_command_line_trains_resumes_samples_and_reconstructs(tmp_path):
+    """In bf16, compiled; the model of the GPU then serves on the CPU, with the same pictures."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    common = ["train", "--modality", "image", "--preset", "shapes-tiny", "--set", "train.log_every=1"]
+    common += ["--set", "train.compile=true", "--set", "train.max_time=null", "--set", "optim.schedule=constant"]
+    unite_mm(*common, "--max-steps", "6", "--out", str(whole))
+    unite_mm(*common, "--max-steps", "6", "--set", "train.checkpoint_every=3", "--out", str(parts))
+    for newer in (parts / "checkpoints").glob("step-*6"):
+        for file in newer.iterdir():
+            file.unlink()
+        newer.rmdir()
+    unite_mm("train", "--resume", "--out", str(parts))
+    assert len(losses(whole)) == 12
+    assert losses(parts)[:6] + losses(parts)[-6:] == pytest.approx(losses(whole), rel=1e-3)
+    pictures = {}
+    for device in ("cuda", "cpu"):
+        file = tmp_path / f"{device}.npz"
+        printed = unite_mm("sample", str(whole), "-n", "8", "--device", device, "-o", str(file))
+        assert "50 evaluations of the network each" in printed
+        pictures[device] = np.load(file)["arr_0"].astype(int)
+    assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 1
+    unite_mm("sample", str(whole), "-n", "3", "-o", str(tmp_path / "few"))
+    unite_mm("reconstruct", str(whole), str(tmp_path / "few"), "-o", str(tmp_path / "again"))
+    assert len(list((tmp_path / "again").glob("*.png"))) == 3
