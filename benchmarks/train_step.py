@@ -1,16 +1,16 @@
 """The training step of an image model against a plain reading of the method: time, memory, share of the matmul rate.
 
-    python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--chunk 1] [--repeats 3]
-                                    [--precision float32 bf16] [--device cpu] [--threads N] [--compile] [--no-lpips]
+    python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--chunk N] [--repeats 3]
+                                    [--precision float32 bf16] [--device cpu] [--threads N] [--no-compile] [--no-lpips]
 
 For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
-disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`,
-one minibatch at a time), each in float32 and in bf16 autocast. Pixels and the VGG of LPIPS are random; what follows the
-gradients, the same for both, is left out (`--optimizer` times it by itself). First it compares their gradients.
-`needed` counts the operations of `ours` (nothing is computed twice there); `share` is what they would take at the
-matrix product's rate, measured before every step, over the time taken. `peak` is the resident memory of a process that
-makes two such steps (CPU; `--no-memory` leaves it out), or the memory that the step's tensors take (CUDA). `--profile`
-shows where one more step of ours spends its time.
+disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`),
+each in float32 and in bf16 autocast, compiled where the preset says so, as many minibatches in a pass as it says.
+Pixels and the VGG of LPIPS are random; what follows the gradients, the same for both, is left out (`--optimizer` times
+it by itself). First it compares their gradients. `needed` counts the operations of `ours` (nothing is computed twice
+there); `share` is what they would take at the matrix product's rate, measured before every step, over the time taken.
+`peak` is the resident memory of a process that makes two such steps (CPU; `--no-memory` leaves it out), or the memory
+that the step's tensors take (CUDA). `--profile` shows where one more step of ours spends its time.
 """
 
 import argparse
@@ -52,7 +52,9 @@ ATTENTION: dict[Any, Callable[..., int]] = {
 
 def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
     """The preset's model with random weights, and a batch of random pixels."""
-    assignments = [f"flow.draws={draws}", f"flow.chunk={args.chunk}", "train.max_steps=1"]
+    assignments = [f"flow.draws={draws}", "train.max_steps=1"]
+    assignments += [] if args.chunk is None else [f"flow.chunk={args.chunk}"]
+    assignments += [] if args.compile is None else [f"train.compile={str(args.compile).lower()}"]
     assignments += ["image.lpips_weight=0"] * args.no_lpips
     config = resolve(Wishes(modalities=("image",), preset=args.preset, assignments=tuple(assignments)), discover())
     classes = [str(index) for index in range(1000)]
@@ -129,8 +131,10 @@ def difference(model: UNITE, batch: ImageBatch, precision: str) -> float:
 def peak_memory(args: argparse.Namespace, kind: str, precision: str, draws: int) -> float:
     """Peak of a process of its own, in MiB."""
     own = ["--one", kind, precision, str(draws), "--preset", args.preset, "--batch", str(args.batch)]
-    own += ["--device", "cpu", "--threads", str(args.threads), "--chunk", str(args.chunk)]
-    own += ["--compile"] * args.compile + ["--no-lpips"] * args.no_lpips
+    own += ["--device", "cpu", "--threads", str(args.threads)]
+    own += [] if args.chunk is None else ["--chunk", str(args.chunk)]
+    own += [] if args.compile is None else ["--compile" if args.compile else "--no-compile"]
+    own += ["--no-lpips"] * args.no_lpips
     result = subprocess.run([sys.executable, __file__, *own], check=True, capture_output=True, text=True)
     return float(result.stdout.split()[-1])
 
@@ -139,7 +143,7 @@ def measure_one(args: argparse.Namespace) -> float:
     """What `peak_memory` runs: two steps, then this process's peak in MiB."""
     kind, precision, draws = args.one
     model, batch = build(args, int(draws))
-    if args.compile:
+    if model.config.train.compile:
         model.compile_blocks()
     for _ in range(2):
         one_step(kind, precision, model, batch)
@@ -153,7 +157,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         one_step("ours", first, model, batch)
     needed = counter.get_total_flops()
-    if args.compile:  # not earlier: blocks that ran under the counter would never be compiled
+    if model.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled
         model.compile_blocks()
     apart = f"{difference(model, batch, first):.1e}" if len(args.step) > 1 else "-"
     ways = [(kind, precision) for precision in args.precision for kind in args.step]
@@ -164,8 +168,11 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         for way in ways:
             rates[way[1]].append(matmul_rate(way[1], args.device))
             taken[way].append(timed(lambda way=way: one_step(*way, model, batch), args.device))
+    flow = f"{draws} flow minibatches, {model.config.flow.chunk} in a pass, " + "not " * (
+        not model.config.train.compile
+    )
+    print(f"\n{flow}compiled: {needed / 1e12:.3f} T operations needed, gradients apart by {apart}")
     reference = statistics.median(taken[ways[0]])
-    print(f"\n{draws} flow minibatches: {needed / 1e12:.3f} T operations needed, gradients apart by {apart}")
     print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")
     for kind, precision in ways:
         seconds, rate = statistics.median(taken[kind, precision]), statistics.median(rates[precision])
@@ -216,13 +223,13 @@ def main() -> None:
     parser.add_argument("--preset", default="imagenet256-base")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--draws", type=int, nargs="+", default=[1, 3, 14])
-    parser.add_argument("--chunk", type=int, default=1, help="flow minibatches of ours in one pass")
+    parser.add_argument("--chunk", type=int, help="flow minibatches of ours in one pass; the preset's if left out")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--step", nargs="+", choices=list(STEPS), default=list(STEPS), help="which of the two")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--compile", action="store_true", help="compile the blocks, as the ImageNet presets do")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the preset's choice if left out")
     parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
     parser.add_argument("--optimizer", action="store_true", help="time what follows the gradients as well")
     parser.add_argument("--profile", action="store_true", help="show where the time goes, at the first precision")
