@@ -1,6 +1,10 @@
 """Bad input: one or two lines on standard error, exit 2 or 1, a traceback only with --debug, nothing left behind."""
 
 import errno
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,6 +195,41 @@ def test_exit_codes_and_messages(error: BaseException, code: int, text: str) -> 
     message, found = explain(error)
     assert found == code
     assert message.startswith(text)
+
+
+COMPILE = """
+import torch
+from unite_mm.cli.main import explain
+try:
+    torch.compile(lambda x: x.sin() + 1)(torch.ones(3))
+except Exception as error:
+    print(*explain(error), sep="|")
+"""
+
+
+@pytest.mark.slow
+def test_a_missing_compiler_and_its_damaged_cache_are_named(tmp_path: Path) -> None:
+    """As a machine without one has it, and as a run leaves it that was killed while it compiled."""
+
+    def compiled(**environment: str) -> str:
+        changed = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), **environment}
+        result = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, env=changed)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    missing = compiled(CXX=str(tmp_path / "no-such-compiler"))
+    assert missing.startswith("error: train.compile: ") and missing.endswith("|1\n")
+    assert "\n  install a C++ compiler (g++ or clang++), or --set train.compile=false|" in missing
+    assert compiled() == ""
+    for finished in ("fxgraph", "aotautograd"):  # a killed run never came to the entries of finished graphs
+        shutil.rmtree(tmp_path / "cache" / finished)
+    libraries = list((tmp_path / "cache").rglob("*.main.so"))  # the kernels; the others are probes of the processor
+    assert libraries
+    for library in libraries:
+        library.write_bytes(library.read_bytes()[:100])
+    damaged = compiled()
+    assert damaged.startswith("error: train.compile: ") and damaged.endswith("|1\n")
+    assert f"delete the compiler's cache, {tmp_path / 'cache'}, or --set train.compile=false" in damaged
 
 
 def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

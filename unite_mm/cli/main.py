@@ -114,7 +114,23 @@ def explain(error: BaseException) -> tuple[str, int]:
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"error: out of memory: {text}\n  lower train.batch_size, sampling.batch_size or --workers", 1
+    if _while_compiling(error):
+        return f"error: train.compile: {text}\n  {_compiler_hint(str(error))}, or --set train.compile=false", 1
     return f"error: {text}\n  this was not foreseen; run again with --debug to see where it happened", 1
+
+
+def _while_compiling(error: BaseException) -> bool:
+    """Whether torch.compile raised it; asked by name, because most commands never load that part of torch."""
+    return any(kind.__module__.startswith(("torch._inductor", "torch._dynamo")) for kind in type(error).__mro__)
+
+
+def _compiler_hint(text: str) -> str:
+    """How to mend a failed compilation: the compiler is missing, or its cache was left half written by a killed run."""
+    if "No working C++ compiler" in text:
+        return "install a C++ compiler (g++ or clang++)"
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    return f"delete the compiler's cache, {cache_dir()}"
 
 
 if __name__ == "__main__":
