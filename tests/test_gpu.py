@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,28 +144,41 @@ def losses(run: Path) -> list[float]:
     return [record[key] for record in records if record["kind"] == "train" for key in ("reconstruction", "flow")]
 
 
+def train(out: Path, *more: str) -> list[float]:
+    """Train a few steps in bf16; the losses."""
+    settings = ("train.log_every=1", "train.max_time=null", "optim.schedule=constant")
+    common = ["train", "--modality", "image", "--preset", "shapes-tiny", "--out", str(out)]
+    unite_mm(*common, *(part for setting in settings for part in ("--set", setting)), *more)
+    return losses(out)
+
+
 @pytest.mark.slow
-def test_the_command_line_trains_resumes_samples_and_reconstructs(tmp_path):
-    """In bf16, compiled; the model of the GPU then serves on the CPU, with the same pictures."""
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    common = ["train", "--modality", "image", "--preset", "shapes-tiny", "--set", "train.log_every=1"]
-    common += ["--set", "train.compile=true", "--set", "train.max_time=null", "--set", "optim.schedule=constant"]
-    unite_mm(*common, "--max-steps", "6", "--out", str(whole))
-    unite_mm(*common, "--max-steps", "6", "--set", "train.checkpoint_every=3", "--out", str(parts))
-    for newer in (parts / "checkpoints").glob("step-*6"):
-        for file in newer.iterdir():
-            file.unlink()
-        newer.rmdir()
+def test_a_resumed_run_has_the_losses_of_a_whole_one(tmp_path):
+    """Up to what kernels that sum in any order make of it."""
+    whole = train(tmp_path / "whole", "--max-steps", "6")
+    parts = tmp_path / "parts"
+    before = train(parts, "--max-steps", "6", "--set", "train.checkpoint_every=3")
+    older, newer = sorted((parts / "checkpoints").iterdir())
+    assert older.name.endswith("3")
+    shutil.rmtree(newer)
     unite_mm("train", "--resume", "--out", str(parts))
-    assert len(losses(whole)) == 12
-    assert losses(parts)[:6] + losses(parts)[-6:] == pytest.approx(losses(whole), rel=1e-3)
+    assert len(whole) == 12
+    assert before == pytest.approx(whole, rel=1e-2)
+    assert losses(parts)[-6:] == pytest.approx(whole[-6:], rel=1e-2)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_of_the_gpu_serves_on_the_cpu(tmp_path):
+    """With the same pictures."""
+    run = tmp_path / "run"
+    assert len(train(run, "--max-steps", "3", "--set", "train.compile=true")) == 6
     pictures = {}
     for device in ("cuda", "cpu"):
         file = tmp_path / f"{device}.npz"
-        printed = unite_mm("sample", str(whole), "-n", "8", "--device", device, "-o", str(file))
+        printed = unite_mm("sample", str(run), "-n", "8", "--device", device, "-o", str(file))
         assert "50 evaluations of the network each" in printed
         pictures[device] = np.load(file)["arr_0"].astype(int)
     assert np.abs(pictures["cuda"] - pictures["cpu"]).mean() < 1
-    unite_mm("sample", str(whole), "-n", "3", "-o", str(tmp_path / "few"))
-    unite_mm("reconstruct", str(whole), str(tmp_path / "few"), "-o", str(tmp_path / "again"))
+    unite_mm("sample", str(run), "-n", "3", "-o", str(tmp_path / "few"))
+    unite_mm("reconstruct", str(run), str(tmp_path / "few"), "-o", str(tmp_path / "again"))
     assert len(list((tmp_path / "again").glob("*.png"))) == 3
