@@ -229,7 +229,20 @@ def test_a_missing_compiler_and_its_damaged_cache_are_named(tmp_path: Path) -> N
         library.write_bytes(library.read_bytes()[:100])
     damaged = compiled()
     assert damaged.startswith("error: train.compile: ") and damaged.endswith("|1\n")
-    assert f"delete the compiler's cache, {tmp_path / 'cache'}, or --set train.compile=false" in damaged
+    assert f"\n  if a run was killed while it compiled, delete {tmp_path / 'cache'}; or --set" in damaged
+
+
+def test_a_full_disk_while_compiling_is_a_full_disk() -> None:
+    from torch._inductor.exc import InductorError
+
+    full = InductorError(OSError(errno.ENOSPC, "No space left on device", "kernel.so"), None)
+    assert explain(full) == ("error: No space left on device: kernel.so", 1)
+    missing = InductorError(RuntimeError("Failed to find C compiler. Please specify via CC"), None)
+    assert "\n  install a C++ compiler" in explain(missing)[0]
+    other = InductorError(ValueError("odd"), None)
+    assert explain(other)[0].endswith(
+        "ValueError: odd\n  run again with --debug to see more, or --set train.compile=false"
+    )
 
 
 def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,17 +117,25 @@ def test_generated_and_reconstructed_images_are_those_of_the_cpu():
 
 
 def test_batches_prepared_ahead_are_those_of_their_step():
-    """In order, again, and after a jump; with later batches on their way while the earlier ones are read."""
+    """In order, again, and after a jump, each read late on the GPU while the next is on its way."""
     config = ImageConfig(**{**TINY, "size": 32, "patch": 8}, lpips_weight=0, flip=True)
     data = open_data(DataRequest("shapes", Path()), config)
     settings = TrainConfig(max_steps=1, batch_size=48)
     layout = image_model(GPU).end("image").layout
     ahead, plain = (BatchFeed(settings, 0, data, layout, d, Shard()) for d in (GPU, torch.device("cpu")))
-    steps = [0, 1, 2, 2, 9, 10, 3]
-    sums = [ahead.batch(step).pixels for step in steps]
-    for step, pixels in zip(steps, sums, strict=True):
+    busy = torch.randn(2048, 2048, device=GPU)
+    steps, sums = [0, 1, 2, 2, 9, 10, 3], []
+    for step in steps:
+        pixels = ahead.batch(step).pixels
         assert pixels.device.type == "cuda"
-        assert torch.equal(pixels.cpu(), plain.batch(step).pixels), step
+        for _ in range(20):  # what reads the batch waits behind these
+            busy = busy @ busy / busy.norm()
+        sums.append(pixels.double().flatten(1).cumsum(1)[:, ::97].clone())
+        del pixels
+        torch.cuda.synchronize()  # once a step, as the trainer does
+    for step, found in zip(steps, sums, strict=True):
+        expected = plain.batch(step).pixels.double().flatten(1).cumsum(1)[:, ::97]
+        assert torch.allclose(found.cpu(), expected, rtol=1e-9), step
 
 
 def unite_mm(*arguments: str) -> str:
@@ -145,8 +153,8 @@ def losses(run: Path) -> list[float]:
 
 
 def train(out: Path, *more: str) -> list[float]:
-    """Train a few steps in bf16; the losses."""
-    settings = ("train.log_every=1", "train.max_time=null", "optim.schedule=constant")
+    """Train a few steps; the losses."""
+    settings = ("train.log_every=1", "train.max_time=null", "optim.schedule=constant", "optim.warmup_steps=0")
     common = ["train", "--modality", "image", "--preset", "shapes-tiny", "--out", str(out)]
     unite_mm(*common, *(part for setting in settings for part in ("--set", setting)), *more)
     return losses(out)
@@ -155,16 +163,16 @@ def train(out: Path, *more: str) -> list[float]:
 @pytest.mark.slow
 def test_a_resumed_run_has_the_losses_of_a_whole_one(tmp_path):
     """Up to what kernels that sum in any order make of it."""
-    whole = train(tmp_path / "whole", "--max-steps", "6")
+    length = ("--precision", "32-true", "--max-steps", "6")
+    whole = train(tmp_path / "whole", *length)
     parts = tmp_path / "parts"
-    before = train(parts, "--max-steps", "6", "--set", "train.checkpoint_every=3")
+    train(parts, *length, "--set", "train.checkpoint_every=3")
     older, newer = sorted((parts / "checkpoints").iterdir())
-    assert older.name.endswith("3")
     shutil.rmtree(newer)
-    unite_mm("train", "--resume", "--out", str(parts))
+    assert "resuming from step-000000003" in unite_mm("train", "--resume", "--out", str(parts))
+    assert older.is_dir() and newer.is_dir()
     assert len(whole) == 12
-    assert before == pytest.approx(whole, rel=1e-2)
-    assert losses(parts)[-6:] == pytest.approx(whole[-6:], rel=1e-2)
+    assert losses(parts) == pytest.approx(whole, rel=1e-2)
 
 
 @pytest.mark.slow

@@ -228,6 +228,23 @@ def test_lpips_gives_gradients_to_the_image_and_to_no_weight(perceptual):
     assert all(not p.requires_grad and p.grad is None for p in perceptual.network.parameters())
 
 
+def test_a_run_that_compiles_its_blocks_compiles_lpips_loaded_or_not(lpips, monkeypatch):
+    """Asked of torch's own mark: whether the compiled network computes the same is a matter for a GPU's test."""
+    for loaded in (True, False):
+        model = make_model(size=16, lpips_weight=1.0)
+        perceptual = model.end("image").perceptual
+        network = build_lpips(lpips[0])
+        monkeypatch.setattr("unite_mm_image.perceptual.load_lpips", lambda _file, network=network: network)
+        perceptual.network = network if loaded else None
+        assert network._compiled_call_impl is None
+        model.compile_blocks()
+        if not loaded:
+            monkeypatch.setattr(type(network), "forward", lambda _self, a, b: (a - b).mean((1, 2, 3)))
+            with torch.compiler.set_stance("force_eager"):
+                perceptual(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
+        assert network._compiled_call_impl is not None
+
+
 def test_lpips_sees_images_in_the_range_it_was_made_for_unless_told_otherwise(lpips, perceptual):
     generator = torch.Generator().manual_seed(2)
     a, b = (torch.rand(2, 3, 16, 16, generator=generator) for _ in range(2))

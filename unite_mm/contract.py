@@ -233,7 +233,7 @@ class ModalityData(ABC):
     def batch(self, split: str, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The batch of the given samples (B,), in that order; with a CPU generator, randomly augmented.
 
-        May be called by two threads at once: beside a GPU the next training batch is prepared during the current step.
+        Beside a GPU a thread of its own calls it during the step before, but never two at once.
         """
 
     @abstractmethod

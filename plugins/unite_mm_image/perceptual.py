@@ -48,9 +48,11 @@ class PerceptualLoss:
             if self.compiled:
                 self.network.compile()
         if self.device != images.device:
-            # Channels last: 13 % faster on a CPU, where LPIPS sums over channels at every depth.
-            self.network = self.network.to(images.device, memory_format=torch.channels_last)
-            self.device = images.device
+            # Channels last: LPIPS sums over channels at every depth, which is 13 % faster so on a CPU; and CUDA's bf16
+            # convolutions are made for it.
+            known = images.device.type in ("cpu", "cuda")
+            layout = torch.channels_last if known else torch.preserve_format
+            self.network, self.device = self.network.to(images.device, memory_format=layout), images.device
         distance: Tensor = self.network(self._seen(images), self._seen(targets))
         return distance.flatten().float()
 

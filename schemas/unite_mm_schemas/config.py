@@ -71,7 +71,7 @@ class FlowConfig(Schema):
     draws: int = Field(1, ge=1)
     """R, flow minibatches per reconstruction (published models: 14)."""
     chunk: int = Field(1, ge=1)
-    """Draws computed in one pass. More is faster for small models on small batches and takes more memory."""
+    """Draws computed in one pass. More is faster for small models or batches, and takes more memory."""
     reduction: Literal["sum", "mean"] = "sum"
     """Whether the losses of the R draws are summed (published) or averaged."""
     weight: float = Field(1.0, ge=0)

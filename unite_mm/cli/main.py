@@ -107,6 +107,9 @@ def explain(error: BaseException) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "unite-mm"
         return f"error: {' '.join(error.format_message().split())}\n  see {command} --help", error.exit_code
+    inner: Any = getattr(error, "inner_exception", None)  # of torch.compile, which wraps what happens meanwhile
+    if isinstance(inner, OSError | MemoryError) or type(inner).__name__ == "OutOfMemoryError":
+        return explain(inner)
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return f"error: {error.strerror}{where}", 1
@@ -115,7 +118,7 @@ def explain(error: BaseException) -> tuple[str, int]:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"error: out of memory: {text}\n  lower train.batch_size, sampling.batch_size or --workers", 1
     if _while_compiling(error):
-        return f"error: train.compile: {text}\n  {_compiler_hint(str(error))}, or --set train.compile=false", 1
+        return f"error: train.compile: {text}\n  {_compiler_hint(str(error))}", 1
     return f"error: {text}\n  this was not foreseen; run again with --debug to see where it happened", 1
 
 
@@ -125,12 +128,14 @@ def _while_compiling(error: BaseException) -> bool:
 
 
 def _compiler_hint(text: str) -> str:
-    """How to mend a failed compilation: the compiler is missing, or its cache was left half written by a killed run."""
-    if "No working C++ compiler" in text:
-        return "install a C++ compiler (g++ or clang++)"
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
+    """How to mend a failed compilation."""
+    if "No working C++ compiler" in text or "Failed to find C compiler" in text:
+        return "install a C++ compiler (g++ or clang++), or --set train.compile=false"
+    if "ImportError" in text:
+        from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    return f"delete the compiler's cache, {cache_dir()}"
+        return f"if a run was killed while it compiled, delete {cache_dir()}; or --set train.compile=false"
+    return "run again with --debug to see more, or --set train.compile=false"
 
 
 if __name__ == "__main__":

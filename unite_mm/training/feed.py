@@ -1,6 +1,6 @@
 """Batches and random numbers of every step; beside a GPU the next batch is prepared while the current one is used."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ class BatchFeed:
         number: of the modality.
         data: its data.
         layout: its registers.
-        device: where to put batches. On a CPU nothing is prepared ahead: it would only take cores from the step.
+        device: where to put batches. Only beside a CUDA device is anything prepared ahead: on a CPU it would take
+            cores from the step.
         shard: this rank's part.
     """
 
@@ -40,13 +41,19 @@ class BatchFeed:
         self.device = device
         self.shard = shard
         self.stream = BatchStream(data.size("train"), data.lengths("train"), config.batch_size, config.seed)
-        self._helper = ThreadPoolExecutor(1) if device.type == "cuda" else None
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._helper: ThreadPoolExecutor | None = None
+        self._copies: torch.cuda.Stream | None = None
+        if device.type == "cuda":
+            self._copies = torch.cuda.Stream(device)
+            # A thread begins on the first GPU, where every other rank would open a context for nothing.
+            self._helper = ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self._copies.device,))
         self._ahead: tuple[int, Future[Any]] | None = None
         self._held: list[Any] = []
 
     def batch(self, step: int) -> Any:
         """This rank's batch of optimizer step `step` (0-based), on the device.
+
+        Valid until the second call after this one, if the caller waits for its use once between two calls.
 
         Raises:
             UniteError: what the plugin raises when a sample cannot be had.
@@ -54,14 +61,21 @@ class BatchFeed:
         if self._helper is None:
             return self._prepare(step)
         expected, future = self._ahead or (step, self._helper.submit(self._prepare, step))
-        batch = future.result()
+        self._ahead = None
         if expected != step:
-            batch = self._helper.submit(self._prepare, step).result()
+            wait([future])
+            future = self._helper.submit(self._prepare, step)
+        batch = future.result()
         self._ahead = (step + 1, self._helper.submit(self._prepare, step + 1))
         # The memory belongs to the stream of copies, which may reuse it once it is free. Two batches are held: by the
         # time the older one goes, the check of the gradient's norm has waited for everything that read it.
         self._held = [*self._held[-1:], batch]
         return batch
+
+    def settle(self) -> None:
+        """Wait until nothing is being prepared: no plugin is asked for two batches at once."""
+        if self._ahead is not None:
+            wait([self._ahead[1]])
 
     def noise(self, step: int) -> StepNoise:
         """The random numbers of optimizer step `step`."""

@@ -9,20 +9,30 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class StackedMuon(torch.optim.Muon):
-    """`torch.optim.Muon` with the same arguments, state and results up to rounding."""
+    """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`: the same state, and the same steps up to rounding.
+
+    Args:
+        parameters: matrices.
+        settings: as for `torch.optim.Muon`.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], **settings: Any) -> None:
+        super().__init__(parameters, adjust_lr_fn="match_rms_adamw", **settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; every parameter needs a gradient."""
-        loss = None if closure is None else closure()
+        """One step of every parameter that has a gradient; the closure, if any, computes them."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
-                alike[tuple(parameter.shape)].append(parameter)
+                if parameter.grad is not None:
+                    alike[tuple(parameter.shape)].append(parameter)
             for parameters in alike.values():
                 self._step_alike(parameters, group)
         return loss
@@ -35,10 +45,12 @@ class StackedMuon(torch.optim.Muon):
         updates = averages
         if group["nesterov"]:
             updates = list(torch._foreach_lerp(gradients, averages, group["momentum"]))
-        directions = orthogonal(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
-        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))  # adjust_lr_fn="match_rms_adamw"
+        stacked = torch.stack([update.bfloat16() for update in updates])
+        del updates
+        directions = orthogonal(stacked, group["ns_coefficients"], group["ns_steps"], group["eps"])
+        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, list(directions.float().unbind()), alpha=-rate)
+        torch._foreach_add_(parameters, list(directions.float().contiguous().unbind()), alpha=-rate)
 
     def _average(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -49,10 +61,10 @@ class StackedMuon(torch.optim.Muon):
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """The nearly orthogonal matrices that Newton-Schulz iterations make of `matrices` (G, M, N), in bfloat16."""
+    """The nearly orthogonal matrices that Newton-Schulz iterations make of bfloat16 `matrices` (G, M, N)."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
-    found = (matrices.mT if tall else matrices).bfloat16()
+    found = matrices.mT if tall else matrices
     found = found / found.norm(dim=(1, 2), keepdim=True).clamp(min=eps)
     for _ in range(steps):
         gram = found @ found.mT

@@ -85,7 +85,6 @@ class Optimizers:
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,
                 eps=config.eps,
-                adjust_lr_fn="match_rms_adamw",
             )
             if self.muon_named
             else None

@@ -246,6 +246,8 @@ class Trainer:
     def _validate(self, log: RunLog | None) -> None:
         """Validate the averaged weights; every rank computes the same, rank 0 records it."""
         values: dict[str, float] = {}
+        for feed in self.feeds.values():
+            feed.settle()
         self.ema.swap()
         try:
             for name, entry in self.opened.items():
