@@ -36,7 +36,10 @@ def where_time_goes(work: Callable[[], Any], flops: dict[str, int]) -> None:
 
 
 def where_kernels_go(work: Callable[[], Any], flops: dict[str, int]) -> None:
-    """Print the time of a step's CUDA kernels by what they do, the longest of them, and how long the GPU idled."""
+    """Print the time of a step's CUDA kernels by what they do, the longest of them, and how long the GPU idled.
+
+    Arguments as those of `where_time_goes`.
+    """
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         start = time.perf_counter()
         work()

@@ -145,7 +145,7 @@ def measure_one(args: argparse.Namespace) -> float:
     kind, precision, draws = args.one
     model, batch = build(args, int(draws))
     if model.config.train.compile:
-        model.compile_blocks()
+        model.compile_for_training()
     for _ in range(2):
         one_step(kind, precision, model, batch)
     return memory.own_peak()
@@ -159,7 +159,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         one_step("ours", first, model, batch)
     needed = counter.get_total_flops()
     if model.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled
-        model.compile_blocks()
+        model.compile_for_training()
     apart = f"{difference(model, batch, first):.1e}" if len(args.step) > 1 else "-"
     ways = [(kind, precision) for precision in args.precision for kind in args.step]
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}

@@ -100,7 +100,7 @@ def test_gradients_of_a_step_are_those_of_the_cpu():
 def test_compiled_gradients_are_those_of_the_cpu(precision, tolerance):
     """The blocks, those of the decoder and LPIPS compiled; bf16 is compared with the CPU's float32."""
     model = image_model(GPU, **LARGER)
-    model.compile_blocks()
+    model.compile_for_training()
     expected = gradients(image_model(torch.device("cpu"), **LARGER))
     assert apart(gradients(model, precision), expected) < tolerance
 

@@ -237,7 +237,7 @@ def test_a_run_that_compiles_its_blocks_compiles_lpips_loaded_or_not(lpips, monk
         monkeypatch.setattr("unite_mm_image.perceptual.load_lpips", lambda _file, network=network: network)
         perceptual.network = network if loaded else None
         assert network._compiled_call_impl is None
-        model.compile_blocks()
+        model.compile_for_training()
         if not loaded:
             monkeypatch.setattr(type(network), "forward", lambda _self, a, b: (a - b).mean((1, 2, 3)))
             with torch.compiler.set_stance("force_eager"):

@@ -200,31 +200,28 @@ def test_stream_visits_every_sample_once_per_epoch(size):
 
 
 class Unwilling(RingData):
-    """A set that fails to give the batch of some samples once."""
+    """A set that once fails to give the batch of the samples `refused`."""
 
-    def __init__(self, fail_on: torch.Tensor, **settings) -> None:
-        super().__init__(PointsConfig(**settings), DataRequest("ring", Path()))
-        self.fail_on = fail_on.tolist()
+    refused: list[int] | None = None
 
     def batch(self, split, indices, generator=None):
-        if indices.tolist() == self.fail_on:
-            self.fail_on = None
+        if indices.tolist() == self.refused:
+            self.refused = None
             raise UniteError("this one not")
         return super().batch(split, indices, generator)
 
 
 def test_batches_prepared_ahead_are_those_of_their_step():
     """With the helper of a GPU on the CPU: in order, again, after a jump, and on after a failure."""
-    settings = TrainConfig(max_steps=1, batch_size=32)
-    plain, ahead = (
-        BatchFeed(settings, 0, data, make_model().end("points").layout, torch.device("cpu"), Shard())
-        for data in (Unwilling(torch.empty(0)), Unwilling(torch.empty(0)))
-    )
+    data = Unwilling(PointsConfig(), DataRequest("ring", Path()))
+    settings, layout = TrainConfig(max_steps=1, batch_size=32), make_model().end("points").layout
+    plain, ahead = (BatchFeed(settings, 0, data, layout, torch.device("cpu"), Shard()) for _ in range(2))
     ahead._helper = ThreadPoolExecutor(1)
-    ahead.data.fail_on = ahead.stream.indices(7).tolist()
-    for step in (0, 1, 2, 2, 9, 10, 6):
+    for step in (0, 1, 2, 2, 9, 10, 5):
         assert torch.equal(ahead.batch(step).points, plain.batch(step).points), step
-    ahead.settle()
+        ahead.settle()
+    data.refused = ahead.stream.indices(7).tolist()
+    ahead.batch(6)
     with pytest.raises(UniteError, match="this one not"):
         ahead.batch(7)
     assert torch.equal(ahead.batch(7).points, plain.batch(7).points)
@@ -270,7 +267,7 @@ def test_compiled_blocks_have_the_same_gradients_and_names():
     from torch._dynamo.utils import counters
 
     compiled, plain = make_model(), make_model()
-    compiled.compile_blocks()
+    compiled.compile_for_training()
     counters.clear()
     for size in (8, 5):
         for model in (compiled, plain):

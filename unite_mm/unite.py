@@ -82,10 +82,11 @@ class UNITE(nn.Module):
         """Device of the parameters."""
         return next(self.parameters()).device
 
-    def compile_blocks(self) -> None:
-        """Compile every transformer block, the decoders' among them, for any number of samples and tokens; and losses.
+    def compile_for_training(self) -> None:
+        """Compile every transformer block for any number of samples and tokens, and the losses that gain by it.
 
-        Parameters keep their names. The first passes take a minute or so, and need a C++ compiler on a CPU.
+        The decoders' blocks are among them. Parameters keep their names. The first passes take a minute or so, and need
+        a C++ compiler on a CPU.
         """
         for module in self.modules():
             if isinstance(module, EncoderBlock | DecoderBlock):

@@ -1,11 +1,10 @@
 """Batches and random numbers of every step; beside a GPU the next batch is prepared while the current one is used."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
 
 import torch
 
-from unite_mm.contract import LatentLayout, ModalityData
+from unite_mm.contract import Batch, LatentLayout, ModalityData
 from unite_mm.seeds import seeded_generator
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.stream import BatchStream
@@ -47,11 +46,11 @@ class BatchFeed:
             self._copies = torch.cuda.Stream(device)
             # A thread begins on the first GPU, where every other rank would open a context for nothing.
             self._helper = ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(self._copies.device,))
-        self._ahead: tuple[int, Future[Any]] | None = None
-        self._held: list[Any] = []
+        self._ahead: tuple[int, Future[Batch]] | None = None
+        self._held: list[Batch] = []
 
-    def batch(self, step: int) -> Any:
-        """This rank's batch of optimizer step `step` (0-based), on the device.
+    def batch(self, step: int) -> Batch:
+        """This rank's batch of optimizer step `step` (0-based): B / ranks samples, on the device.
 
         Valid until the second call after this one, if the caller waits for its use once between two calls.
 
@@ -82,7 +81,7 @@ class BatchFeed:
         config = self.config
         return StepNoise(config.seed, step, self.number, config.batch_size, self.layout, self.device, self.shard)
 
-    def _prepare(self, step: int) -> Any:
+    def _prepare(self, step: int) -> Batch:
         config = self.config
         augment = None
         if config.augment:

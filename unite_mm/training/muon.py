@@ -1,5 +1,6 @@
 """Muon over stacks of matrices: torch's optimizer, one product for all matrices of a shape in place of one for each.
 
+The method is K. Jordan's (2024, kellerjordan.github.io/posts/muon); constants and state are those of torch.optim.Muon.
 torch steps through the matrices one by one. A GPU, and a small model on a CPU, then wait for Python most of the time.
 """
 
@@ -16,7 +17,7 @@ class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`: the same state, and the same steps up to rounding.
 
     Args:
-        parameters: matrices.
+        parameters: matrices (M, N).
         settings: as for `torch.optim.Muon`.
     """
 
@@ -61,7 +62,7 @@ class StackedMuon(torch.optim.Muon):
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """The nearly orthogonal matrices that Newton-Schulz iterations make of bfloat16 `matrices` (G, M, N)."""
+    """Nearly orthogonal matrices by Newton-Schulz iterations: bfloat16 (G, M, N) -> bfloat16 (G, M, N)."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
     found = matrices.mT if tall else matrices

@@ -125,7 +125,7 @@ class Trainer:
             {name: entry.statistics for name, entry in opened.items()},
         ).to(fabric.device)
         if config.train.compile:
-            self.model.compile_blocks()
+            self.model.compile_for_training()
         self.optimizers = Optimizers(self.model, config.optim)
         self.ema = EMA(self.model, config.optim.ema, config.optim.ema_ramp)
         self.shard = Shard(fabric.global_rank, fabric.world_size)
