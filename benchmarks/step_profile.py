@@ -1,5 +1,6 @@
 """Where one step spends its time: by operator on a CPU, by kernel on a GPU. Used by `train_step.py --profile`."""
 
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,30 +16,51 @@ KERNELS = {
 }
 """Words in the names of CUDA kernels; the first part with a match takes the kernel."""
 
+PARTS = {"matrix products": "mm", "convolutions": "conv", "attention": "attention"}
+"""A word in the names of the operators of each part of a step on a CPU."""
 
-def where_time_goes(work: Callable[[], Any], flops: dict[str, int]) -> None:
+
+def where_time_goes(work: Callable[[], Any], flops: dict[str, int], rate: Callable[[], float], repeats: int) -> None:
     """Print the time and the rate of the matrix products, convolutions and attention of a step on a CPU, and the rest.
+
+    Then what share of the matmul rate the step would reach if that rest took no time: what no change to anything but
+    torch's own kernels of the three can exceed.
 
     Args:
         work: makes one step.
         flops: its operations by operator.
+        rate: measures the matmul rate in operations per second; asked before and after every step.
+        repeats: steps; medians are printed.
     """
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        work()
-    left = total = sum(event.self_cpu_time_total for event in profiled.key_averages()) / 1e6
+    spent: dict[str, list[float]] = {part: [] for part in (*PARTS, "the rest")}
+    limits = []
+    for _ in range(repeats):
+        before = rate()
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            work()
+        between = (before + rate()) / 2
+        events = [(event.key, event.self_cpu_time_total / 1e6) for event in profiled.key_averages()]
+        for part, word in PARTS.items():
+            spent[part].append(sum(seconds for name, seconds in events if word in name))
+        kernels = sum(seconds[-1] for part, seconds in spent.items() if part in PARTS)
+        spent["the rest"].append(sum(seconds for _, seconds in events) - kernels)
+        limits.append(sum(flops.values()) / between / kernels)
+    medians = {part: statistics.median(seconds) for part, seconds in spent.items()}
     print("            part  seconds  share of time  G/s")
-    for part, word in {"matrix products": "mm", "convolutions": "conv", "attention": "attention"}.items():
-        seconds = sum(e.self_cpu_time_total for e in profiled.key_averages() if word in e.key) / 1e6
-        needed = sum(count for name, count in flops.items() if word in name)
-        left -= seconds
-        print(f"{part:>16} {seconds:>8.2f} {seconds / total:>14.3f} {needed / seconds / 1e9:>4.0f}")
-    print(f"{'the rest':>16} {left:>8.2f} {left / total:>14.3f}")
+    for part, seconds in medians.items():
+        needed = sum(count for name, count in flops.items() if part in PARTS and PARTS[part] in name)
+        speed = f"{needed / seconds / 1e9:>4.0f}" if needed else ""
+        print(f"{part:>16} {seconds:>8.2f} {seconds / sum(medians.values()):>14.3f} {speed}")
+    readings = ", ".join(f"{limit:.3f}" for limit in sorted(limits))
+    print(f"share of the matmul rate if the rest took no time: {statistics.median(limits):.3f} (of {readings})")
 
 
 def where_kernels_go(work: Callable[[], Any], flops: dict[str, int]) -> None:
     """Print the time of a step's CUDA kernels by what they do, the longest of them, and how long the GPU idled.
 
-    Arguments as those of `where_time_goes`.
+    Args:
+        work: makes one step.
+        flops: its operations by operator.
     """
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as recorded:
         start = time.perf_counter()

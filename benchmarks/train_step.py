@@ -11,7 +11,8 @@ Pixels and the VGG of LPIPS are random; what follows the gradients, the same for
 it by itself). First it compares their gradients. `needed` counts the operations of `ours` (nothing is computed twice
 there); `share` is what they would take at the matrix product's rate, measured before every step, over the time taken.
 `peak` is the resident memory of a process that makes two such steps (CPU; `--no-memory` leaves it out), or the memory
-that the step's tensors take (CUDA). `--profile` shows where one more step of ours spends its time.
+that the step's tensors take (CUDA). `--profile` shows where more steps of ours spend their time and, on a CPU,
+what share they would reach if all but products, convolutions and attention took none.
 """
 
 import argparse
@@ -189,9 +190,15 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         print(f"a whole step of ours in {args.precision[-1]}: {args.batch / whole:.3f} images/s")
     if args.profile:
         print(f"where the time of our {first} step goes:")
-        where = where_time_goes if args.device == "cpu" else where_kernels_go
         counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
-        where(lambda: one_step("ours", first, model, batch), counts)
+
+        def work() -> None:
+            one_step("ours", first, model, batch)
+
+        if args.device == "cpu":
+            where_time_goes(work, counts, lambda: matmul_rate(first, args.device), args.repeats)
+        else:
+            where_kernels_go(work, counts)
 
 
 def warm_up(args: argparse.Namespace, way: tuple[str, str], model: UNITE, batch: ImageBatch, draws: int) -> str:
