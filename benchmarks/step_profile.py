@@ -17,7 +17,7 @@ KERNELS = {
 """Words in the names of CUDA kernels; the first part with a match takes the kernel."""
 
 PARTS = {"matrix products": "mm", "convolutions": "conv", "attention": "attention"}
-"""A word in the names of the operators of each part of a step on a CPU."""
+"""A word in the names of torch's operators of each part of a step on a CPU; a compiled graph's hash may hold it too."""
 
 
 def where_time_goes(work: Callable[[], Any], flops: dict[str, int], rate: Callable[[], float], repeats: int) -> None:
@@ -41,8 +41,8 @@ def where_time_goes(work: Callable[[], Any], flops: dict[str, int], rate: Callab
         between = (before + rate()) / 2
         events = [(event.key, event.self_cpu_time_total / 1e6) for event in profiled.key_averages()]
         for part, word in PARTS.items():
-            spent[part].append(sum(seconds for name, seconds in events if word in name))
-        kernels = sum(seconds[-1] for part, seconds in spent.items() if part in PARTS)
+            spent[part].append(sum(seconds for name, seconds in events if name.startswith("aten::") and word in name))
+        kernels = sum(spent[part][-1] for part in PARTS)
         spent["the rest"].append(sum(seconds for _, seconds in events) - kernels)
         limits.append(sum(flops.values()) / between / kernels)
     medians = {part: statistics.median(seconds) for part, seconds in spent.items()}

@@ -47,8 +47,8 @@ class RMSNorm(nn.Module):
 def rotary_table(positions: Tensor, head_width: int, base: float, highest: float = 1.0) -> tuple[Tensor, Tensor]:
     """Cosines and sines of rotary embeddings: positions (N,) -> two tensors (N, D / 2), float32.
 
-    Frequencies highest * base^(-2 i / D), as a quotient: so they round as in the published image model, whose tables
-    these are to the last bit. A position of 0 is the identity.
+    Frequencies highest * base^(-2 i / D), as a quotient, which rounds as in the published image model. A position of 0
+    is the identity.
     """
     index = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32)
     angles = positions.float()[:, None] * (highest / base ** (index / head_width))
