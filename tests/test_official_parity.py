@@ -6,7 +6,6 @@ tests/test_official_golden.py checks the same path against a small file of our o
 
 import json
 import os
-import statistics
 from pathlib import Path
 
 import pytest
@@ -77,14 +76,21 @@ def model(official, tmp_path_factory) -> UNITE:
 
 @pytest.fixture(scope="module")
 def check(vectors, tolerances):
-    """Compares a value with the stored one: relative L2 error within its tolerance."""
+    """Compares a value with the stored one: relative L2 error within its tolerance.
+
+    UNITE_MM_PARITY_ERRORS names a file for the errors found (scripts/reference_numbers.py).
+    """
+    errors: dict[str, float] = {}
 
     def compare(name: str, value: torch.Tensor, stored: str | None = None) -> None:
         wanted = vectors[stored or name]
         error = float((value.detach() - wanted).norm() / wanted.norm())
+        errors[f"{name} {len(errors)}"] = error
         assert value.shape == wanted.shape and error <= tolerances[name]["rel_l2"], f"{name}: {error:.2e}"
 
-    return compare
+    yield compare
+    if os.environ.get("UNITE_MM_PARITY_ERRORS"):
+        Path(os.environ["UNITE_MM_PARITY_ERRORS"]).write_text(json.dumps(errors))
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +210,8 @@ GENERATION = {
 def test_generation_through_the_core(model, vectors, case, check, monkeypatch, name):
     """`generate` with the official noise and labels; what it decodes is kept instead of made into pictures.
 
-    Step control amplifies rounding (REFERENCE, section 9), so a processor's own matrix products can add one step: the
-    count is the median of three runs whose noise differs in its last bit, the numbers are those of the exact noise.
+    Step control amplifies rounding, so a processor's own matrix products can add or save one step (six evaluations of
+    dopri5), and so can the last bit of the noise; the numbers are those of the exact noise.
     """
     kept = {}
 
@@ -223,7 +229,9 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
         monkeypatch.setattr(model, "_noise", lambda *_, noise=noise: noise)
         model.generate(2, condition=vectors["in.labels"], sampling=settings)
         evaluations.append(model.last_evaluations)
-    assert statistics.median(evaluations) == case["meta"]["gen"][name]["nfe"]
+    wanted = case["meta"]["gen"][name]["nfe"]
+    step = 6 if settings.solver == "dopri5" else 0
+    assert all(abs(found - wanted) <= step for found in evaluations), evaluations
     check(f"out.gen.{name}.latents", kept["latents"])
     if "image" in kept:
         check(f"out.gen.{name}.image", kept["image"][..., 96:160, 96:160], f"out.gen.{name}.image_crop")
