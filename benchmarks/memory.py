@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unite_mm.build import open_modalities
 from unite_mm.config import Wishes, resolve
 from unite_mm.progress import Silent
 from unite_mm.registry import discover
+from unite_mm.registry.build import open_modalities
 from unite_mm.training.trainer import Trainer
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 
+from unite_mm.api import UNITE
 from unite_mm.training.noise import StepNoise
-from unite_mm.training.objective import Autocast, one_flow_loss, reconstruction_losses
-from unite_mm.unite import UNITE
+from unite_mm.training.recipes.joint import Autocast, one_flow_loss, reconstruction_losses
 
 HELD = 4
 """Flow minibatches up to which all activations are held."""

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.dataset import open_data
+from unite_mm_molecule.data.dataset import open_data
 torch.set_num_threads(1)
 start = time.perf_counter()
 data = open_data(DataRequest(sys.argv[1], Path(sys.argv[2])), MoleculeConfig())
@@ -84,9 +84,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from unite_mm.contract import DataRequest
+    from unite_mm.kit.parallel import cores
     from unite_mm_molecule.config import MoleculeConfig
-    from unite_mm_molecule.dataset import open_data
-    from unite_mm_molecule.parallel import cores
+    from unite_mm_molecule.data.dataset import open_data
 
     with tempfile.TemporaryDirectory() as cache:
         with Peak() as peak:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from unite_mm import UNITE
 from unite_mm.contract import DataRequest, ModalityData
-from unite_mm.intervals import wilson
-from unite_mm.labels import spread_labels
+from unite_mm.kit.intervals import wilson
+from unite_mm.sampling.labels import spread_labels
 
 
 def classifier(colours: int, classes: int) -> nn.Sequential:

@@ -30,16 +30,16 @@ from plain_step import plain_backward
 from step_profile import where_kernels_go, where_time_goes
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unite_mm.build import build_model, load_modalities
+from unite_mm.api import UNITE
 from unite_mm.config import Wishes, resolve
 from unite_mm.registry import discover
+from unite_mm.registry.build import build_model, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers
-from unite_mm.unite import UNITE
-from unite_mm_image.batch import ImageBatch
-from unite_mm_image.perceptual import build_lpips
+from unite_mm.training.recipes.joint import joint_backward
+from unite_mm_image.data.batch import ImageBatch
+from unite_mm_image.model.perceptual import build_lpips
 
 STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": joint_backward}
 PRECISIONS = ("float32", "bf16")

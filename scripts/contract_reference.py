@@ -56,14 +56,14 @@ takes the words of a command line and returns the exit code.
 ALSO = {
     "unite_mm.errors": ("UniteError", "UsageError"),
     "unite_mm.progress": ("Progress", "Silent"),
-    "unite_mm.intervals": ("share", "mean", "median", "wilson"),
-    "unite_mm.layers": (
+    "unite_mm.kit.intervals": ("share", "mean", "median", "wilson"),
+    "unite_mm.model.layers": (
         "Matrix", "Table", "RMSNorm", "Attention", "SwiGLU", "DecoderBlock", "rotary_table", "sincos_table", "rotate",
         "attend",
     ),
-    "unite_mm.readymade": ("TensorBatch", "InMemoryData", "RegisterDecoder"),
-    "unite_mm.files": ("write_aside", "write_text", "locked", "describe_file", "folder_name"),
-    "unite_mm.importing": ("Imported",),
+    "unite_mm.kit.defaults": ("TensorBatch", "InMemoryData", "RegisterDecoder"),
+    "unite_mm.utils.files": ("write_aside", "write_text", "locked", "describe_file", "folder_name"),
+    "unite_mm.storage.importing": ("Imported",),
 }  # fmt: skip
 """Modules that plugins may use, with the names in them."""
 

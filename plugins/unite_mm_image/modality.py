@@ -11,15 +11,15 @@ from PIL.Image import Image
 from unite_mm.contract import DataRequest, Modality, ModalityData, Objective, Reference, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
-from unite_mm_image.batch import ImageBatch
 from unite_mm_image.config import ImageConfig
+from unite_mm_image.data.batch import ImageBatch
 from unite_mm_schemas.metrics import Score
 
 if TYPE_CHECKING:
-    from unite_mm_image.data import ImageData
-    from unite_mm_image.ends import ImageEnds
-    from unite_mm_image.references import ImageReference
-    from unite_mm_image.scoring import Scorer
+    from unite_mm_image.data.dataset import ImageData
+    from unite_mm_image.metrics.references import ImageReference
+    from unite_mm_image.metrics.scoring import Scorer
+    from unite_mm_image.model.modules import ImageEnds
 
 
 class Images(Modality):
@@ -34,18 +34,18 @@ class Images(Modality):
     def check_training(self) -> None:
         """Find, or download, the weights of LPIPS where it is among the losses."""
         if self.config.lpips_weight:
-            from unite_mm_image.perceptual import find_vgg
+            from unite_mm_image.model.perceptual import find_vgg
 
             find_vgg(self.config.lpips_vgg)
 
     def open_data(self, request: DataRequest) -> "ImageData":
-        from unite_mm_image.data import open_data
+        from unite_mm_image.data.dataset import open_data
 
         return open_data(request, self.config)
 
     def statistics(self, data: ModalityData) -> Statistics:
         """Names of the classes and how many training images each has; both empty without classes."""
-        from unite_mm_image.data import ImageData
+        from unite_mm_image.data.dataset import ImageData
 
         assert isinstance(data, ImageData)
         labels = data.labels("train")
@@ -55,7 +55,7 @@ class Images(Modality):
         return {"classes": list(data.classes), "class_counts": counts.tolist()}
 
     def ends(self, statistics: Statistics, width: int) -> "ImageEnds":
-        from unite_mm_image.ends import ImageEnds
+        from unite_mm_image.model.modules import ImageEnds
 
         return ImageEnds(self.config, statistics, width)
 
@@ -81,35 +81,35 @@ class Images(Modality):
         return ImageBatch.of(pixels, self.config.registers, torch.tensor(labels))
 
     def write(self, samples: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.formats import write
+        from unite_mm_image.files.formats import write
 
         write(samples, path)
 
     def read(self, path: Path) -> list[Image]:
-        from unite_mm_image.formats import read
+        from unite_mm_image.files.formats import read
 
         return read(path)
 
     def draw(self, samples: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.drawing import draw
+        from unite_mm_image.files.drawing import draw
 
         draw(samples, path)
 
     def draw_pairs(self, inputs: Sequence[Image], outputs: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.drawing import draw_pairs
+        from unite_mm_image.files.drawing import draw_pairs
 
         draw_pairs(inputs, outputs, path)
 
     @cached_property
     def scorer(self) -> "Scorer":
         """Networks and references of the metrics."""
-        from unite_mm_image.scoring import Scorer
+        from unite_mm_image.metrics.scoring import Scorer
 
         return Scorer(self.config)
 
     def read_pairs(self, inputs: Path, outputs: Path) -> tuple[list[Image], list[Image]]:
         """Images of two folders by equal names (without suffix); of other files by their order."""
-        from unite_mm_image.pairs import read_pairs
+        from unite_mm_image.files.pairs import read_pairs
 
         return (
             read_pairs(inputs, outputs) if inputs.is_dir() and outputs.is_dir() else super().read_pairs(inputs, outputs)
@@ -117,7 +117,7 @@ class Images(Modality):
 
     def open_reference(self, request: DataRequest, samples: Sequence[Image] = ()) -> "ImageReference":
         """An .npz file of statistics or images, a folder of images, or prepared data at the extent of the samples."""
-        from unite_mm_image.references import open_reference
+        from unite_mm_image.metrics.references import open_reference
 
         return open_reference(request, self.config, samples)
 
@@ -129,13 +129,13 @@ class Images(Modality):
     def score_reconstruction(
         self, inputs: Sequence[Image], outputs: Sequence[Image], progress: Progress, workers: int = 0
     ) -> Score:
-        from unite_mm_image.reconstruction_metrics import score_reconstruction
+        from unite_mm_image.metrics.reconstruction import score_reconstruction
 
         return score_reconstruction(inputs, outputs, self.scorer, progress)
 
     def score_generation(
         self, samples: Sequence[Image], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
-        from unite_mm_image.generation_metrics import score_generation
+        from unite_mm_image.metrics.generation import score_generation
 
         return score_generation(samples, reference, self.scorer, progress)

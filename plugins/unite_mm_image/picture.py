@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from unite_mm_image.config import ImageConfig
-from unite_mm_image.preprocessing import COLOURS, prepare
+from unite_mm_image.data.preprocessing import COLOURS, prepare
 
 LABEL = "label"
 """Key of an image's `info` under which its class stands."""

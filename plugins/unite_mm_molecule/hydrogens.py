@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from unite_mm_molecule.metrics.validity import sanitized
 from unite_mm_molecule.molecule import Molecule
-from unite_mm_molecule.validity import sanitized
 
 
 def add_hydrogens(molecule: Molecule) -> Molecule:

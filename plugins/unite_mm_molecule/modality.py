@@ -6,9 +6,9 @@ from pathlib import Path
 from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.dataset import MoleculeBatch, MoleculeData, open_data
-from unite_mm_molecule.encode import encode
-from unite_mm_molecule.ends import MoleculeEnds
+from unite_mm_molecule.data.dataset import MoleculeBatch, MoleculeData, open_data
+from unite_mm_molecule.data.encode import encode
+from unite_mm_molecule.model.modules import MoleculeEnds
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
 
@@ -36,38 +36,38 @@ class Molecules(Modality):
         return encode(samples, statistics, self.config)
 
     def write(self, samples: Sequence[Molecule], path: Path) -> None:
-        from unite_mm_molecule.formats import write
+        from unite_mm_molecule.files.formats import write
 
         write(samples, path)
 
     def read(self, path: Path) -> list[Molecule]:
-        from unite_mm_molecule.formats import read
+        from unite_mm_molecule.files.formats import read
 
         return read(path)
 
     def draw(self, samples: Sequence[Molecule], path: Path) -> None:
-        from unite_mm_molecule.drawing import draw
+        from unite_mm_molecule.files.drawing import draw
 
         draw(samples, path)
 
     def draw_pairs(self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path) -> None:
-        from unite_mm_molecule.drawing import draw_pairs
-        from unite_mm_molecule.encode import arrange
+        from unite_mm_molecule.data.encode import arrange
+        from unite_mm_molecule.files.drawing import draw_pairs
 
         draw_pairs(arrange(inputs, self.config), outputs, path)
 
     def score_reconstruction(
         self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], progress: Progress, workers: int = 0
     ) -> Score:
-        from unite_mm_molecule.encode import arrange
-        from unite_mm_molecule.reconstruction_metrics import score_reconstruction
+        from unite_mm_molecule.data.encode import arrange
+        from unite_mm_molecule.metrics.reconstruction import score_reconstruction
 
         return score_reconstruction(arrange(inputs, self.config), outputs, progress, workers)
 
     def score_generation(
         self, samples: Sequence[Molecule], reference: ModalityData | None, progress: Progress, workers: int = 0
     ) -> Score:
-        from unite_mm_molecule.generation_metrics import score_generation
+        from unite_mm_molecule.metrics.generation import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
         chosen = self.config.metrics

@@ -63,7 +63,7 @@ def info(**options: Any) -> None:
 def verify(**options: Any) -> None:
     """Check prepared data: the card's sums, the size of each split, every batch, and the source files' hashes."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.verification import verify_data
+    from unite_mm.evaluation.verification import verify_data
 
     opened = _open(options, refresh=False)
     source = Path(options["source"]).expanduser() if options["source"] else None

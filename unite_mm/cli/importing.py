@@ -51,7 +51,7 @@ def import_official(file: Path, output: Path, modality: str | None, **options: A
     Every command takes the folder. Code in the file never runs. Tensors that are missing, unexpected or of another
     shape are named, and nothing is written then.
     """
-    from unite_mm.importing import find_importer, import_checkpoint
+    from unite_mm.storage.importing import find_importer, import_checkpoint
 
     plugin = find_importer(NAME, modality)
     importer = plugin.importer(NAME)

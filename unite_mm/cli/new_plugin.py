@@ -16,7 +16,7 @@ def new_plugin(name: str, out: Path | None) -> None:
     It knows regular polygons; the places to change are marked CHANGE.
     """
     from unite_mm.registry import discover
-    from unite_mm.scaffold import distribution_name, write_plugin
+    from unite_mm.registry.scaffold import distribution_name, write_plugin
 
     folder = out or Path(distribution_name(name))
     for path in write_plugin(name, folder, discover()):

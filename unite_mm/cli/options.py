@@ -10,8 +10,8 @@ import click
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
+    from unite_mm.api import UNITE
     from unite_mm.registry import Plugin
-    from unite_mm.unite import UNITE
     from unite_mm_schemas.config import SamplingConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -140,7 +140,7 @@ def sampling_config(base: "SamplingConfig", flags: Mapping[str, Any]) -> "Sampli
     """
     from pydantic import ValidationError
 
-    from unite_mm.validation import one_line
+    from unite_mm.utils.validation import one_line
     from unite_mm_schemas.config import SamplingConfig
 
     given = {key: flags[key] for key in SAMPLING_FLAGS if flags.get(key) is not None}
@@ -166,7 +166,7 @@ def load_model(run: Path, device: str) -> "UNITE":
     """
     import torch
 
-    from unite_mm.unite import UNITE
+    from unite_mm.api import UNITE
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -45,9 +45,9 @@ picture_option = click.option("--picture", type=click.Path(dir_okay=False, path_
 def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
     """Generate samples from a trained model."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
-    from unite_mm.files import write_aside, write_samples
-    from unite_mm.labels import spread_labels
     from unite_mm.registry import discover
+    from unite_mm.sampling.labels import spread_labels
+    from unite_mm.utils.files import write_aside, write_samples
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
@@ -85,8 +85,8 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
 def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **options: Any) -> None:
     """Tokenize and decode the samples of a file."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.files import write_aside, write_samples
     from unite_mm.registry import discover
+    from unite_mm.utils.files import write_aside, write_samples
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])

@@ -24,7 +24,7 @@ def schema(name: str | None, modalities: tuple[str, ...], markdown: bool, export
     import json
 
     from unite_mm.registry import discover
-    from unite_mm.validation import did_you_mean
+    from unite_mm.utils.validation import did_you_mean
     from unite_mm_schemas.export import SCHEMAS, configuration_reference, json_schema, schema_of, write_schemas
 
     if name is not None and name not in SCHEMAS:

@@ -53,7 +53,7 @@ UNSHOWN = ("learning_rate", "seconds")
 def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **wishes: Any) -> None:
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.files import write_text
+    from unite_mm.utils.files import write_text
 
     config, folder = _prepare(_wishes(wishes), out, resume)
     with TerminalProgress() as progress:
@@ -108,7 +108,7 @@ def _saved_config(folder: Path) -> "RunConfig":
     from pydantic import ValidationError
 
     from unite_mm.config import read_yaml
-    from unite_mm.validation import one_line
+    from unite_mm.utils.validation import one_line
     from unite_mm_schemas.config import RunConfig
 
     path = folder / "config.json"
@@ -170,7 +170,7 @@ def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
 
 def _draw(folder: Path, progress: "Progress") -> Path | None:
     """Pictures of generated samples; what cannot be drawn here is no failure of the run."""
-    from unite_mm.unite import UNITE
+    from unite_mm.api import UNITE
 
     model = UNITE.from_pretrained(folder)
     drawn = None

@@ -11,7 +11,7 @@ from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import difference, other_randomness, shape, tensors
 from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers
 from unite_mm.errors import UniteError
-from unite_mm.seeds import seeded_generator
+from unite_mm.random_streams import seeded_generator
 from unite_mm_schemas.card import DataCard
 
 NOWHERE = "no-such-source-of-data"

@@ -11,7 +11,7 @@ from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, other_randomness, shape
 from unite_mm.contract import PriorDraw
 from unite_mm.errors import UniteError
-from unite_mm.seeds import seeded_generator
+from unite_mm.random_streams import seeded_generator
 
 DRAWS = 64
 

@@ -6,13 +6,13 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from unite_mm.api import Latents
 from unite_mm.conformance.ends import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, difference, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
-from unite_mm.unite import Latents
 
 DISTINCT = 16
 """Training samples whose tokens are compared."""
@@ -150,7 +150,7 @@ def padding(subject: Subject) -> Iterator[Finding]:
 def gradients(subject: Subject) -> Iterator[Finding]:
     """The losses reach the latents, the tokenizer and the decoder, and leave no parameter out."""
     from unite_mm.training.noise import Shard, StepNoise
-    from unite_mm.training.objective import joint_backward
+    from unite_mm.training.recipes.joint import joint_backward
 
     subject.need("terms")
     cut = subject.latents.values.clone().requires_grad_(True)
@@ -184,8 +184,8 @@ def gradients(subject: Subject) -> Iterator[Finding]:
 
 def reloading(subject: Subject) -> Iterator[Finding]:
     """The model is written and loaded again from configuration, statistics and weights alone."""
-    from unite_mm.checkpoint import write_folder
-    from unite_mm.pretrained import load_model
+    from unite_mm.storage.checkpoint import write_folder
+    from unite_mm.storage.pretrained import load_model
     from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
     subject.need("latents")

@@ -12,7 +12,7 @@ from unite_mm.config import check_preset
 from unite_mm.conformance.report import Finding, Outcome, demand_of
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
-from unite_mm.validation import did_you_mean
+from unite_mm.utils.validation import did_you_mean
 
 MANIFEST = "The manifest is found and valid, of a contract that is served, and its name belongs to it alone."
 

@@ -12,14 +12,14 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from unite_mm.build import build_model
+from unite_mm.api import UNITE, Latents
 from unite_mm.config import Wishes, resolve
 from unite_mm.conformance.report import Blocked, calling
 from unite_mm.contract import DataRequest, Ends, LossTerm, Modality, ModalityData, Tokens
 from unite_mm.errors import UniteError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry import Plugin, Registry
-from unite_mm.unite import UNITE, Latents
+from unite_mm.registry.build import build_model
 from unite_mm_schemas.config import RunConfig
 
 T = TypeVar("T")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from unite_mm.build import build_model, open_modalities
 from unite_mm.progress import Progress
+from unite_mm.registry.build import build_model, open_modalities
+from unite_mm.training.data_order import BatchStream
 from unite_mm.training.optim import parameter_groups
-from unite_mm.training.stream import BatchStream
 from unite_mm_schemas.config import RunConfig
 
 BYTES = 4

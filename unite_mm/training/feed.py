@@ -5,9 +5,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 
 from unite_mm.contract import Batch, LatentLayout, ModalityData
-from unite_mm.seeds import seeded_generator
+from unite_mm.random_streams import seeded_generator
+from unite_mm.training.data_order import BatchStream
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.stream import BatchStream
 from unite_mm_schemas.config import TrainConfig
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unite_mm.contract import LatentLayout
 from unite_mm.flow.times import draw_times
-from unite_mm.seeds import seeded_generator
+from unite_mm.random_streams import seeded_generator
 from unite_mm_schemas.config import FlowConfig, LatentConfig
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unite_mm.layers import HIDDEN_MATRICES
+from unite_mm.model.layers import HIDDEN_MATRICES
 from unite_mm.training.muon import StackedMuon
 from unite_mm_schemas.config import OptimConfig
 

@@ -15,18 +15,25 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from unite_mm.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
-from unite_mm.checkpoint import checkpoint_folder, load_state, newest_checkpoint, prune, read_tensors, write_folder
 from unite_mm.errors import TrainingError, UsageError
-from unite_mm.pretrained import load_trunk
 from unite_mm.progress import Progress, Silent
+from unite_mm.registry.build import OpenModality, build_model, load_modalities, open_modalities, software_versions
+from unite_mm.storage.checkpoint import (
+    checkpoint_folder,
+    load_state,
+    newest_checkpoint,
+    prune,
+    read_tensors,
+    write_folder,
+)
+from unite_mm.storage.pretrained import load_trunk
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.fabric import Fabric
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.noise import Shard
-from unite_mm.training.objective import joint_backward
 from unite_mm.training.optim import EMA, Optimizers, rate_factor, reduce_gradients
-from unite_mm.training.records import RunLog, headlines
+from unite_mm.training.recipes.joint import joint_backward
+from unite_mm.training.run_log import RunLog, headlines
 from unite_mm.training.validation import validate
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig

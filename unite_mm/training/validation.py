@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
+from unite_mm.api import UNITE
 from unite_mm.contract import ModalityData
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.objective import Autocast, one_flow_loss, reconstruction_losses
-from unite_mm.unite import UNITE
+from unite_mm.training.recipes.joint import Autocast, one_flow_loss, reconstruction_losses
 from unite_mm_schemas.config import TrainConfig
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unite_mm.contract import DataRequest, ModalityData, Registers
 from unite_mm.errors import UsageError
-from unite_mm.readymade import TensorBatch
+from unite_mm.kit.defaults import TensorBatch
 from unite_mm_schemas.card import DataCard
 from unite_mm_signals.config import SignalsConfig
 from unite_mm_signals.waves import CLASSES, RATE, make_signals

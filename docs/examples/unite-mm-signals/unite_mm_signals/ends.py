@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics, Tokens
-from unite_mm.readymade import RegisterDecoder
+from unite_mm.kit.defaults import RegisterDecoder
 from unite_mm_signals.config import SignalsConfig
 from unite_mm_signals.data import Signal, SignalBatch
 from unite_mm_signals.waves import CLASSES

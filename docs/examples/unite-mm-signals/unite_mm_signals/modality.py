@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from unite_mm.contract import DataRequest, Modality, Objective, Statistics
-from unite_mm.intervals import mean, share
+from unite_mm.kit.intervals import mean, share
 from unite_mm_schemas.metrics import Metric, Score
 from unite_mm_signals.data import Signal, SignalBatch, SignalData, pack, read, stack, write
 from unite_mm_signals.ends import SignalEnds

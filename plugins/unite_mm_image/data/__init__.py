@@ -1,0 +1,1 @@
+"""Images as data sets: sources, decoding, the prepared cache, batches."""

@@ -1,0 +1,250 @@
+"""What `--data` may name, and how each source is recognised and opened."""
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from unite_mm.errors import UsageError
+from unite_mm.progress import Progress
+from unite_mm.utils.files import describe_file
+from unite_mm_image.data.listing import (
+    OUTSIDE_ARCHIVE,
+    OUTSIDE_SPLITS,
+    Layout,
+    Listing,
+    arrange,
+    list_folder,
+    list_zip,
+)
+from unite_mm_image.data.preprocessing import Unreadable, decode
+from unite_mm_image.data.splits import LEFT_OUT, UNDECIDED
+from unite_mm_schemas.card import Exclusion, SourceFile
+
+KNOWN = "shapes, cifar10, imagenet"
+KINDS = "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), or a .npz with arr_0"
+
+EXAMPLES = 20
+"""Names of left-out images that the card tells, for each reason."""
+
+_LARGEST_FILE = 1 << 29
+"""Bytes of the largest image file that is read."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """N images of a source, not yet opened.
+
+    Attributes:
+        names: for messages.
+        layout: splits and classes.
+        open: decodes image i in mode RGB or L; raises `Unreadable`. Called from several threads.
+        refused: (reason, name) of images that were not even listed; they count as unreadable.
+        excluded: other images that are left out; they are among the N, with split `LEFT_OUT`.
+        files: input files.
+        notes: what a user must know.
+    """
+
+    names: Sequence[str]
+    layout: Layout
+    open: Callable[[int], Image.Image]
+    refused: tuple[tuple[str, str], ...] = ()
+    excluded: tuple[Exclusion, ...] = ()
+    files: tuple[SourceFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """A recognised source.
+
+    Attributes:
+        name: short name for the card.
+        title: what the images are, for the line that tables of results repeat.
+    """
+
+    name: str
+    title: str
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Something that changes when the content does; cheap.
+
+        Raises:
+            UsageError: the source cannot be read or holds no image.
+        """
+
+    @abstractmethod
+    def items(self, progress: Progress) -> Items:
+        """The images; downloads them if need be.
+
+        Raises:
+            UsageError: the source cannot be read.
+            UniteError: it cannot be downloaded.
+        """
+
+
+class FolderSource(Source):
+    """A folder of image files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = root.resolve().name
+        self.title = f"images of {self.name}"
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return list_folder(self.root)
+
+    def fingerprint(self) -> str:
+        return f"{self.root.resolve()} {self._listing.fingerprint()}"
+
+    def items(self, progress: Progress) -> Items:
+        del progress
+        paths = self._listing.paths
+
+        def open_image(index: int) -> Image.Image:
+            path = self.root / paths[index]
+            _check_bytes(self._listing.stamps[index][0])
+            return decode(path)
+
+        return listed_items(self.root, self._listing, open_image)
+
+
+class ZipSource(Source):
+    """A zip file of image files, read without unpacking it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.title = f"images of {self.name}"
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return list_zip(self.path)
+
+    def fingerprint(self) -> str:
+        return self._listing.fingerprint()  # names, sizes and checksums, as the directory of the archive holds them
+
+    def items(self, progress: Progress) -> Items:
+        del progress
+        archive = zipfile.ZipFile(self.path)  # stays open while there are images to read; safe for several threads
+        infos = archive.infolist()
+        members = self._listing.members
+
+        def open_image(index: int) -> Image.Image:
+            info = infos[members[index]]
+            _check_bytes(info.file_size)
+            try:
+                content = archive.read(info)
+            except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
+                raise Unreadable("cannot be read", str(error) or type(error).__name__) from error
+            return decode(BytesIO(content))
+
+        return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
+
+
+class ArraySource(Source):
+    """An array `arr_0` (N, H, W, 3 or 1) uint8 in a .npz file, with classes (N,) in `arr_1` if it is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.title = f"images of {self.name}"
+        self._file = describe_file(path)
+
+    def fingerprint(self) -> str:
+        return self._file.sha256
+
+    def items(self, progress: Progress) -> Items:
+        del progress
+        from unite_mm_image.files.formats import read_arrays
+
+        rows, labels = read_arrays(self.path)
+        classes = () if labels is None else tuple(str(label) for label in range(int(labels.max()) + 1))
+        return array_items(rows, labels, None, classes, files=(self._file,))
+
+
+def listed_items(
+    root: Path, listing: Listing, open_image: Callable[[int], Image.Image], files: tuple[SourceFile, ...] = ()
+) -> Items:
+    """Items of listed files."""
+    layout = arrange(root, listing.paths)
+    names = [_legible(path) for path in listing.paths]
+    beside = np.flatnonzero(layout.splits == LEFT_OUT)
+    excluded: tuple[Exclusion, ...] = ()
+    if len(beside):
+        examples = tuple(names[i] for i in beside[:EXAMPLES])
+        excluded = (Exclusion(reason=OUTSIDE_SPLITS, count=len(beside), examples=examples),)
+    notes = []
+    if listing.others:
+        notes.append(f"{len(listing.others)} files that are no images by their names ({_legible(listing.others[0])}).")
+    refused = tuple((OUTSIDE_ARCHIVE, _legible(name)) for name in listing.unsafe)
+    return Items(names, layout, open_image, refused, excluded, files, tuple(notes))
+
+
+def array_items(
+    rows: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    splits: NDArray[np.uint8] | None,
+    classes: tuple[str, ...],
+    files: tuple[SourceFile, ...] = (),
+) -> Items:
+    """Items of decoded pixels (N, H, W, C)."""
+    layout = Layout(
+        np.full(len(rows), -1, dtype=np.int32) if labels is None else labels.astype(np.int32),
+        np.full(len(rows), UNDECIDED, dtype=np.uint8) if splits is None else splits,
+        classes,
+    )
+
+    def open_image(index: int) -> Image.Image:
+        row = rows[index]
+        return Image.fromarray(row[..., 0] if row.shape[-1] == 1 else row)
+
+    return Items([str(index) for index in range(len(rows))], layout, open_image, files=files)
+
+
+def _legible(name: str) -> str:
+    """A file's name on one line, of characters that can be written anywhere."""
+    return " ".join(name.encode("utf-8", errors="backslashreplace").decode().split("\n"))
+
+
+def _check_bytes(size: int) -> None:
+    if size > _LARGEST_FILE:
+        raise Unreadable("is too large", f"a file of {size:,} bytes")
+
+
+def find(source: str, downloads: Path) -> Source:
+    """Recognise a source other than the drawn shapes.
+
+    Args:
+        source: `cifar10`, `imagenet`, or a path.
+        downloads: where downloads are kept.
+
+    Raises:
+        UsageError: the path does not exist or is nothing the plugin knows.
+    """
+    from unite_mm_image.data import torchvision_sources as vision
+
+    if source == "cifar10":
+        return vision.Cifar10Source(downloads / "cifar10", download=True)
+    if source == "imagenet":
+        return vision.ImageNetSource(downloads / "imagenet")
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UsageError(f"--data {source}: no such file or folder", f"Known names: {KNOWN}; paths: {KINDS}.")
+    if path.is_dir():
+        if vision.is_cifar10(path):
+            return vision.Cifar10Source(path, download=False)
+        return vision.ImageNetSource(path) if vision.is_imagenet(path) else FolderSource(path)
+    if path.suffix.lower() == ".zip":
+        return ZipSource(path)
+    if path.suffix.lower() == ".npz":
+        return ArraySource(path)
+    raise UsageError(f"--data {source}: unknown kind of file", f"Known: {KINDS}.")

@@ -1,0 +1,148 @@
+"""Features of images: by Inception, or by any TorchScript network, whose numbers then carry its file's name.
+
+Dimensions: N images, B batch, D features (2048 for Inception), H height, W width.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from unite_mm.errors import UniteError, UsageError
+from unite_mm.progress import Progress
+from unite_mm_image.metric_config import ImageMetrics
+from unite_mm_image.metrics.image_sets import ImageSet
+from unite_mm_image.metrics.inception import find_inception, load_inception
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network says of N images.
+
+    Attributes:
+        pool: (N, D) float32, on the CPU.
+        logits: (N, classes) float32, before the softmax and without bias; None unless the network is Inception.
+        notes: what a reader must know of the images.
+    """
+
+    pool: Tensor
+    logits: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Extractor:
+    """A network that turns images into features.
+
+    Args:
+        network: Inception: (B, 3, H, W) uint8 -> (pool, logits); another one: (B, 3, H, W) in [0, 1] -> (B, D).
+        file: name of another network's file; None for Inception.
+        device: where to compute.
+        batch_size: images at once.
+    """
+
+    def __init__(self, network: nn.Module, file: str | None, device: str = "cpu", batch_size: int = 64) -> None:
+        self.network = network.to(device).eval()
+        self.file = file
+        self.device = device
+        self.batch_size = batch_size
+
+    @property
+    def frechet(self) -> tuple[str, str]:
+        """Machine name and title of the Frechet distance of these features; FID is Inception's alone."""
+        return ("fid", "FID") if self.file is None else ("frechet_distance", f"Frechet distance ({self.file})")
+
+    def titled(self, title: str) -> str:
+        """A title that tells which network the number is of, unless it is Inception."""
+        return title if self.file is None else f"{title} ({self.file})"
+
+    @property
+    def described(self) -> str:
+        """The features in words, for definitions."""
+        if self.file is None:
+            return "2048 features of torch-fidelity's Inception"
+        return f"the features of {self.file}"
+
+    @torch.no_grad()
+    def features(self, images: ImageSet, progress: Progress, title: str) -> Features:
+        """Features of all images, batch by batch; of the images only one batch is ever at hand.
+
+        Raises:
+            UsageError: the network does not fit its description, or too many images are unreadable.
+            UniteError: it gives numbers that are not finite.
+        """
+        pools: list[Tensor] = []
+        logits: list[Tensor] = []
+        with progress.task(title, len(images)) as advance:
+            for batch in images.batches(self.batch_size):
+                pool, extra = self._seen(batch.to(self.device))
+                pools.append(pool)
+                logits += [] if extra is None else [extra]
+                advance(len(batch))
+        notes = tuple(images.check())
+        if not pools:
+            raise UsageError("there is no image to measure")
+        found = torch.cat(pools)
+        bad = int((~found.isfinite().all(1)).sum())
+        if bad:
+            raise UniteError(f"{self.described}: not finite for {bad} of {len(found)} images", "the network is broken")
+        return Features(found, torch.cat(logits) if logits else None, notes)
+
+    def _seen(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, 3, H, W) uint8 -> pool (B, D), logits (B, classes) or None, both float32 on the CPU."""
+        if self.file is None:
+            pool, logits = self.network(batch)
+            return pool.float().cpu(), logits.float().cpu()
+        try:
+            found = self.network(batch.float() / 255)
+        except RuntimeError as error:  # whatever the network raises
+            lines = str(error).strip().splitlines()
+            said = lines[-1] if lines else type(error).__name__
+            raise UsageError(
+                f"{self.file} cannot take images {tuple(batch.shape)}: {said}",
+                "features are of RGB images (B, 3, H, W), float32 in [0, 1]",
+            ) from error
+        if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(batch):
+            what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UsageError(
+                f"{self.file} gives {what} for images {tuple(batch.shape)}", "it must give features (B, D)"
+            )
+        return found.float().cpu(), None
+
+
+def open_extractor(settings: ImageMetrics) -> Extractor:
+    """The network that the settings name: a TorchScript file, or Inception.
+
+    Raises:
+        UsageError: a file does not exist or is of another kind, or there is no such device.
+        UniteError: the weights of Inception are not at hand; the message says which file to put where.
+    """
+    device = metric_device(settings)
+    if settings.features is None:
+        return Extractor(load_inception(find_inception(settings.inception)), None, device, settings.batch_size)
+    path = Path(settings.features).expanduser()
+    if not path.is_file():
+        raise UsageError(f"image.metrics.features: {path} does not exist", "name a TorchScript file")
+    try:
+        network = torch.jit.load(path, map_location=device)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"{path} is no TorchScript file", "write one with torch.jit.trace(network, images).save(FILE)"
+        ) from error
+    return Extractor(network, path.name, device, settings.batch_size)
+
+
+def metric_device(settings: ImageMetrics) -> str:
+    """Where metrics are computed.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if settings.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(f"image.metrics.device: cannot compute on {settings.device}: {said}") from error
+    return settings.device

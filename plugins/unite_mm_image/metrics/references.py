@@ -1,0 +1,165 @@
+"""What generated images are compared with: prepared data, a folder, or an .npz file of statistics or images."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from unite_mm.contract import SPLITS, DataRequest
+from unite_mm.errors import UsageError
+from unite_mm.progress import Progress
+from unite_mm_image.config import ImageConfig
+from unite_mm_image.data.dataset import ImageData, open_data
+from unite_mm_image.data.listing import Layout, arrange, list_folder
+from unite_mm_image.data.preprocessing import Colours
+from unite_mm_image.files.formats import read_arrays
+from unite_mm_image.metrics.distances import Moments, moments
+from unite_mm_image.metrics.features import Extractor, Features
+from unite_mm_image.metrics.image_sets import ArraySet, FolderSet, ImageSet, SplitSet
+
+
+@dataclass(eq=False)
+class ImageReference:
+    """Images, statistics of their features, or both.
+
+    Attributes:
+        description: one line for tables.
+        images: None where only statistics are known.
+        given: statistics that were read and not computed; they take precedence for the Frechet distance.
+        labels: (N,) classes of the images, where each has one.
+        classes: names of the classes.
+        notes: what a reader must know.
+    """
+
+    description: str
+    images: ImageSet | None = None
+    given: Moments | None = None
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    _known: "WeakKeyDictionary[Extractor, Features]" = field(default_factory=WeakKeyDictionary, repr=False)
+    _moments: "WeakKeyDictionary[Extractor, Moments]" = field(default_factory=WeakKeyDictionary, repr=False)
+
+    def features(self, extractor: Extractor, progress: Progress) -> Features | None:
+        """Features of the images, computed once for each network; None without images."""
+        if self.images is None:
+            return None
+        if extractor not in self._known:
+            self._known[extractor] = extractor.features(self.images, progress, "Features of the reference")
+        return self._known[extractor]
+
+    def moments(self, extractor: Extractor, progress: Progress) -> tuple[Moments | None, str]:
+        """Mean and covariance of the features, and whose they are in words; None where they cannot be computed."""
+        if self.given is not None:
+            return self.given, f"the statistics of {self.description}"
+        features = self.features(extractor, progress)
+        if features is None or len(features.pool) < 2:
+            return None, "fewer than two images"
+        if extractor not in self._moments:
+            self._moments[extractor] = moments(features.pool)
+        return self._moments[extractor], f"{len(features.pool):,} reference images ({self.description})"
+
+
+def open_reference(request: DataRequest, config: ImageConfig, samples: Sequence[Image] = ()) -> ImageReference:
+    """The reference that a source names.
+
+    Images of a folder are taken as they are where they have the extent of the samples, else scaled and cut to it as
+    training data are; other data are prepared at that extent.
+
+    Args:
+        request: its source is an .npz file, a folder, or anything `open_data` knows.
+        config: size and colours where no samples are at hand, and the settings of the metrics.
+        samples: what will be compared with it.
+
+    Raises:
+        UsageError: the source cannot be read or used.
+        UniteError: as `open_data`.
+    """
+    path = None if request.source is None else Path(request.source).expanduser()
+    if path is not None and path.suffix == ".npz" and path.is_file():
+        return _of_arrays(path)
+    size, colours = _seen(samples, config)
+    if path is not None and path.is_dir():
+        return _of_folder(path, size, colours, config)
+    if size is None:
+        extents = sorted({sample.size for sample in samples})[:2]
+        raise UsageError(
+            f"the samples are no squares of one size: {extents}", "prepared data are; compare with a folder of images"
+        )
+    return of_data(open_data(request, config.model_copy(update={"size": size, "colours": colours})), config)
+
+
+def of_data(data: ImageData, config: ImageConfig) -> ImageReference:
+    """One split of prepared data as a reference.
+
+    Raises:
+        UsageError: the split is empty.
+    """
+    split = config.metrics.reference_split
+    if data.size(split) == 0:
+        raise UsageError(f"the {split} split of {data.card.name} is empty", "set image.metrics.reference_split")
+    return ImageReference(
+        f"{data.description}, {split} split", SplitSet(data, split), labels=data.labels(split), classes=data.classes
+    )
+
+
+def _seen(samples: Sequence[Image], config: ImageConfig) -> tuple[int | None, Colours]:
+    """Extent and colours of the samples; the extent is None unless they are squares of one size."""
+    if not samples:
+        return config.size, config.colours
+    extents = {sample.size for sample in samples}
+    width, height = next(iter(extents))
+    grey = all(sample.mode == "L" for sample in samples)
+    return (width if len(extents) == 1 and width == height else None), ("grey" if grey else "rgb")
+
+
+def _of_arrays(path: Path) -> ImageReference:
+    """Statistics `mu`, `sigma` (pytorch-fid, ADM), images `arr_0` (ADM), or both."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            given = Moments(arrays["mu"], arrays["sigma"]) if {"mu", "sigma"} <= set(arrays.files) else None
+            has_images = "arr_0" in arrays.files
+            names = ", ".join(arrays.files)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}", "it may be incomplete") from error
+    if given is None and not has_images:
+        raise UsageError(
+            f"{path} holds neither statistics nor images, but: {names}", "statistics are mu (D,) and sigma (D, D)"
+        )
+    if given is not None:
+        dimension = given.mu.shape[0] if given.mu.ndim == 1 else -1
+        numbers = all(np.issubdtype(part.dtype, np.floating) for part in (given.mu, given.sigma))
+        if not numbers or given.sigma.shape != (dimension, dimension):
+            what = f"mu {given.mu.dtype} {given.mu.shape}, sigma {given.sigma.dtype} {given.sigma.shape}"
+            raise UsageError(f"{path}: {what}", "statistics are mu (D,) and sigma (D, D), floating-point")
+        if not (np.isfinite(given.mu).all() and np.isfinite(given.sigma).all()):
+            raise UsageError(f"{path}: the statistics are not finite", "compute them again")
+    if not has_images:
+        return ImageReference(path.name, given=given)
+    pixels, labels = read_arrays(path)
+    known = None if labels is None else torch.from_numpy(labels)
+    return ImageReference(path.name, ArraySet(pixels), given, known)
+
+
+def _of_folder(root: Path, size: int | None, colours: Colours, config: ImageConfig) -> ImageReference:
+    listing = list_folder(root)
+    try:
+        layout = arrange(root, listing.paths)
+    except UsageError:  # folders that say nothing clear are only a matter of training
+        layout = Layout(np.full(len(listing.paths), -1, np.int32), np.full(len(listing.paths), 255, np.uint8))
+    split, name = config.metrics.reference_split, root.resolve().name
+    chosen = np.flatnonzero(layout.splits == SPLITS.index(split))
+    description = f"{name}/, {split} split" if len(chosen) else f"{name}/"
+    if not len(chosen):
+        chosen = np.arange(len(listing.paths))
+    paths = [listing.paths[index] for index in chosen.tolist()]
+    labels = torch.from_numpy(layout.labels[chosen].astype(np.int64))
+    images = FolderSet(root, paths, size, "grey" if colours == "grey" else None, config.max_unreadable)
+    known = bool(len(layout.classes)) and bool((labels >= 0).all())
+    return ImageReference(description, images, labels=labels if known else None, classes=layout.classes)

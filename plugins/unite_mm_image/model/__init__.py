@@ -1,0 +1,1 @@
+"""The image's parts of the model: patches, decoder, losses."""

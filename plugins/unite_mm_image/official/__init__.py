@@ -1,0 +1,1 @@
+"""Checkpoints of the official UNITE image code, read into models of ours."""

@@ -1,0 +1,1 @@
+"""Molecules as data sets: sources, checks, the prepared cache, batches."""

@@ -1,0 +1,172 @@
+"""What `--data` may name, and how each source is recognised and opened."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from unite_mm.errors import UsageError
+from unite_mm.progress import Progress
+from unite_mm.utils.files import describe_file
+from unite_mm_molecule.data import download, readers
+from unite_mm_molecule.data.convert import Piece
+from unite_mm_schemas.card import SourceFile
+
+EMBEDDED = Path(__file__).parent / "embedded" / "embedded.npz"
+"""The set that ships with the package."""
+
+_RAW = "gdb9.sdf"
+_LIST = "uncharacterized.txt"
+_KINDS = "a folder or zip with QM9's gdb9.sdf, or a .sdf, .xyz, .smi, .smiles (each also .gz) or .npz file"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recognised source, not yet read.
+
+    Attributes:
+        name: short name for the card.
+        kind: `qm9` for QM9's raw files, a text format, or `arrays`.
+        path: the file that holds the molecules.
+        member: the member of a zip file that holds them.
+        uncharacterized: where the list of uncharacterized molecules is: a file, or True for the zip file itself.
+    """
+
+    name: str
+    kind: Literal["qm9", "sdf", "xyz", "smiles", "arrays"]
+    path: Path
+    member: str | None = None
+    uncharacterized: Path | bool = False
+
+    @property
+    def hydrogens_may_lack(self) -> bool:
+        """Whether hydrogens that a molecule lacks are supplied: SMILES leave them out, SDF files may.
+
+        QM9, XYZ files and arrays give all of them, so a missing one is a radical or an error.
+        """
+        return self.kind in ("sdf", "smiles")
+
+    @property
+    def geometry_may_lack(self) -> bool:
+        """Whether molecules may come without 3D coordinates and are to be given some."""
+        return self.kind in ("sdf", "smiles", "arrays")
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files with sizes and hashes.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        paths = [self.path] + ([self.uncharacterized] if isinstance(self.uncharacterized, Path) else [])
+        return tuple(describe_file(path) for path in paths)
+
+    def pieces(self) -> Sequence[Piece]:
+        """The molecules, cut into pieces.
+
+        Raises:
+            UsageError: a file cannot be read, is cut off, or holds no molecule.
+        """
+        if self.kind == "arrays":
+            pieces: Sequence[Piece] = readers.cut_records(readers.read_arrays(self.path))
+        else:
+            text = readers.read_text(self.path, self.member)
+            skip = download.parse_uncharacterized(self._list()) if self.uncharacterized else frozenset()
+            pieces = readers.cut(self.path, "sdf" if self.kind == "qm9" else self.kind, text, skip)
+        if not pieces:
+            raise UsageError(f"{self.path}: holds no molecule")
+        return pieces
+
+    def _list(self) -> str:
+        if isinstance(self.uncharacterized, Path):
+            return bytes(readers.read_text(self.uncharacterized)[:]).decode(errors="replace")
+        with zipfile.ZipFile(self.path) as archive:
+            member = next(name for name in archive.namelist() if name.split("/")[-1] == _LIST)
+            return archive.read(member).decode(errors="replace")
+
+    def description(self, head: str, embed: bool) -> str:
+        """The line that every table of results repeats.
+
+        Args:
+            head: the start of the text: title and second line of its first molecule tell where geometries come from.
+            embed: whether molecules without a geometry are given one.
+        """
+        if self.name == "embedded":
+            return "embedded molecules (C, N, O, F; up to 7 heavy atoms), MMFF94 geometries"
+        if self.kind == "smiles" and embed:
+            return f"molecules of {self.name}, MMFF94 geometries"
+        if self.kind != "qm9":
+            return f"molecules of {self.name}"
+        title, program, *_ = f"{head}\n\n".split("\n")
+        if title.startswith("gdb_"):
+            return "QM9 molecules, B3LYP geometries"
+        return "QM9 molecules, MMFF94 geometries" if "MMFF94" in program else f"QM9 molecules of {self.name}"
+
+
+def find(source: str | None, downloads: Path, progress: Progress) -> Source:
+    """Recognise a source; download QM9 if that is what is asked for.
+
+    Args:
+        source: `qm9` (or None), `embedded`, or a path.
+        downloads: where downloads are kept.
+        progress: where to show downloads.
+
+    Raises:
+        UsageError: the path does not exist or is nothing the plugin knows.
+        UniteError: QM9 cannot be downloaded.
+    """
+    if source is None or source == "qm9":
+        archive = download.fetch(download.ARCHIVE, downloads, progress)
+        listed = download.fetch(download.UNCHARACTERIZED, downloads, progress)
+        return Source("qm9", "qm9", archive, _member(archive), listed)
+    if source == "embedded":
+        return Source("embedded", "arrays", EMBEDDED)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UsageError(f"--data {source}: no such file or folder", f"Known names: qm9, embedded; paths: {_KINDS}.")
+    if path.is_dir():
+        return _find_in_folder(path)
+    if path.suffix.lower() == ".zip":
+        return _with_list(path.name, path, _member(path))
+    if path.suffix.lower() == ".npz":
+        return Source(f"{path.resolve().parent.name}/{path.name}", "arrays", path)
+    if path.name == _RAW:
+        return _with_list(path.name, path, None)
+    kind = readers.text_kind(path)
+    if kind is None:
+        raise UsageError(f"--data {source}: unknown kind of file", f"Known: {_KINDS}.")
+    return Source(path.name, kind, path)
+
+
+def _find_in_folder(folder: Path) -> Source:
+    name = folder.resolve().name
+    for place in (folder, folder / "raw"):  # the second as PyTorch Geometric lays it out
+        if (place / _RAW).is_file():
+            return _with_list(name, place / _RAW, None)
+        if (place / "qm9.zip").is_file():
+            return _with_list(name, place / "qm9.zip", _member(place / "qm9.zip"))
+    raise UsageError(f"--data {folder}: holds neither {_RAW} nor qm9.zip", f"Known: {_KINDS}.")
+
+
+def _with_list(name: str, path: Path, member: str | None) -> Source:
+    """QM9's raw files with the list of uncharacterized molecules that lies beside or in them, if any."""
+    beside = path.parent / _LIST
+    listed: Path | bool = beside if beside.is_file() else False
+    if not listed and member is not None:
+        with zipfile.ZipFile(path) as archive:
+            listed = any(other.split("/")[-1] == _LIST for other in archive.namelist())
+    return Source(name, "qm9", path, member, listed)
+
+
+def _member(path: Path) -> str:
+    """The member of a zip file that is gdb9.sdf."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile) as error:
+        hint = "Get the file again; it may be incomplete."
+        raise UsageError(f"{path}: not a readable zip file: {error}", hint) from error
+    found = next((name for name in names if name.split("/")[-1] == _RAW), None)
+    if found is None:
+        raise UsageError(f"{path}: holds no {_RAW}", f"Known: {_KINDS}.")
+    return found

@@ -1,0 +1,1 @@
+"""How molecules are scored: validity, reconstruction, generation, distributions."""

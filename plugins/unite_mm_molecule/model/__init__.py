@@ -1,0 +1,1 @@
+"""The molecule's parts of the model: tokenizer, decoder, losses, prior."""

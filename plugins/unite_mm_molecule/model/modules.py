@@ -1,0 +1,104 @@
+"""The molecule's ends of the model: layout, tokenizer, decoder, losses, prior, native samples."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics
+from unite_mm.errors import UsageError
+from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.data.dataset import MoleculeBatch
+from unite_mm_molecule.model.decoder import MoleculeDecoder, MoleculeLogits
+from unite_mm_molecule.model.losses import reconstruction_terms
+from unite_mm_molecule.model.tokenizer import GraphTokenizer
+from unite_mm_molecule.molecule import Molecule
+
+
+class MoleculeEnds(Ends):
+    """One register per atom, at the rotary position of its token.
+
+    Args:
+        config: the plugin's configuration.
+        statistics: elements, charges, the largest molecule, the scale of positions and the histogram of compositions.
+        width: width of the trunk.
+    """
+
+    def __init__(self, config: MoleculeConfig, statistics: Statistics, width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.elements = np.array(statistics["elements"], dtype=np.int64)
+        self.charges = np.array(statistics["charges"], dtype=np.int64)
+        self.scale = float(statistics["position_scale"])
+        atoms = int(statistics["max_atoms"])
+        self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
+        rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, counts..., molecules]
+        self.prior_rows, self.prior_weights = rows[:, :-1].long(), rows[:, -1]
+        self.condition = _count_condition(tuple(statistics["composition_names"]), rows)
+        types, charges = len(self.elements), len(self.charges)
+        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry)
+        decoder_width = config.decoder_width or width
+        self.decoder = MoleculeDecoder(
+            types,
+            charges,
+            atoms,
+            config.channels,
+            decoder_width,
+            config.decoder_depth,
+            config.decoder_heads or max(1, decoder_width // 32),
+            config.geometry,
+        )
+
+    def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
+        return reconstruction_terms(output, batch, self.config)
+
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+        """Number of atoms and composition of a training molecule, drawn from the training histogram.
+
+        Raises:
+            UsageError: no training molecule has the composition asked for.
+        """
+        weights = self.prior_weights
+        if condition is not None:
+            weights = weights * (self.prior_rows[:, 1:] == condition.long()).all(1)
+            if not weights.any():
+                asked = zip(condition.long().tolist(), self.condition.names, strict=True)
+                raise UsageError(
+                    f"no training molecule has {', '.join(f'{count} {name}' for count, name in asked)}",
+                    "ask for other counts",
+                )
+        registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
+        told = torch.tensor(counts, dtype=torch.float32) if counts else None
+        return PriorDraw(torch.arange(self.layout.registers) < registers, told)
+
+    def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
+        """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""
+        types = self.elements[output.types.argmax(-1).cpu().numpy()]
+        charges = self.charges[output.charges.argmax(-1).cpu().numpy()]
+        orders = output.bonds.argmax(1).cpu().numpy()
+        positions: Any = None if output.positions is None else output.positions.double().cpu().numpy() * self.scale
+        result = []
+        for row, size in enumerate(registers.mask.sum(1).tolist()):
+            begin, end = np.nonzero(np.triu(orders[row, :size, :size], 1))
+            bonds = np.stack((begin, end, orders[row, begin, end]), axis=1)
+            result.append(
+                Molecule(
+                    numbers=types[row, :size],
+                    charges=charges[row, :size],
+                    bonds=bonds.astype(np.int64),
+                    positions=None if positions is None else positions[row, :size],
+                    explicit_hydrogens=self.config.hydrogens == "explicit",
+                )
+            )
+        return result
+
+
+def _count_condition(names: tuple[str, ...], rows: Tensor) -> ConditionSpec:
+    """The named counts as numbers, with mean and standard deviation over the training molecules."""
+    if not names:
+        return ConditionSpec()
+    counts, weights = rows[:, 1:-1], rows[:, -1:] / rows[:, -1].sum()
+    mean = (counts * weights).sum(0)
+    std = ((counts - mean).square() * weights).sum(0).sqrt().clamp_min(0.1)
+    return ConditionSpec("numbers", len(names), names, tuple(mean.tolist()), tuple(std.tolist()))

@@ -1,0 +1,66 @@
+"""The graph tokenizer: one input token per atom.
+
+Dimensions: B batch, L atoms of the batch, K atoms of the layout, W width of the trunk.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from unite_mm.contract import Tokens
+from unite_mm.model.layers import Matrix
+from unite_mm_molecule.data.dataset import MoleculeBatch
+
+BOND_ORDERS = 3
+
+
+class BondRow(nn.Module):
+    """The bonds of each atom as a vector: a sum over its bonds of an embedding of (offset of the partner, order).
+
+    Without this row bond orders would have to be inferred from distances.
+    """
+
+    def __init__(self, atoms: int, width: int) -> None:
+        super().__init__()
+        self.atoms = atoms
+        self.table = nn.Parameter(torch.empty(2 * atoms - 1, BOND_ORDERS, width))
+        nn.init.normal_(self.table, std=0.3)
+
+    def forward(self, bonds: Tensor) -> Tensor:
+        """Bond orders (B, L, L), 0 for none -> (B, L, W)."""
+        count = bonds.shape[1]
+        index = torch.arange(count, device=bonds.device)
+        offset = index[None, :] - index[:, None] + self.atoms - 1  # (L, L)
+        order = torch.arange(1, BOND_ORDERS + 1, device=bonds.device, dtype=bonds.dtype)
+        present = (bonds[..., None] == order).to(self.table.dtype).flatten(2)  # (B, L, 3 L)
+        rows = self.table[offset].flatten(1, 2)  # (L, 3 L, W)
+        return torch.bmm(present.transpose(0, 1), rows).transpose(0, 1)
+
+
+class GraphTokenizer(nn.Module):
+    """Molecule -> one token per atom, from type, formal charge, 3D position and bonds.
+
+    Args:
+        types: number of elements.
+        charges: number of formal charges.
+        atoms: K.
+        width: W.
+        geometry: whether positions are part of the input.
+    """
+
+    def __init__(self, types: int, charges: int, atoms: int, width: int, geometry: bool) -> None:
+        super().__init__()
+        self.element = nn.Embedding(types, width)
+        self.charge = nn.Embedding(charges, width)
+        self.index = nn.Parameter(torch.empty(atoms, width))
+        self.bonds = BondRow(atoms, width)
+        self.position = Matrix(3, width) if geometry else None
+        nn.init.normal_(self.index, std=0.5)
+
+    def forward(self, batch: MoleculeBatch) -> Tokens:
+        """Tokens (B, L, W) at the rotary positions of their registers."""
+        count = batch.types.shape[1]
+        values = self.element(batch.types) + self.charge(batch.charges) + self.index[:count] + self.bonds(batch.bonds)
+        if self.position is not None:
+            values = values + self.position(batch.positions)
+        mask = batch.registers.mask if batch.registers.padded else None
+        return Tokens(values, torch.arange(count, device=values.device), mask)

@@ -1,0 +1,34 @@
+"""The benchmarks run, and what they compare computes the same."""
+
+import os
+import re
+import subprocess
+import sys
+
+from helpers.repository import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def test_plain_and_our_training_step_have_the_same_gradients():
+    """Above four flow minibatches, where the plain step checkpoints its blocks."""
+    command = ["train_step.py", "--preset", "shapes-tiny", "--no-lpips", "--draws", "5", "--batch", "2"]
+    command += ["--repeats", "1", "--threads", "1", "--device", "cpu", "--no-memory", "--profile"]
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=BENCHMARKS,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    apart = re.search(r"gradients apart by (\S+)", result.stdout)
+    assert apart is not None
+    assert 0 <= float(apart[1]) < 1e-5
+    assert len(re.findall(r"^ +(?:plain|ours) +(?:float32|bf16) +\d", result.stdout, re.MULTILINE)) == 4
+    parts = re.findall(
+        r"^ +(?:matrix products|convolutions|attention|the rest) +\S+ +(\S+)", result.stdout, re.MULTILINE
+    )
+    assert len(parts) == 4
+    assert abs(sum(map(float, parts)) - 1) < 0.01
+    assert re.search(r"share of the matmul rate if the rest took no time: \d+\.\d+ \(of", result.stdout)

@@ -1,0 +1,27 @@
+"""Every preset the plugins ship resolves, builds its model and has the size it says."""
+
+from pathlib import Path
+
+import pytest
+
+from unite_mm.config import Wishes, resolve
+from unite_mm.progress import Silent
+from unite_mm.registry import discover
+from unite_mm.registry.build import build_model, open_modalities
+
+SIZES = {"tiny": (1.0e6, 2.5e6), "tiny-implicit": (1.0e6, 2.5e6), "small": (31e6, 36e6)}
+
+
+def test_every_preset_of_the_molecules_is_known_here():
+    assert set(discover().get("qm9").presets()) == set(SIZES)
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_preset_builds_a_model_of_its_size(preset, tmp_path_factory):
+    cache = Path(tmp_path_factory.getbasetemp()) / "presets"
+    config = resolve(Wishes(modalities=("qm9",), sources=("embedded",), preset=preset), discover())
+    opened = open_modalities(config, cache, Silent(), workers=1)
+    modalities = {name: entry.modality for name, entry in opened.items()}
+    model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    low, high = SIZES[preset]
+    assert low < sum(parameter.numel() for parameter in model.parameters()) < high

@@ -1,0 +1,148 @@
+"""Stopped anywhere, resumed: the losses are those of a run that was never stopped, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.repository import TOY
+from safetensors.torch import save_file
+
+from unite_mm.api import UNITE
+from unite_mm.errors import UniteError
+from unite_mm.storage import checkpoint
+from unite_mm.storage.checkpoint import checkpoints_of, newest_checkpoint, read_record, read_tensors, write_folder
+
+STEPS = 40
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    arguments = ["train", "--modality", "points", "--out", str(folder), "--max-steps", str(STEPS), *more]
+    return [sys.executable, "-m", "unite_mm.cli.main", *arguments]
+
+
+def environment() -> dict[str, str]:
+    path = os.pathsep.join([str(TOY), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def losses(folder: Path) -> list[tuple[int, float, float]]:
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    return [(r["step"], r["reconstruction"], r["flow"]) for r in records if r["kind"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    subprocess.run(command(folder), env=environment(), check=True, capture_output=True)
+    return folder
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists() or path.stat().st_size == 0:
+        assert process.poll() is None, "the run ended before it reached the awaited point"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("awaited", ["step-000000010", ".writing-step-000000020", "step-000000030"])
+def test_killed_and_resumed_run_has_the_same_losses(uninterrupted, tmp_path, awaited):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(command(folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_for(folder / "checkpoints" / awaited, process)
+    process.kill()  # SIGKILL: nothing can be cleaned up
+    process.communicate()
+    assert [path.name for path in checkpoints_of(folder)] != []
+    subprocess.run(command(folder, "--resume"), env=environment(), check=True, capture_output=True)
+    assert losses(folder) == losses(uninterrupted)
+    assert [step for step, *_ in losses(folder)] == list(range(1, STEPS + 1))
+    last = checkpoints_of(folder)[-1].name
+    for stem in ("weights", "ema", "optimizer"):
+        left = read_tensors(folder / "checkpoints" / last, stem)
+        right = read_tensors(uninterrupted / "checkpoints" / last, stem)
+        assert all(torch.equal(left[name], right[name]) for name in right) and left.keys() == right.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_save_and_end_cleanly(uninterrupted, tmp_path, number):
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        command(folder, "--set", "train.checkpoint_every=1000"),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_for(folder / "metrics.jsonl", process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert b"Traceback" not in output
+    saved = checkpoints_of(folder)
+    assert len(saved) == 1 and 0 < read_record(saved[0]).step < STEPS
+    subprocess.run(command(folder, "--resume"), env=environment(), check=True, capture_output=True)
+    assert losses(folder) == losses(uninterrupted)
+
+
+def test_damaged_newest_checkpoint_is_reported_and_the_one_before_is_used(uninterrupted):
+    folders = checkpoints_of(uninterrupted)
+    assert len(folders) == 2
+    weights = folders[-1] / "weights.safetensors"
+    content = weights.read_bytes()
+    try:
+        weights.write_bytes(content[:-8] + b"\0" * 8)
+        found, record, problems = newest_checkpoint(uninterrupted)
+        assert found == folders[0] and record.step == STEPS - 10
+        assert len(problems) == 1 and "weights.safetensors is missing or damaged" in problems[0]
+    finally:
+        weights.write_bytes(content)
+    assert newest_checkpoint(uninterrupted)[0] == folders[1]
+
+
+def test_full_disk_leaves_nothing_half_written(uninterrupted, tmp_path, monkeypatch):
+    record = read_record(checkpoints_of(uninterrupted)[-1])
+    target = tmp_path / "checkpoints" / "step-000000001"
+    write_folder(target, {"weights": {"a": torch.ones(2)}}, record)
+
+    def full(tensors, path):
+        save_file(tensors, path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UniteError, match="No space left") as caught:
+        write_folder(target, {"weights": {"a": torch.zeros(2)}}, record)
+    assert "free some disk space" in caught.value.hint
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+    assert torch.equal(read_tensors(target, "weights")["a"], torch.ones(2))
+
+
+def test_non_finite_loss_stops_with_a_message_and_keeps_the_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    poisoned = ["--set", "points.nan_after=1990", "--set", "train.checkpoint_every=1", "--set", "train.seed=2"]
+    result = subprocess.run(command(folder, *poisoned), env=environment(), capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "stopped being finite at step" in result.stderr and "Traceback" not in result.stderr
+    _, record, problems = newest_checkpoint(folder)
+    assert record.step >= 1 and not problems
+    weights = read_tensors(checkpoints_of(folder)[-1], "weights")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_exported_folder_is_all_a_model_needs(uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOY))
+    model = UNITE.from_pretrained(uninterrupted)
+    model.save_pretrained(tmp_path / "export")
+    names = sorted(path.name for path in (tmp_path / "export").iterdir())
+    assert names == ["record.json", "weights.safetensors"]
+    again = UNITE.from_pretrained(tmp_path / "export")
+    for left, right in zip(model.generate(3, seed=1), again.generate(3, seed=1), strict=True):
+        assert torch.equal(left, right)
+    raw = UNITE.from_pretrained(uninterrupted, ema=False)
+    assert not torch.equal(next(raw.encoder.parameters()), next(model.encoder.parameters()))

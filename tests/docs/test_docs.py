@@ -1,0 +1,67 @@
+"""What the documentation tells readers to type is accepted by the program."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from helpers.repository import ROOT
+
+from unite_mm.cli.main import cli
+from unite_mm.config import Wishes, resolve
+from unite_mm.registry import discover
+from unite_mm_schemas.manifest import ModalityManifest
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    """(page, text) of the fenced blocks in these languages."""
+    return [
+        (page.name, text)
+        for page in PAGES
+        for language, text in FENCE.findall(page.read_text(encoding="utf-8"))
+        if language in languages
+    ]
+
+
+def command_lines() -> list[str]:
+    lines = [
+        line.strip()
+        for _, text in blocks("", "sh", "bash", "console")
+        for line in text.replace("\\\n", " ").splitlines()
+    ]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(BIN)/", "").replace("$(QUICKSTART)", "runs/q")
+    lines += [line.strip() for line in makefile.splitlines()]
+    return [line.removeprefix("$ ") for line in lines if line.removeprefix("$ ").startswith("unite-mm ")]
+
+
+def test_there_are_command_lines_to_check() -> None:
+    assert len(command_lines()) > 10
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_a_documented_command_line_is_understood(line: str) -> None:
+    arguments = shlex.split(line, comments=True)[1:]
+    group, name = cli, "unite-mm"
+    while isinstance(group, click.Group):
+        name = arguments.pop(0)
+        found = group.get_command(click.Context(group), name)
+        assert found is not None, name
+        group = found
+    group.make_context(name, arguments)
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("yaml"))
+def test_a_documented_yaml_file_is_valid(page: str, text: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(text)
+    if "contract" in content:
+        ModalityManifest.model_validate(content)
+        return
+    file = tmp_path / "documented.yaml"
+    file.write_text(text, encoding="utf-8")
+    names = tuple(content.get("modalities", ())) or ("qm9",)
+    resolve(Wishes(modalities=names, file=file), discover())

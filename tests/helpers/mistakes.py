@@ -1,0 +1,587 @@
+"""Ways to get a plugin wrong: mutations of a good one. A mutator's docstring is what `plugins check` must say.
+
+The good plugin is the toy modality under another name, in a distribution of its own; `mutate.__name__` becomes the
+modality's name.
+"""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.repository import ROOT
+
+TOY = ROOT / "tests" / "toy" / "unite_mm_toy"
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
+
+
+@dataclass
+class Copy:
+    """A copy of the toy modality that is not yet written to disk.
+
+    Attributes:
+        name: of the modality, in the entry point and everywhere.
+        package: importable package.
+        files: text of each file by its name.
+        entry: `name = value` of the entry point.
+        others: further distributions that declare the same entry point.
+    """
+
+    name: str
+    package: str
+    files: dict[str, str]
+    entry: tuple[str, str]
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def make(cls, name: str) -> "Copy":
+        package = f"mistaken_{name}"
+        files = {path.name: path.read_text() for path in TOY.iterdir() if path.is_file()}
+        for file, text in files.items():
+            text = text.replace("unite_mm_toy", package).replace('"points"', f'"{name}"')
+            files[file] = text.replace("name: points", f"name: {name}")
+        made = cls(name, package, files, (name, f"{package}:modality.yaml"))
+        # Pictures by matplotlib take longer than all the rest.
+        start, end = files["points.py"].index("        from matplotlib"), files["points.py"].index("    def draw_pairs")
+        drawing = files["points.py"][start:end]
+        made.change(
+            "points.py", drawing, f'        import base64\n\n        path.write_bytes(base64.b64decode("{PNG}"))\n\n'
+        )
+        return made
+
+    def change(self, file: str, old: str, new: str) -> None:
+        assert old in self.files[file], f"{file} does not hold {old!r}"
+        self.files[file] = self.files[file].replace(old, new)
+
+    def code(self, old: str, new: str) -> None:
+        self.change("points.py", old, new)
+
+    def manifest(self, old: str, new: str) -> None:
+        self.change("modality.yaml", old, new)
+
+    def install(self, root: Path) -> "Copy":
+        """Write the package, and the metadata of its distributions, into a folder of the path."""
+        folder = root / self.package
+        folder.mkdir(parents=True)
+        for file, text in self.files.items():
+            (folder / file).write_text(text)
+        for distribution in (f"{self.package}_plugin", *self.others):
+            info = root / f"{distribution}-1.0.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+            (info / "entry_points.txt").write_text(f"[unite_mm.modalities]\n{self.entry[0]} = {self.entry[1]}\n")
+        return self
+
+
+# ------------------------------------------------------------------------------- what `plugins list` shows as broken
+
+
+def misspelt_field(plugin: Copy) -> None:
+    """implementaton: unknown key; did you mean 'implementation'?"""
+    plugin.manifest("implementation:", "implementaton:")
+
+
+def missing_field(plugin: Copy) -> None:
+    """description: is missing"""
+    plugin.manifest("description: Sets of one to three 2-D points on a ring of four clusters\n", "")
+
+
+def no_yaml(plugin: Copy) -> None:
+    """modality.yaml is not valid YAML"""
+    plugin.files["modality.yaml"] = "name: ["
+
+
+def moved_package(plugin: Copy) -> None:
+    """the package 'moved_away' does not exist: its folder was moved or removed after the installation"""
+    plugin.entry = (plugin.name, "moved_away:modality.yaml")
+
+
+def misnamed_manifest(plugin: Copy) -> None:
+    """holds no file 'modalty.yaml'"""
+    plugin.entry = (plugin.name, f"{plugin.package}:modalty.yaml")
+
+
+def entry_names_the_class(plugin: Copy) -> None:
+    """is not of the form top_level_package:manifest.yaml"""
+    plugin.entry = (plugin.name, f"{plugin.package}.points:Points")
+
+
+def future_contract(plugin: Copy) -> None:
+    """written for contract 99, but this unite-mm serves contracts up to 1: upgrade unite-mm"""
+    plugin.manifest("contract: 1", "contract: 99")
+
+
+def past_contract(plugin: Copy) -> None:
+    """written for contract 0, but this unite-mm serves contract 1 and newer: upgrade the plugin"""
+    plugin.manifest("contract: 1", "contract: 0")
+
+
+def taken_name(plugin: Copy) -> None:
+    """the name 'taken_name' is claimed by mistaken_taken_name_plugin 1.0 and squatter 1.0: uninstall all but one"""
+    plugin.others = ("squatter",)
+
+
+def other_name(plugin: Copy) -> None:
+    """modality.yaml has the name 'rings', but its entry point 'other_name'"""
+    plugin.manifest("name: other_name", "name: rings")
+
+
+def no_identifier(plugin: Copy) -> None:
+    """name: 'no-identifier' is no name: use lower-case letters, digits and _, beginning with a letter"""
+    plugin.manifest("name: no_identifier", "name: no-identifier")
+    plugin.name, plugin.entry = "no-identifier", ("no-identifier", plugin.entry[1])
+
+
+def reserved_name(plugin: Copy) -> None:
+    """name: 'train' is a section of every run's configuration: choose another name"""
+    plugin.manifest("name: reserved_name", "name: train")
+    plugin.name, plugin.entry = "train", ("train", plugin.entry[1])
+
+
+def missing_preset(plugin: Copy) -> None:
+    """modality.yaml: the preset 'toy' has no file 'tiny.yaml'"""
+    plugin.manifest("file: toy.yaml", "file: tiny.yaml")
+
+
+def no_suffix(plugin: Copy) -> None:
+    """formats.0.suffix: string should match pattern"""
+    plugin.manifest("suffix: .csv", "suffix: csv")
+
+
+BROKEN: list[Callable[[Copy], None]] = [
+    misspelt_field,
+    missing_field,
+    no_yaml,
+    moved_package,
+    misnamed_manifest,
+    entry_names_the_class,
+    future_contract,
+    past_contract,
+    taken_name,
+    other_name,
+    no_identifier,
+    reserved_name,
+    missing_preset,
+    no_suffix,
+]
+
+# ------------------------------------------------------------ what is found without running any code of the plugin
+
+
+def missing_module(plugin: Copy) -> None:
+    """implementation: the module 'mistaken_missing_module.pionts' does not exist"""
+    plugin.manifest(".points:Points", ".pionts:Points")
+
+
+def missing_attribute(plugin: Copy) -> None:
+    """implementation: mistaken_missing_attribute.points defines no 'Pionts' did you mean 'Points'?"""
+    plugin.manifest(".points:Points", ".points:Pionts")
+
+
+def preset_of_no_run(plugin: Copy) -> None:
+    """trunk.widht: unknown key; did you mean 'width'? (preset preset_of_no_run/toy)"""
+    plugin.change("toy.yaml", "trunk: {width:", "trunk: {widht:")
+
+
+def listed_twice(plugin: Copy) -> None:
+    """the source ring is listed twice"""
+    plugin.manifest("sources:\n", "sources:\n  - {name: ring, description: again}\n")
+
+
+def only_read(plugin: Copy) -> None:
+    """no format is both written and read"""
+    plugin.manifest("suffix: .csv,", "suffix: .csv, write: false,")
+
+
+STATIC: list[Callable[[Copy], None]] = [missing_module, missing_attribute, preset_of_no_run, listed_twice, only_read]
+
+# ----------------------------------------------------------------------------------------- what --imports finds
+
+
+def import_error(plugin: Copy) -> None:
+    """ModuleNotFoundError: No module named 'no_such_dependency'"""
+    plugin.code("import csv\n", "import csv\nimport no_such_dependency\n")
+
+
+def chained_import_error(plugin: Copy) -> None:
+    """| ImportError: install the ring toolkit"""
+    text = "try:\n    import no_such_dependency\nexcept ImportError as error:\n"
+    text += "    raise ImportError('install the ring toolkit') from error\n"
+    plugin.code("import csv\n", f"import csv\n{text}")
+
+
+def exits_when_imported(plugin: Copy) -> None:
+    """cannot be loaded: mistaken_exits_when_imported.points:Points: SystemExit: 3"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nraise SystemExit(3)")
+
+
+def loose_configuration(plugin: Copy) -> None:
+    """accepts unknown keys give it model_config = ConfigDict(extra="forbid")"""
+    plugin.change("config.py", "from unite_mm_schemas.base import Schema", "from pydantic import BaseModel as Schema")
+
+
+def loose_section(plugin: Copy) -> None:
+    """Inner, a section of the configuration, accepts unknown keys"""
+    plugin.change(
+        "config.py", "class PointsConfig", "class Inner(BaseModel):\n    shade: int = 1\n\n\nclass PointsConfig"
+    )
+    plugin.change("config.py", "import Field", "import BaseModel, Field")
+    plugin.change(
+        "config.py", '    """Latent channels."""\n', '    """Latent channels."""\n    inner: Inner = Inner()\n'
+    )
+
+
+def refused_preset(plugin: Copy) -> None:
+    """modalities.refused_preset.config.chanels: unknown key; did you mean 'channels'?"""
+    plugin.change("toy.yaml", "modality: {}", "modality: {chanels: 3}")
+
+
+def no_modality(plugin: Copy) -> None:
+    """.points:Points is no Modality of unite_mm.contract"""
+    plugin.code("class Points(Modality):", "class Points:")
+
+
+def lacks_a_part(plugin: Copy) -> None:
+    """Points lacks write"""
+    plugin.code("def write(", "def wirte(")
+
+
+def wrong_class_name(plugin: Copy) -> None:
+    """Points.name is 'rings', but the manifest's name 'wrong_class_name'"""
+    plugin.code('    name = "wrong_class_name"\n', '    name = "rings"\n')
+
+
+def wrong_signature(plugin: Copy) -> None:
+    """Points.ends cannot be called with (self, statistics, width)"""
+    plugin.code("statistics: Statistics, width: int) -> PointEnds:", "statistics: Statistics) -> PointEnds:")
+    plugin.code("PointEnds(self.config, statistics, width)", "PointEnds(self.config, statistics, 32)")
+
+
+def any_source(plugin: Copy) -> None:
+    """open_data() accepts the source 'no-such-source-of-data'"""
+    plugin.code('request.source not in (None, "ring")', "not request")
+
+
+def wrong_card(plugin: Copy) -> None:
+    """the card's counts do not add up"""
+    plugin.code("read=total", "read=total + 1")
+
+
+def wrong_size(plugin: Copy) -> None:
+    """data.size('train') is 2001, but card.splits has 2000"""
+    plugin.code("return len(self.parts[split][1])", "return len(self.parts[split][1]) + 1")
+
+
+def statistics_of_tensors(plugin: Copy) -> None:
+    """statistics() cannot be written as JSON: Object of type Tensor is not JSON serializable"""
+    plugin.code("[1:].tolist()}", "[1:]}")
+
+
+def statistics_by_number(plugin: Copy) -> None:
+    """statistics()['sizes'] is another one when it is read back from JSON"""
+    plugin.code('return {"counts"', 'return {"sizes": {1: 2}, "counts"')
+
+
+def small_layout(plugin: Copy) -> None:
+    """the batch uses 3 registers, but the layout has 2"""
+    plugin.code("LatentLayout(MAX_POINTS, config.channels, torch.arange(MAX_POINTS))",
+                "LatentLayout(2, config.channels, torch.arange(2))")  # fmt: skip
+
+
+def float_positions(plugin: Copy) -> None:
+    """layout.positions is float32 (3,), not integers (3,)"""
+    plugin.code("config.channels, torch.arange(MAX_POINTS))", "config.channels, torch.arange(MAX_POINTS).float())")
+
+
+def no_classes(plugin: Copy) -> None:
+    """batch.condition is set, but the ends declare none"""
+    plugin.code('ConditionSpec("classes", 4) if config.classes else ConditionSpec()', "ConditionSpec()")
+
+
+def integer_mask(plugin: Copy) -> None:
+    """batch.registers.mask is int64 (4, 3), not boolean"""
+    plugin.code("return PointBatch(points, registers, first", "registers = Registers(registers.mask.long(), True)\n"
+                "        return PointBatch(points, registers, first")  # fmt: skip
+
+
+def wrong_padded(plugin: Copy) -> None:
+    """batch.registers.padded is False, but the mask says otherwise"""
+    plugin.code("return PointBatch(points, registers, first", "registers = Registers(registers.mask, False)\n"
+                "        return PointBatch(points, registers, first")  # fmt: skip
+
+
+def float_classes(plugin: Copy) -> None:
+    """batch.condition is float32 (4,), not int64 (4,)"""
+    plugin.code("first if self.config.classes else None", "first.float()")
+
+
+def random_batches(plugin: Copy) -> None:
+    """two batches of the same samples without a generator differ in points"""
+    plugin.code("if generator is not None:\n            points", "if True:\n            points")
+    plugin.code(
+        "torch.randn(points.shape, generator=generator)\n        if self", "torch.randn(points.shape)\n        if self"
+    )
+
+
+def stays_behind(plugin: Copy) -> None:
+    """batch.to(device) leaves points where it was"""
+    plugin.code("PointBatch(self.points.to(device),", "PointBatch(self.points,")
+
+
+def wrong_width(plugin: Copy) -> None:
+    """the tokens are float32 (4, 3, 33), not (B, T, W) with B = 4 and W = 32"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width + 1)")
+
+
+def flat_tokens(plugin: Copy) -> None:
+    """the tokens are float32 (4, 32), not float (B, T, W)"""
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(self.embed(batch.points).sum(1),")
+
+
+def positions_of_each_sample(plugin: Copy) -> None:
+    """tokens.positions is int64 (4, 3), not integers (T,) with T = 3"""
+    plugin.code("Tokens(self.embed(batch.points), positions,", "Tokens(self.embed(batch.points), "
+                "positions.expand(len(batch.points), -1),")  # fmt: skip
+
+
+def float_token_mask(plugin: Copy) -> None:
+    """tokens.mask is float32 (4, 3), not boolean"""
+    plugin.code("mask = batch.registers.mask if batch", "mask = batch.registers.mask.float() if batch")
+
+
+def ignores_input(plugin: Copy) -> None:
+    """different samples are the same: the tokenizer ignores its input"""
+    plugin.code("self.embed(batch.points)", "self.embed(torch.zeros_like(batch.points))")
+
+
+def one_object(plugin: Copy) -> None:
+    """ends.samples() returns 1 objects for a batch of 4"""
+    plugin.code("zip(output, registers.mask, strict=True)]", "zip(output, registers.mask, strict=True)][:1]")
+
+
+def scalar_loss(plugin: Copy) -> None:
+    """losses()['distance'] is float32 (), not float (B,) = (4,)"""
+    plugin.code("error.sum(1) / batch.registers.mask.sum(1)", "error.mean()")
+
+
+def infinite_loss(plugin: Copy) -> None:
+    """losses()['distance'] is not finite for 4 of 4 samples"""
+    plugin.code("error.sum(1) / batch.registers.mask.sum(1)", "error.sum(1) / 0")
+
+
+def cut_loss(plugin: Copy) -> None:
+    """no term of losses() is differentiable"""
+    plugin.code("error = (output - batch.points)", "error = (output.detach() - batch.points)")
+
+
+def raising_loss(plugin: Copy) -> None:
+    """losses() raised KeyError: 'mass'"""
+    plugin.code("error = (output", '{}["mass"]\n        error = (output')
+
+
+def plain_loss(plugin: Copy) -> None:
+    """losses()['distance'] is Tensor wrap it: LossTerm(values, weight)"""
+    plugin.code("LossTerm(error.sum(1) / batch.registers.mask.sum(1), 4.0)", "error.sum(1)")
+
+
+def own_start_weights(plugin: Copy) -> None:
+    """two models of the same seed begin with different weights: ['tokenizer.embed.bias']"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width)\n"
+                "        self.embed.bias.data.normal_(generator=SPARE)")  # fmt: skip
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nSPARE = torch.Generator()")
+
+
+def saved_loss_network(plugin: Copy) -> None:
+    """parameters are frozen, first critic.weight: every checkpoint would hold them"""
+    plugin.code(
+        "self.tokenizer = Point", "self.critic = nn.Linear(2, 2).requires_grad_(False)\n        self.tokenizer = Point"
+    )
+
+
+def other_encoding(plugin: Copy) -> None:
+    """encode_samples() gives other input tokens than data.batch() of the same samples"""
+    plugin.code("row[: len(sample)] = sample", "row[: len(sample)] = 2 * sample")
+
+
+def dropout(plugin: Copy) -> None:
+    """decoder and losses give other values for the same latents"""
+    plugin.code("return self.out(", "return nn.functional.dropout(self.out(")
+    plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)), 0.5, self.training)")
+
+
+def unmasked_tokens(plugin: Copy) -> None:
+    """a sample gives another result in a batch than alone: tokenizing lets padding or other samples in"""
+    plugin.code("mask = batch.registers.mask if batch.registers.padded else None", "mask = None")
+
+
+def unmasked_decoder(plugin: Copy) -> None:
+    """than alone: decoder or losses()['distance'] lets padding or other samples in"""
+    plugin.code(
+        "mask = registers.mask if registers.padded else None\n        return self.out",
+        "mask = None\n        return self.out",
+    )
+
+
+def batch_norm(plugin: Copy) -> None:
+    """than alone: decoder or losses()['distance'] lets padding or other samples in"""
+    plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.norm = nn.BatchNorm1d(2)")
+    plugin.code("return self.out(", "return self.norm(self.out(")
+    plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)).transpose(1, 2)).transpose(1, 2)")
+
+
+def loss_over_padding(plugin: Copy) -> None:
+    """than alone: decoder or losses()['distance'] lets padding or other samples in"""
+    plugin.code("error.sum(1) / batch.registers.mask.sum(1)", "error.mean(1)")
+
+
+def ignores_latents(plugin: Copy) -> None:
+    """the losses do not depend on the latents: no gradient goes through the decoder to the tokenizer"""
+    plugin.code("self.up(latents)", "self.up(torch.zeros_like(latents))")
+
+
+def cut_tokenizer(plugin: Copy) -> None:
+    """no gradient reaches the tokenizer"""
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(self.embed(batch.points).detach(),")
+
+
+def cut_decoder(plugin: Copy) -> None:
+    """no gradient reaches the decoder"""
+    plugin.code("return self.out(", "return latents[..., :2] if True else self.out(")
+
+
+def idle_parameter(plugin: Copy) -> None:
+    """1 parameters of the decoder take no part in any loss, first idle"""
+    plugin.code(
+        "self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.idle = nn.Parameter(torch.zeros(2))"
+    )
+
+
+def prior_of_its_own(plugin: Copy) -> None:
+    """the prior draws something else from a generator of the same seed"""
+    plugin.code("torch.multinomial(self.shares, 1, generator=generator)", "torch.multinomial(self.shares, 1)")
+
+
+def prior_outside(plugin: Copy) -> None:
+    """the prior leaves the layout: its mask is bool (4,), not (K,) = (3,)"""
+    plugin.code("PriorDraw(torch.arange(MAX_POINTS) <", "PriorDraw(torch.arange(MAX_POINTS + 1) <")
+
+
+def prior_of_numbers(plugin: Copy) -> None:
+    """the mask of a prior draw is int64 (3,), not boolean"""
+    plugin.code("PriorDraw(torch.arange(MAX_POINTS) < count,", "PriorDraw((torch.arange(MAX_POINTS) < count).long(),")
+
+
+def empty_prior(plugin: Copy) -> None:
+    """the prior draws a sample without registers"""
+    plugin.code("generator=generator)) + 1", "generator=generator))")
+
+
+def deaf_prior(plugin: Copy) -> None:
+    """the prior drops the condition it is asked for"""
+    plugin.code("if condition is None and self.condition", "if self.condition")
+
+
+def coarse_files(plugin: Copy) -> None:
+    """samples do not survive writing and reading as .csv: points differs"""
+    plugin.code("sample.flatten().tolist() for", "sample.flatten().round().tolist() for")
+
+
+def lost_sample(plugin: Copy) -> None:
+    """.csv: 4 samples are written and 3 read"""
+    plugin.code("for row in csv.reader(stream)]", "for row in csv.reader(stream)][1:]")
+
+
+def unmatched_pairs(plugin: Copy) -> None:
+    """read_pairs() gives 4 inputs and 3 reconstructions of 4"""
+    plugin.code("    def draw(", "    def read_pairs(self, inputs, outputs):\n"
+                "        return self.read(inputs), self.read(outputs)[1:]\n\n    def draw(")  # fmt: skip
+
+
+def any_file(plugin: Copy) -> None:
+    """write() to a file *.no-such-format is not refused"""
+    plugin.code('path.suffix != ".csv"', "not path.suffix")
+
+
+def no_picture(plugin: Copy) -> None:
+    """draw() leaves no PNG file"""
+    plugin.code("path.write_bytes(", "str(")
+
+
+def metric_without_definition(plugin: Copy) -> None:
+    """score_reconstruction(): Metric.definition is missing"""
+    plugin.code("total=len(errors), definition=definition", "total=len(errors)")
+
+
+def empty_definition(plugin: Copy) -> None:
+    """score_generation(), metric 'on_ring': it has no definition or no title"""
+    plugin.code('definition="points with radius within 0.25 of 1 / all points"', 'definition=""')
+
+
+def unreported_metric(plugin: Copy) -> None:
+    """the manifest lists the metric 'match', but score_reconstruction() does not report it"""
+    plugin.manifest("metrics:\n", "metrics:\n  - {name: match, kind: reconstruction, definition: equal / all}\n")
+
+
+LOADED: list[Callable[[Copy], None]] = [
+    import_error,
+    chained_import_error,
+    exits_when_imported,
+    loose_configuration,
+    loose_section,
+    refused_preset,
+    no_modality,
+    lacks_a_part,
+    wrong_class_name,
+    wrong_signature,
+    any_source,
+    wrong_card,
+    wrong_size,
+    statistics_of_tensors,
+    statistics_by_number,
+    small_layout,
+    float_positions,
+    no_classes,
+    integer_mask,
+    wrong_padded,
+    float_classes,
+    random_batches,
+    stays_behind,
+    wrong_width,
+    flat_tokens,
+    positions_of_each_sample,
+    float_token_mask,
+    ignores_input,
+    one_object,
+    scalar_loss,
+    infinite_loss,
+    cut_loss,
+    raising_loss,
+    plain_loss,
+    own_start_weights,
+    saved_loss_network,
+    other_encoding,
+    dropout,
+    unmasked_tokens,
+    unmasked_decoder,
+    batch_norm,
+    loss_over_padding,
+    ignores_latents,
+    cut_tokenizer,
+    cut_decoder,
+    idle_parameter,
+    prior_of_its_own,
+    prior_outside,
+    prior_of_numbers,
+    empty_prior,
+    deaf_prior,
+    coarse_files,
+    lost_sample,
+    unmatched_pairs,
+    any_file,
+    no_picture,
+    metric_without_definition,
+    empty_definition,
+    unreported_metric,
+]
+
+ALL = [*BROKEN, *STATIC, *LOADED]

@@ -1,0 +1,1 @@
+"""Scores of models and files, sweeps, checks of data."""

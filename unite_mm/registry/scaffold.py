@@ -1,0 +1,94 @@
+"""Writes a new plugin: a small distribution whose modality trains, evaluates and samples as it stands.
+
+The files are those of `unite_mm/registry/templates/plugin`, with `$name` and the like replaced in the text, and `PACKAGE`
+in the path.
+"""
+
+import importlib.util
+import keyword
+import re
+from importlib.metadata import version
+from pathlib import Path
+from string import Template
+
+from unite_mm.errors import UsageError
+from unite_mm.registry import Registry
+from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_NAMES
+
+TEMPLATES = Path(__file__).parent / "templates" / "plugin"
+SUFFIX = ".tmpl"
+
+
+def distribution_name(modality: str) -> str:
+    """Name of the distribution that is written for a modality."""
+    return f"unite-mm-{modality.replace('_', '-').strip('-')}"
+
+
+def package_name(modality: str) -> str:
+    """Name of the package that is written for a modality."""
+    return f"unite_mm_{modality}"
+
+
+def check_name(name: str, registry: Registry) -> None:
+    """Refuse a name that no new modality can have.
+
+    Args:
+        name: of the modality.
+        registry: what is installed.
+
+    Raises:
+        UsageError: the name is no identifier in lower case, means something else, or is taken.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or keyword.iskeyword(name):
+        near = re.sub("[^a-z0-9]+", "_", name.lower()).strip("_0123456789")
+        near = f"my_{near}" if keyword.iskeyword(near) else near
+        raise UsageError(
+            f"{name!r} cannot name a modality",
+            "a name has lower-case letters, digits and _, begins with a letter and is no word of Python's"
+            + (f": {near}, say" if near else ""),
+        )
+    if name in RESERVED_NAMES:
+        raise UsageError(f"{name!r} is a section of the run configuration", "take another name")
+    taken = [plugin.distribution for plugin in registry.plugins.values() if plugin.name == name]
+    taken += [entry.distribution for entry in registry.broken if entry.name == name]
+    if taken:
+        raise UsageError(f"the modality {name!r} exists already, in {' and '.join(taken)}", "take another name")
+    if importlib.util.find_spec(package_name(name)) is not None:
+        raise UsageError(f"a package {package_name(name)!r} exists already", "take another name")
+
+
+def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
+    """Write the distribution of a new modality.
+
+    Args:
+        name: of the modality.
+        folder: where to; created, and empty if it exists.
+        registry: what is installed.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UsageError: the name or the folder cannot be used; nothing was written.
+        OSError: a file cannot be written.
+    """
+    check_name(name, registry)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", "name a new folder with --out")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", "name a new folder with --out")
+    words = {
+        "name": name,
+        "package": package_name(name),
+        "distribution": distribution_name(name),
+        "contract": str(CONTRACT_VERSION),
+        "version": version("unite-mm"),
+    }
+    written = []
+    for template in sorted(TEMPLATES.rglob(f"*{SUFFIX}")):
+        place = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
+        path = folder / place.replace("test_PACKAGE", f"test_{name}").replace("PACKAGE", words["package"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(Template(template.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+        written.append(path)
+    return written

@@ -1,0 +1,1 @@
+"""From noise to samples: drift, guidance, solvers, classes."""

@@ -1,0 +1,1 @@
+"""Checkpoint folders, exports and foreign checkpoints."""
