@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.progress import Silent
 from unite_mm.registry import discover
 from unite_mm.registry.build import open_modalities
@@ -41,8 +41,10 @@ def measure(draws: int, batch: int, width: int, steps: int) -> tuple[float, floa
         f"trunk.width={width}",
         "train.threads=1",
     )
-    wishes = Wishes(modalities=("qm9",), sources=("embedded",), assignments=settings, flags={"train": {"max_steps": 9}})
-    config = resolve(wishes, discover())
+    options = RunOptions(
+        modalities=("qm9",), sources=("embedded",), assignments=settings, flags={"train": {"max_steps": 9}}
+    )
+    config = resolve(options, discover())
     fabric = Fabric(accelerator="cpu", devices=1, precision=config.train.precision)
     fabric.launch()
     with tempfile.TemporaryDirectory() as folder:

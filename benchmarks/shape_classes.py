@@ -63,8 +63,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model = UNITE.from_pretrained(args.run)
-    modality, end = model.modalities["image"], model.end("image")
-    data = modality.open_data(DataRequest(None, Path("unused")))
+    modality, end = model.modalities["image"], model.modules_of("image")
+    data = modality.open_data(DataRequest("shapes", Path("unused")))
     names = end.condition.names
     if model.statistics["image"] != modality.statistics(data):
         parser.error(f"{args.run} was not trained on the drawn shapes")

@@ -31,7 +31,7 @@ from step_profile import where_kernels_go, where_time_goes
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unite_mm.api import UNITE
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
 from unite_mm.registry.build import build_model, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
@@ -58,13 +58,13 @@ def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
     assignments += [] if args.chunk is None else [f"flow.chunk={args.chunk}"]
     assignments += [] if args.compile is None else [f"train.compile={str(args.compile).lower()}"]
     assignments += ["image.lpips_weight=0"] * args.no_lpips
-    config = resolve(Wishes(modalities=("image",), preset=args.preset, assignments=tuple(assignments)), discover())
+    config = resolve(RunOptions(modalities=("image",), preset=args.preset, assignments=tuple(assignments)), discover())
     classes = [str(index) for index in range(1000)]
     model = build_model(config, load_modalities(config), {"image": {"classes": classes, "class_counts": [1] * 1000}})
     model.to(args.device).train()
     own = model.modalities["image"].config
     if not args.no_lpips:
-        model.end("image").perceptual.network = build_lpips(random_vgg())
+        model.modules_of("image").perceptual.network = build_lpips(random_vgg())
     pixels = torch.rand(args.batch, own.colour_channels, own.size, own.size)
     labels = torch.randint(1000, (args.batch,))
     return model, ImageBatch.of(pixels, own.registers, labels).to(torch.device(args.device))
@@ -83,7 +83,7 @@ def random_vgg() -> dict[str, torch.Tensor]:
 def one_step(kind: str, precision: str, model: UNITE, batch: ImageBatch) -> None:
     """Gradients of one step, from nothing."""
     device = batch.pixels.device
-    noise = StepNoise(0, 0, 0, len(batch.pixels), model.end("image").layout, device, Shard())
+    noise = StepNoise(0, 0, 0, len(batch.pixels), model.modules_of("image").layout, device, Shard())
     model.zero_grad(set_to_none=True)
 
     def autocast() -> Any:

@@ -2,7 +2,7 @@
 
     python scripts/contract_reference.py > docs/contract.md
 
-The classes, methods and texts come from the source of `unite_mm/contract.py` and of the modules in `ALSO`, the tables
+The classes, methods and texts come from the source of `unite_mm/contract` and of the modules in `ALSO`, the tables
 of the manifest and of reports from the schemas. A test keeps the page in step.
 """
 
@@ -58,8 +58,8 @@ ALSO = {
     "unite_mm.progress": ("Progress", "Silent"),
     "unite_mm.kit.intervals": ("share", "mean", "median", "wilson"),
     "unite_mm.model.layers": (
-        "Matrix", "Table", "RMSNorm", "Attention", "SwiGLU", "DecoderBlock", "rotary_table", "sincos_table", "rotate",
-        "attend",
+        "HiddenLinear", "HiddenEmbedding", "RMSNorm", "Attention", "SwiGLU", "DecoderBlock", "rotary_table",
+        "sincos_table", "rotate", "attend",
     ),
     "unite_mm.kit.defaults": ("TensorBatch", "InMemoryData", "RegisterDecoder"),
     "unite_mm.utils.files": ("write_aside", "write_text", "locked", "describe_file", "folder_name"),

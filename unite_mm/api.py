@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Ends, Modality, PriorDraw, Registers, Statistics
+from unite_mm.contract import Modality, ModalityModules, PriorSample, Registers, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.layers import DecoderBlock, EncoderBlock
 from unite_mm.model.trunk import GenerativeEncoder
@@ -55,7 +55,7 @@ class UNITE(nn.Module):
     def __init__(
         self,
         config: RunConfig,
-        ends: Mapping[str, Ends],
+        ends: Mapping[str, ModalityModules],
         modalities: Mapping[str, Modality],
         statistics: Mapping[str, Statistics],
         record: CheckpointRecord | None = None,
@@ -65,7 +65,7 @@ class UNITE(nn.Module):
         self.modalities = dict(modalities)
         self.statistics = dict(statistics)
         self.record = record
-        self.ends = nn.ModuleDict(ends)
+        self.modality_modules = nn.ModuleDict(ends)
         self.encoder = GenerativeEncoder(config.trunk, config.latent, ends)
         self.separate_denoiser = (
             None if config.regime.shared_weights else GenerativeEncoder(config.trunk, config.latent, ends)
@@ -91,8 +91,8 @@ class UNITE(nn.Module):
         for module in self.modules():
             if isinstance(module, EncoderBlock | DecoderBlock):
                 module.compile(dynamic=True)
-        for modality in self.ends:
-            self.end(modality).compile_losses()
+        for modality in self.modality_modules:
+            self.modules_of(modality).compile_losses()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":
@@ -117,11 +117,11 @@ class UNITE(nn.Module):
 
         export_model(self, Path(folder))
 
-    def end(self, modality: str) -> Ends:
-        """The ends of a modality."""
-        end = self.ends[modality]
-        assert isinstance(end, Ends)
-        return end
+    def modules_of(self, modality: str) -> ModalityModules:
+        """The parts of the model that belong to a modality."""
+        modules = self.modality_modules[modality]
+        assert isinstance(modules, ModalityModules)
+        return modules
 
     def choose(self, modality: str | None) -> str:
         """The modality meant: the named one, or the only one.
@@ -129,7 +129,7 @@ class UNITE(nn.Module):
         Raises:
             UsageError: the name is unknown, or several modalities leave the choice open.
         """
-        names = list(self.ends)
+        names = list(self.modality_modules)
         if modality is None and len(names) == 1:
             return str(names[0])
         if modality not in names:
@@ -141,13 +141,13 @@ class UNITE(nn.Module):
 
     def tokenize_from(self, modality: str, batch: Any, noise: Tensor, time: Tensor) -> Tensor:
         """Clean latents of a batch: noise (B, L, C) in the registers, time (B,) near 0 -> z0 (B, L, C)."""
-        tokens = self.end(modality).tokenizer(batch)
+        tokens = self.modules_of(modality).tokenizer(batch)
         latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
         return latents
 
     def decode_from(self, modality: str, values: Tensor, registers: Registers) -> Any:
         """Decoder output of latents (B, L, C)."""
-        return self.end(modality).decoder(values, registers)
+        return self.modules_of(modality).decoder(values, registers)
 
     # --------------------------------------------------------------------------------------------------- for users
 
@@ -179,7 +179,7 @@ class UNITE(nn.Module):
     def decode(self, latents: Latents) -> list[Any]:
         """Native samples of latents."""
         output = self.decode_from(latents.modality, latents.values, latents.registers)
-        end = self.end(latents.modality)
+        end = self.modules_of(latents.modality)
         samples = end.samples(output, latents.registers)
         return samples if latents.condition is None else end.conditioned(samples, latents.condition)
 
@@ -245,7 +245,7 @@ class UNITE(nn.Module):
         """
         name = self.choose(modality)
         settings = sampling or self.config.sampling
-        end = self.end(name)
+        end = self.modules_of(name)
         given = self._conditions(end, condition, n)
         draws = [end.prior(seeded_generator(seed, first + index, 0), own) for index, own in enumerate(given)]
         result: list[Any] = [None] * n
@@ -269,7 +269,7 @@ class UNITE(nn.Module):
     def _flow(
         self,
         name: str,
-        draws: list[PriorDraw],
+        draws: list[PriorSample],
         generators: list[torch.Generator],
         settings: SamplingConfig,
     ) -> tuple[Latents, int]:
@@ -297,12 +297,12 @@ class UNITE(nn.Module):
 
     def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
         """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""
-        layout = self.end(name).layout
+        layout = self.modules_of(name).layout
         drawn = [torch.randn(layout.registers, layout.channels, generator=g)[:length] for g in generators]
         return torch.stack(drawn).to(self.device)
 
     @staticmethod
-    def _conditions(end: Ends, condition: Any, n: int) -> list[Tensor | None]:
+    def _conditions(end: ModalityModules, condition: Any, n: int) -> list[Tensor | None]:
         """The caller's condition for each of n samples, as tensors that fit the modality."""
         if condition is None:
             return [None] * n
@@ -321,7 +321,7 @@ class UNITE(nn.Module):
         return list(value.long().expand(n))
 
 
-def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:
+def _alike(draws: list[PriorSample], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded."""
     counts = [int(draw.mask.sum()) for draw in draws]
     leftover: list[int] = []
@@ -337,6 +337,6 @@ def _alike(draws: list[PriorDraw], batch_size: int) -> Iterator[list[int]]:
         yield leftover[start : start + batch_size]
 
 
-def _stacked(draws: list[PriorDraw]) -> Tensor | None:
+def _stacked(draws: list[PriorSample]) -> Tensor | None:
     conditions = [draw.condition for draw in draws if draw.condition is not None]
     return torch.stack(conditions) if len(conditions) == len(draws) else None

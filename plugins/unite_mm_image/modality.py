@@ -1,4 +1,4 @@
-"""The `image` modality: ties data, model ends, files, pictures and metrics of images to the core's contract."""
+"""The `image` modality: ties data, parts of the model, files, pictures and metrics of images to the core's contract."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL.Image import Image
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Objective, Reference, Statistics
+from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics, SweepMetric
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unite_mm_image.data.dataset import ImageData
     from unite_mm_image.metrics.references import ImageReference
     from unite_mm_image.metrics.scoring import Scorer
-    from unite_mm_image.model.modules import ImageEnds
+    from unite_mm_image.model.modules import ImageModules
 
 
 class Images(Modality):
@@ -28,7 +28,6 @@ class Images(Modality):
     The class of an image, where it is known, stands in `image.info["label"]`.
     """
 
-    name = "image"
     config: ImageConfig
 
     def check_training(self) -> None:
@@ -54,10 +53,10 @@ class Images(Modality):
         counts = torch.bincount(labels, minlength=len(data.classes))
         return {"classes": list(data.classes), "class_counts": counts.tolist()}
 
-    def ends(self, statistics: Statistics, width: int) -> "ImageEnds":
-        from unite_mm_image.model.modules import ImageEnds
+    def build_modules(self, statistics: Statistics, width: int) -> "ImageModules":
+        from unite_mm_image.model.modules import ImageModules
 
-        return ImageEnds(self.config, statistics, width)
+        return ImageModules(self.config, statistics, width)
 
     def encode_samples(self, samples: Sequence[Image], statistics: Statistics) -> ImageBatch:
         """A batch of images, scaled and cut to the model's size; classes where every image has one.
@@ -90,15 +89,15 @@ class Images(Modality):
 
         return read(path)
 
-    def draw(self, samples: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.files.drawing import draw
+    def save_picture(self, samples: Sequence[Image], path: Path) -> None:
+        from unite_mm_image.files.drawing import save_picture
 
-        draw(samples, path)
+        save_picture(samples, path)
 
-    def draw_pairs(self, inputs: Sequence[Image], outputs: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.files.drawing import draw_pairs
+    def save_pairs_picture(self, inputs: Sequence[Image], outputs: Sequence[Image], path: Path) -> None:
+        from unite_mm_image.files.drawing import save_pairs_picture
 
-        draw_pairs(inputs, outputs, path)
+        save_pairs_picture(inputs, outputs, path)
 
     @cached_property
     def scorer(self) -> "Scorer":
@@ -121,10 +120,10 @@ class Images(Modality):
 
         return open_reference(request, self.config, samples)
 
-    def objective(self) -> Objective:
+    def sweep_metric(self) -> SweepMetric:
         """FID, or the Frechet distance by another network."""
         name, title = self.scorer.extractor.frechet
-        return Objective(name, title)
+        return SweepMetric(name, title)
 
     def score_reconstruction(
         self, inputs: Sequence[Image], outputs: Sequence[Image], progress: Progress, workers: int = 0

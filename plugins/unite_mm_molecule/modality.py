@@ -1,4 +1,4 @@
-"""The `qm9` modality: ties data, model ends, files, pictures and metrics of molecules to the core's contract."""
+"""Molecules as a modality: ties data, parts of the model, files, pictures and metrics to the core's contract."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import MoleculeBatch, MoleculeData, open_data
 from unite_mm_molecule.data.encode import encode
-from unite_mm_molecule.model.modules import MoleculeEnds
+from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
 
@@ -19,7 +19,6 @@ class Molecules(Modality):
     Drawing and scoring need RDKit, imported when they are called; training and sampling from prepared data do not.
     """
 
-    name = "qm9"
     config: MoleculeConfig
 
     def open_data(self, request: DataRequest) -> MoleculeData:
@@ -29,8 +28,8 @@ class Molecules(Modality):
         assert isinstance(data, MoleculeData)
         return data.statistics
 
-    def ends(self, statistics: Statistics, width: int) -> MoleculeEnds:
-        return MoleculeEnds(self.config, statistics, width)
+    def build_modules(self, statistics: Statistics, width: int) -> MoleculeModules:
+        return MoleculeModules(self.config, statistics, width)
 
     def encode_samples(self, samples: Sequence[Molecule], statistics: Statistics) -> MoleculeBatch:
         return encode(samples, statistics, self.config)
@@ -45,16 +44,16 @@ class Molecules(Modality):
 
         return read(path)
 
-    def draw(self, samples: Sequence[Molecule], path: Path) -> None:
-        from unite_mm_molecule.files.drawing import draw
+    def save_picture(self, samples: Sequence[Molecule], path: Path) -> None:
+        from unite_mm_molecule.files.drawing import save_picture
 
-        draw(samples, path)
+        save_picture(samples, path)
 
-    def draw_pairs(self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path) -> None:
+    def save_pairs_picture(self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path) -> None:
         from unite_mm_molecule.data.encode import arrange
-        from unite_mm_molecule.files.drawing import draw_pairs
+        from unite_mm_molecule.files.drawing import save_pairs_picture
 
-        draw_pairs(arrange(inputs, self.config), outputs, path)
+        save_pairs_picture(arrange(inputs, self.config), outputs, path)
 
     def score_reconstruction(
         self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], progress: Progress, workers: int = 0

@@ -7,10 +7,10 @@ from pydantic import AfterValidator, Field
 
 from unite_mm_schemas.base import Schema
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION = 2
 """Version of the contract between core and plugin (unite_mm.contract); a manifest names the one it was written for."""
 
-OLDEST_CONTRACT_VERSION = 1
+OLDEST_CONTRACT_VERSION = 2
 """Oldest version of the contract that this core still serves."""
 
 
@@ -130,6 +130,8 @@ class ModalityManifest(Schema):
     """Presets the plugin ships."""
     sources: tuple[SourceEntry, ...] = ()
     """Data sources known by name."""
+    default_source: str | None = None
+    """The source used where none is named; it must be listed under `sources`. None: data must always be named."""
     formats: tuple[FormatEntry, ...] = ()
     """File formats of samples."""
     metrics: tuple[MetricEntry, ...] = ()

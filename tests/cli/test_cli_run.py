@@ -132,7 +132,7 @@ def test_evaluate_reports_numbers_with_counts_and_definitions(
 
 def test_evaluate_can_leave_out_either_part(trained: Path) -> None:
     path = trained / "evaluation" / "metrics.json"
-    quick = ["evaluate", str(trained), "--steps", "1", "--no-drawings"]
+    quick = ["evaluate", str(trained), "--steps", "1", "--no-pictures"]
     for flags, kind in (
         (["--samples", "0"], "reconstruction"),
         (["--reconstructions", "0", "--samples", "5"], "generation"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.made_up_plugins import FakePlugin
 
-from unite_mm.config import Wishes, parse_duration, resolve, resolve_plugin, resolve_resumed
+from unite_mm.config import RunOptions, parse_duration, resolve, resolve_plugin, resolve_resumed
 from unite_mm.errors import UsageError
 from unite_mm.registry import Registry, discover
 from unite_mm_schemas.config import RunConfig
@@ -36,8 +36,8 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_every_layer_wins_over_the_one_before(registry: Registry, tmp_path: Path) -> None:
-    def width_and_steps(**wishes: object) -> tuple[int, int | None]:
-        config = resolve(Wishes(modalities=("dots",), **wishes), registry)
+    def width_and_steps(**options: object) -> tuple[int, int | None]:
+        config = resolve(RunOptions(modalities=("dots",), **options), registry)
         return config.trunk.width, config.train.max_steps
 
     file = write(tmp_path, "trunk: {width: 64}\ntrain: {max_steps: 30}\n")
@@ -52,8 +52,8 @@ def test_every_layer_wins_over_the_one_before(registry: Registry, tmp_path: Path
 
 
 def test_the_plugins_configuration_is_stored_complete(registry: Registry) -> None:
-    def own(**wishes: object) -> dict[str, object]:
-        return resolve(Wishes(modalities=("dots",), **wishes), registry).modalities["dots"].config
+    def own(**options: object) -> dict[str, object]:
+        return resolve(RunOptions(modalities=("dots",), **options), registry).modalities["dots"].config
 
     assert own() == {"channels": 4, "shade": "grey"}
     assert own(preset="wide") == {"channels": 8, "shade": "grey"}
@@ -66,26 +66,26 @@ def test_the_plugins_configuration_is_stored_complete(registry: Registry) -> Non
     ["modality: {channels: 5}", "modalities: {dots: {config: {channels: 5}}}", '{"modality": {"channels": 5}}'],
 )
 def test_a_file_sets_the_plugins_keys_either_way(registry: Registry, tmp_path: Path, text: str) -> None:
-    config = resolve(Wishes(modalities=("dots",), file=write(tmp_path, text)), registry)
+    config = resolve(RunOptions(modalities=("dots",), file=write(tmp_path, text)), registry)
     assert config.modalities["dots"].config["channels"] == 5
 
 
 def test_a_resolved_configuration_resolves_to_itself(registry: Registry, tmp_path: Path) -> None:
-    config = resolve(Wishes(modalities=("dots",), preset="wide", assignments=("flow.draws=3",)), registry)
+    config = resolve(RunOptions(modalities=("dots",), preset="wide", assignments=("flow.draws=3",)), registry)
     saved = tmp_path / "config.json"
     saved.write_text(config.model_dump_json())
-    assert resolve(Wishes(file=saved), registry) == config
+    assert resolve(RunOptions(file=saved), registry) == config
 
 
 def test_several_modalities_share_the_first_ones_preset_and_keep_their_own_keys(registry: Registry) -> None:
-    config = resolve(Wishes(modalities=("dots", "spots"), preset="wide"), registry)
+    config = resolve(RunOptions(modalities=("dots", "spots"), preset="wide"), registry)
     assert (config.trunk.width, config.train.max_steps) == (256, 20)
     assert config.modalities["dots"].config["channels"] == 8
     assert config.modalities["spots"].config["channels"] == 4  # it has no preset `wide`: its default one
-    swapped = resolve(Wishes(modalities=("spots", "dots"), preset="tall"), registry)
+    swapped = resolve(RunOptions(modalities=("spots", "dots"), preset="tall"), registry)
     assert list(swapped.modalities) == ["spots", "dots"]
     assert swapped.modalities["spots"].config["channels"] == 8
-    set_both = resolve(Wishes(modalities=("dots", "spots"), assignments=("spots.channels=1",)), registry)
+    set_both = resolve(RunOptions(modalities=("dots", "spots"), assignments=("spots.channels=1",)), registry)
     assert [run.config["channels"] for run in set_both.modalities.values()] == [4, 1]
 
 
@@ -102,8 +102,8 @@ def test_several_modalities_share_the_first_ones_preset_and_keep_their_own_keys(
 def test_the_last_length_replaces_the_other_kind(
     registry: Registry, assignments: tuple[str, ...], flags: dict, expected: tuple
 ) -> None:
-    wishes = Wishes(modalities=("dots",), assignments=assignments, flags={"train": flags})
-    train = resolve(wishes, registry).train
+    options = RunOptions(modalities=("dots",), assignments=assignments, flags={"train": flags})
+    train = resolve(options, registry).train
     assert (train.max_steps, train.max_time) == expected
 
 
@@ -118,7 +118,7 @@ def test_the_last_length_replaces_the_other_kind(
     ],
 )
 def test_values_are_read_as_yaml(registry: Registry, text: str, value: object) -> None:
-    config = resolve(Wishes(modalities=("dots",), assignments=(text,)), registry)
+    config = resolve(RunOptions(modalities=("dots",), assignments=(text,)), registry)
     key = text.partition("=")[0].partition(".")[2] or "clip"
     assert getattr(config.optim, key) == value
 
@@ -131,7 +131,7 @@ def test_sources_that_exist_are_stored_absolute(
     (tmp_path / "drawn").write_text("a file that happens to be called like a source")
 
     def source(*texts: str, modalities: tuple[str, ...] = ("dots",)) -> list[str | None]:
-        config = resolve(Wishes(modalities=modalities, sources=texts), registry)
+        config = resolve(RunOptions(modalities=modalities, sources=texts), registry)
         return [run.source for run in config.modalities.values()]
 
     assert source("mine.csv") == [str(tmp_path / "mine.csv")]
@@ -240,9 +240,9 @@ ERRORS = {
 
 @pytest.mark.parametrize("case", ERRORS, ids=list(ERRORS))
 def test_errors_say_what_and_where(registry: Registry, case: str) -> None:
-    wishes, message = ERRORS[case]
+    options, message = ERRORS[case]
     with pytest.raises(UsageError) as error:
-        resolve(Wishes(**{"modalities": ("dots",), **wishes}), registry)
+        resolve(RunOptions(**{"modalities": ("dots",), **options}), registry)
     assert str(error.value) == message
 
 
@@ -267,7 +267,7 @@ def test_errors_of_a_file_name_it(registry: Registry, tmp_path: Path, case: str)
     text, message = FILE_ERRORS[case]
     file = write(tmp_path, text)
     with pytest.raises(UsageError) as error:
-        resolve(Wishes(modalities=("dots",), file=file), registry)
+        resolve(RunOptions(modalities=("dots",), file=file), registry)
     assert str(error.value).startswith(message.replace("FILE", str(file)))
 
 
@@ -280,35 +280,35 @@ def test_unreadable_files_are_usage_errors(registry: Registry, tmp_path: Path) -
         (binary, "not UTF-8"),
     ]:
         with pytest.raises(UsageError, match=message):
-            resolve(Wishes(modalities=("dots",), file=path), registry)
+            resolve(RunOptions(modalities=("dots",), file=path), registry)
 
 
 def test_empty_files_and_sections_change_nothing(registry: Registry, tmp_path: Path) -> None:
-    plain = resolve(Wishes(modalities=("dots",)), registry)
+    plain = resolve(RunOptions(modalities=("dots",)), registry)
     for text in ("", "# nothing\n", "trunk:\nmodality:\n"):
-        assert resolve(Wishes(modalities=("dots",), file=write(tmp_path, text)), registry) == plain
+        assert resolve(RunOptions(modalities=("dots",), file=write(tmp_path, text)), registry) == plain
 
 
 def test_a_preset_may_not_configure_other_modalities(fake_plugin: MakePlugin) -> None:
     made = fake_plugin()
     made.files["plain.yaml"] = "modalities: {spots: {}}"
     with pytest.raises(UsageError, match="preset dots/plain: a preset sets its own modality's keys"):
-        resolve(Wishes(modalities=("dots",)), discover([str(made.install().root)]))
+        resolve(RunOptions(modalities=("dots",)), discover([str(made.install().root)]))
 
 
 def test_resume_changes_length_and_records_only(registry: Registry) -> None:
-    saved = resolve(Wishes(modalities=("dots",)), registry)
+    saved = resolve(RunOptions(modalities=("dots",)), registry)
     flags = {"train": {"max_steps": 99}}
-    longer = resolve_resumed(saved, Wishes(flags=flags, assignments=("train.log_every=5",)), registry)
+    longer = resolve_resumed(saved, RunOptions(flags=flags, assignments=("train.log_every=5",)), registry)
     assert (longer.train.max_steps, longer.train.log_every) == (99, 5)
     assert longer.model_copy(update={"train": saved.train}) == saved
-    timed = resolve_resumed(saved, Wishes(flags={"train": {"max_time": 60.0}}), registry)
+    timed = resolve_resumed(saved, RunOptions(flags={"train": {"max_time": 60.0}}), registry)
     assert (timed.train.max_steps, timed.train.max_time) == (None, 60.0)
-    assert resolve_resumed(saved, Wishes(modalities=("dots",), assignments=("trunk.width=128",)), registry) == saved
+    assert resolve_resumed(saved, RunOptions(modalities=("dots",), assignments=("trunk.width=128",)), registry) == saved
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("options", "message"),
     [
         ({"assignments": ("trunk.width=64",)}, "trunk.width cannot change on --resume"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
@@ -317,10 +317,10 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
         ({"modalities": ("spots",)}, "the run was started with dots"),
     ],
 )
-def test_resume_refuses_to_change_what_the_run_computes(registry: Registry, wishes: dict, message: str) -> None:
-    saved = resolve(Wishes(modalities=("dots",)), registry)
+def test_resume_refuses_to_change_what_the_run_computes(registry: Registry, options: dict, message: str) -> None:
+    saved = resolve(RunOptions(modalities=("dots",)), registry)
     with pytest.raises(UsageError, match=message):
-        resolve_resumed(saved, Wishes(**wishes), registry)
+        resolve_resumed(saved, RunOptions(**options), registry)
 
 
 def test_the_default_preset_serves_work_without_a_run(fake_plugin: MakePlugin) -> None:
@@ -332,7 +332,7 @@ def test_the_default_preset_serves_work_without_a_run(fake_plugin: MakePlugin) -
 
 def test_a_plugins_configuration_alone(registry: Registry) -> None:
     plugin = registry.get("dots")
-    assert resolve_plugin(plugin) == resolve(Wishes(modalities=("dots",)), registry).modalities["dots"].config
+    assert resolve_plugin(plugin) == resolve(RunOptions(modalities=("dots",)), registry).modalities["dots"].config
     assert resolve_plugin(plugin, "wide", ("dots.shade=red",)) == {"channels": 8, "shade": "red"}
     with pytest.raises(UsageError, match=r"only dots\.KEY=VALUE can be set here"):
         resolve_plugin(plugin, assignments=("trunk.width=3",))
@@ -356,5 +356,5 @@ def test_what_is_no_duration(text: str) -> None:
     ("name", "preset"), [(name, preset) for name, plugin in discover().plugins.items() for preset in plugin.presets()]
 )
 def test_every_installed_preset_resolves(name: str, preset: str) -> None:
-    config = resolve(Wishes(modalities=(name,), preset=preset), discover())
+    config = resolve(RunOptions(modalities=(name,), preset=preset), discover())
     assert RunConfig.model_validate(json.loads(config.model_dump_json())) == config

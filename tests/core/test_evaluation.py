@@ -26,7 +26,7 @@ from unite_mm_schemas.metrics import Histogram, Metric, MetricsReport, Score
 
 @pytest.fixture
 def data(tmp_path: Path) -> ModalityData:
-    return Points(PointsConfig(samples=50)).open_data(DataRequest(None, tmp_path))
+    return Points(PointsConfig(samples=50), "points").open_data(DataRequest("ring", tmp_path))
 
 
 def test_chosen_samples_are_spread_distinct_and_repeatable() -> None:
@@ -46,8 +46,8 @@ def test_a_picture_that_fails_costs_no_numbers(
     def fail(*_: object) -> None:
         raise UniteError("no pencil")
 
-    monkeypatch.setattr(Points, "draw", fail)
-    monkeypatch.setattr(Points, "draw_pairs", fail)
+    monkeypatch.setattr(Points, "save_picture", fail)
+    monkeypatch.setattr(Points, "save_pairs_picture", fail)
     said = []
     monkeypatch.setattr(Silent, "say", lambda self, message: said.append(message))
     plan = Plan(SamplingConfig(steps=1), samples=3, reconstructions=0)

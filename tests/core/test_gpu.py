@@ -43,7 +43,7 @@ class DrawnOnTheCPU:
     """A step's random numbers, drawn by the CPU's generator wherever they are used."""
 
     def __init__(self, model: UNITE, size: int, device: torch.device) -> None:
-        self.noise = StepNoise(0, 0, 0, size, model.end("image").layout, torch.device("cpu"), Shard())
+        self.noise = StepNoise(0, 0, 0, size, model.modules_of("image").layout, torch.device("cpu"), Shard())
         self.device = device
 
     def __getattr__(self, name: str) -> Any:
@@ -65,13 +65,13 @@ def image_model(device: torch.device, **image: Any) -> UNITE:
 
         torch.manual_seed(1)
         weights = {k: v for k, v in vgg16(weights=None).state_dict().items() if k.startswith("features.")}
-        model.end("image").perceptual.network = build_lpips(weights)
+        model.modules_of("image").perceptual.network = build_lpips(weights)
     return model.train()
 
 
 def gradients(model: UNITE, precision: torch.dtype = torch.float32) -> torch.Tensor:
     """The gradient of one step, in one vector on the CPU."""
-    device, batch = model.device, make_batch(6, model.end("image").config)
+    device, batch = model.device, make_batch(6, model.modules_of("image").config)
     noise: Any = DrawnOnTheCPU(model, 6, device)
     model.zero_grad(set_to_none=True)
     enabled = precision != torch.float32
@@ -121,7 +121,7 @@ def test_batches_prepared_ahead_are_those_of_their_step():
     config = ImageConfig(**{**TINY, "size": 32, "patch": 8}, lpips_weight=0, flip=True)
     data = open_data(DataRequest("shapes", Path()), config)
     settings = TrainConfig(max_steps=1, batch_size=48)
-    layout = image_model(GPU).end("image").layout
+    layout = image_model(GPU).modules_of("image").layout
     ahead, plain = (BatchFeed(settings, 0, data, layout, d, Shard()) for d in (GPU, torch.device("cpu")))
     busy = torch.randn(2048, 2048, device=GPU)
     steps, sums = [0, 1, 2, 2, 9, 10, 3], []

@@ -29,7 +29,7 @@ def build(**channels: int):
     """A model of several modalities, all of points, each with its own number of latent channels."""
     runs = {name: ModalityRun() for name in channels}
     config = RunConfig(modalities=runs, trunk=TRUNK, flow=FlowConfig(draws=2))
-    modalities = {name: Points(PointsConfig(channels=size)) for name, size in channels.items()}
+    modalities = {name: Points(PointsConfig(channels=size), name) for name, size in channels.items()}
     return build_model(config, modalities, dict.fromkeys(channels, STATISTICS))
 
 
@@ -38,7 +38,7 @@ def test_gradients_of_a_joint_step_are_the_weighted_sum_of_the_separate_ones():
 
     def noise(model, name, number):
         made = make_noise(model, 8, step=number)
-        made.layout = model.end(name).layout
+        made.layout = model.modules_of(name).layout
         return made
 
     joint, summed = build(points=4, dots=6), None

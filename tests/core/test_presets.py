@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.progress import Silent
 from unite_mm.registry import discover
 from unite_mm.registry.build import build_model, open_modalities
@@ -19,7 +19,7 @@ def test_every_preset_of_the_molecules_is_known_here():
 @pytest.mark.parametrize("preset", SIZES)
 def test_preset_builds_a_model_of_its_size(preset, tmp_path_factory):
     cache = Path(tmp_path_factory.getbasetemp()) / "presets"
-    config = resolve(Wishes(modalities=("qm9",), sources=("embedded",), preset=preset), discover())
+    config = resolve(RunOptions(modalities=("qm9",), sources=("embedded",), preset=preset), discover())
     opened = open_modalities(config, cache, Silent(), workers=1)
     modalities = {name: entry.modality for name, entry in opened.items()}
     model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})

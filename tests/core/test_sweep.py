@@ -8,7 +8,7 @@ import torch
 from unite_mm_toy.points import Points
 
 from unite_mm.cli.main import run
-from unite_mm.contract import Objective
+from unite_mm.contract import SweepMetric
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.evaluation.sweep import parse_range, sweep
 from unite_mm.progress import Silent
@@ -51,7 +51,7 @@ def test_the_best_is_found_and_the_curve_kept(values: list, lower: bool, best: f
             kept.append(scale)
         return score(table[scale])
 
-    found = sweep(tuple(table), Objective("distance", "distance", lower), measure, Silent(), recorded.append)
+    found = sweep(tuple(table), SweepMetric("distance", "distance", lower), measure, Silent(), recorded.append)
     assert found.best == best == kept[-1]
     assert [point.score.metrics[0].value for point in found.points] == values
     assert [len(part.points) for part in recorded] == [1, 2, 3]
@@ -59,7 +59,7 @@ def test_the_best_is_found_and_the_curve_kept(values: list, lower: bool, best: f
 
 def test_a_sweep_that_measures_nothing_says_why() -> None:
     with pytest.raises(UniteError, match="the sweep measured no distance") as caught:
-        sweep((1.0,), Objective("distance", "distance"), lambda *_: score(None), Silent(), lambda _: None)
+        sweep((1.0,), SweepMetric("distance", "distance"), lambda *_: score(None), Silent(), lambda _: None)
     assert caught.value.hint == "no ruler"
 
 
@@ -115,7 +115,7 @@ def test_the_command_reports_the_best_and_the_curve(
 def test_labels_change_what_is_generated(trained: Path) -> None:
     files = {}
     for labels in ("balanced", "random"):
-        report = evaluate(trained, "--labels", labels, "--no-drawings")
+        report = evaluate(trained, "--labels", labels, "--no-pictures")
         assert report.settings["labels"] == labels
         files[labels] = (trained / "evaluation" / "samples.csv").read_bytes()
     assert files["balanced"] != files["random"]

@@ -18,7 +18,7 @@ from unite_mm_toy.points import PointBatch, RingData
 
 from unite_mm.contract import DataRequest, Registers
 from unite_mm.errors import UniteError
-from unite_mm.model.layers import Matrix, Table
+from unite_mm.model.layers import HiddenEmbedding, HiddenLinear
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.muon import StackedMuon
@@ -41,13 +41,13 @@ def test_piecewise_backward_equals_one_graph(shared, stop, chunk, reduction):
     joint_backward(model, "points", batch, make_noise(model, 8), weight=1.3)
     PLAIN.plain_backward(plain, "points", batch, make_noise(plain, 8), weight=1.3)
     expected, found = gradients(plain), gradients(model)
-    assert expected["ends.points.tokenizer.embed.weight"].norm() > 0
+    assert expected["modality_modules.points.tokenizer.embed.weight"].norm() > 0
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5), name
 
 
 def test_stop_gradient_keeps_the_flow_loss_out_of_the_tokenizer():
-    name = "ends.points.tokenizer.embed.weight"
+    name = "modality_modules.points.tokenizer.embed.weight"
     norms = {}
     for stop in (True, False):
         for weight in (0.0, 1.0):
@@ -118,7 +118,9 @@ def test_noise_of_a_rank_is_its_part_of_the_joined_noise():
 def test_muon_gets_the_declared_matrices_and_adamw_everything_else():
     model = make_model()
     muon, adamw = parameter_groups(model, "muon")
-    declared = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Matrix | Table)}
+    declared = {
+        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, HiddenLinear | HiddenEmbedding)
+    }
     assert {name for name, _ in muon} == declared and len(declared) > 10
     assert len(muon) + len(adamw) == len(list(model.parameters()))
     assert parameter_groups(model, "adamw")[0] == []
@@ -199,7 +201,7 @@ class Unwilling(RingData):
 def test_batches_prepared_ahead_are_those_of_their_step():
     """With the helper of a GPU on the CPU: in order, again, after a jump, and on after a failure."""
     data = Unwilling(PointsConfig(), DataRequest("ring", Path()))
-    settings, layout = TrainConfig(max_steps=1, batch_size=32), make_model().end("points").layout
+    settings, layout = TrainConfig(max_steps=1, batch_size=32), make_model().modules_of("points").layout
     plain, ahead = (BatchFeed(settings, 0, data, layout, torch.device("cpu"), Shard()) for _ in range(2))
     ahead._helper = ThreadPoolExecutor(1)
     for step in (0, 1, 2, 2, 9, 10, 5):

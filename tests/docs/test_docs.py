@@ -10,7 +10,7 @@ import yaml
 from helpers.repository import ROOT
 
 from unite_mm.cli.main import cli
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
 from unite_mm_schemas.manifest import ModalityManifest
 
@@ -64,4 +64,4 @@ def test_a_documented_yaml_file_is_valid(page: str, text: str, tmp_path: Path) -
     file = tmp_path / "documented.yaml"
     file.write_text(text, encoding="utf-8")
     names = tuple(content.get("modalities", ())) or ("qm9",)
-    resolve(Wishes(modalities=names, file=file), discover())
+    resolve(RunOptions(modalities=names, file=file), discover())

@@ -49,9 +49,9 @@ def wavs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def modality(**settings: object) -> SimpleNamespace:
     plugin = discover().get("signals")
     implementation = plugin.load_implementation()(plugin.validate(settings))
-    data = implementation.open_data(DataRequest(None, Path()))
-    ends = implementation.ends(implementation.statistics(data), 32)
-    return SimpleNamespace(own=implementation, data=data, ends=ends)
+    data = implementation.open_data(DataRequest("made", Path()))
+    modules = implementation.build_modules(implementation.statistics(data), 32)
+    return SimpleNamespace(own=implementation, data=data, modules=modules)
 
 
 def test_it_has_under_300_lines_of_python_and_is_not_in_the_wheel() -> None:
@@ -146,7 +146,7 @@ def test_the_spectral_term_forgives_a_shift_that_the_waveform_term_does_not(site
     made = modality(length=128)
     batch = made.data.batch("test", torch.arange(16))
     shifted, flat = batch.values.roll(4, 1), torch.zeros_like(batch.values)
-    own, moved, nothing = (made.ends.losses(output, batch) for output in (batch.values, shifted, flat))
+    own, moved, nothing = (made.modules.losses(output, batch) for output in (batch.values, shifted, flat))
     assert all(float(term.values.abs().max()) == 0 for term in own.values())
     assert (moved["waveform"].values > nothing["waveform"].values).float().mean() > 0.5
     assert (moved["spectrum"].values < nothing["spectrum"].values).all()

@@ -89,7 +89,7 @@ def config(**settings: Any) -> ImageConfig:
 def opened(source: Path | str | None, cache: Path, **settings: Any) -> ImageData:
     """A source as data of 8 x 8 pixels; `progress` and `refresh` go to the request."""
     progress, refresh = settings.pop("progress", None) or Recorder(), settings.pop("refresh", False)
-    request = DataRequest(None if source is None else str(source), cache, progress, workers=2, refresh=refresh)
+    request = DataRequest("shapes" if source is None else str(source), cache, progress, workers=2, refresh=refresh)
     return open_data(request, config(**settings))
 
 

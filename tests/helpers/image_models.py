@@ -17,7 +17,7 @@ def make_model(trunk: dict | None = None, statistics: dict = STATISTICS, **image
     own = ImageConfig(**{**TINY, "lpips_weight": 0.0, **image})
     trunk = {"width": 16, "depth": 2, "heads": 2, "time_features": 8, "gate_start": 0.5} | (trunk or {})
     config = RunConfig(modalities={"image": ModalityRun(config=own.model_dump())}, trunk=TrunkConfig(**trunk))
-    return build_model(config, {"image": Images(own)}, {"image": statistics})
+    return build_model(config, {"image": Images(own, "image")}, {"image": statistics})
 
 
 def make_batch(count: int, config: ImageConfig, classes: bool = True) -> ImageBatch:

@@ -8,7 +8,7 @@ import yaml
 MANIFEST = {
     "name": "dots",
     "description": "Dots",
-    "contract": 1,
+    "contract": 2,
     "configuration": "PACKAGE.config:DotsConfig",
     "implementation": "PACKAGE.dots:Dots",
     "default_preset": "plain",

@@ -42,7 +42,10 @@ class Copy:
             files[file] = text.replace("name: points", f"name: {name}")
         made = cls(name, package, files, (name, f"{package}:modality.yaml"))
         # Pictures by matplotlib take longer than all the rest.
-        start, end = files["points.py"].index("        from matplotlib"), files["points.py"].index("    def draw_pairs")
+        start, end = (
+            files["points.py"].index("        from matplotlib"),
+            files["points.py"].index("    def save_pairs_picture"),
+        )
         drawing = files["points.py"][start:end]
         made.change(
             "points.py", drawing, f'        import base64\n\n        path.write_bytes(base64.b64decode("{PNG}"))\n\n'
@@ -108,12 +111,12 @@ def entry_names_the_class(plugin: Copy) -> None:
 
 def future_contract(plugin: Copy) -> None:
     """written for contract 99, but this unite-mm serves contracts up to 1: upgrade unite-mm"""
-    plugin.manifest("contract: 1", "contract: 99")
+    plugin.manifest("contract: 2", "contract: 99")
 
 
 def past_contract(plugin: Copy) -> None:
-    """written for contract 0, but this unite-mm serves contract 1 and newer: upgrade the plugin"""
-    plugin.manifest("contract: 1", "contract: 0")
+    """written for contract 0, but this unite-mm serves contract 2 and newer: upgrade the plugin"""
+    plugin.manifest("contract: 2", "contract: 0")
 
 
 def taken_name(plugin: Copy) -> None:
@@ -252,9 +255,9 @@ def wrong_class_name(plugin: Copy) -> None:
 
 
 def wrong_signature(plugin: Copy) -> None:
-    """Points.ends cannot be called with (self, statistics, width)"""
-    plugin.code("statistics: Statistics, width: int) -> PointEnds:", "statistics: Statistics) -> PointEnds:")
-    plugin.code("PointEnds(self.config, statistics, width)", "PointEnds(self.config, statistics, 32)")
+    """Points.build_modules cannot be called with (self, statistics, width)"""
+    plugin.code("statistics: Statistics, width: int) -> PointModules:", "statistics: Statistics) -> PointModules:")
+    plugin.code("PointModules(self.config, statistics, width)", "PointModules(self.config, statistics, 32)")
 
 
 def any_source(plugin: Copy) -> None:
@@ -294,7 +297,7 @@ def float_positions(plugin: Copy) -> None:
 
 
 def no_classes(plugin: Copy) -> None:
-    """batch.condition is set, but the ends declare none"""
+    """batch.condition is set, but the modules declare none"""
     plugin.code('ConditionSpec("classes", 4) if config.classes else ConditionSpec()', "ConditionSpec()")
 
 
@@ -355,7 +358,7 @@ def ignores_input(plugin: Copy) -> None:
 
 
 def one_object(plugin: Copy) -> None:
-    """ends.samples() returns 1 objects for a batch of 4"""
+    """modules.samples() returns 1 objects for a batch of 4"""
     plugin.code("zip(output, registers.mask, strict=True)]", "zip(output, registers.mask, strict=True)][:1]")
 
 
@@ -463,12 +466,14 @@ def prior_of_its_own(plugin: Copy) -> None:
 
 def prior_outside(plugin: Copy) -> None:
     """the prior leaves the layout: its mask is bool (4,), not (K,) = (3,)"""
-    plugin.code("PriorDraw(torch.arange(MAX_POINTS) <", "PriorDraw(torch.arange(MAX_POINTS + 1) <")
+    plugin.code("PriorSample(torch.arange(MAX_POINTS) <", "PriorSample(torch.arange(MAX_POINTS + 1) <")
 
 
 def prior_of_numbers(plugin: Copy) -> None:
     """the mask of a prior draw is int64 (3,), not boolean"""
-    plugin.code("PriorDraw(torch.arange(MAX_POINTS) < count,", "PriorDraw((torch.arange(MAX_POINTS) < count).long(),")
+    plugin.code(
+        "PriorSample(torch.arange(MAX_POINTS) < count,", "PriorSample((torch.arange(MAX_POINTS) < count).long(),"
+    )
 
 
 def empty_prior(plugin: Copy) -> None:
@@ -493,8 +498,8 @@ def lost_sample(plugin: Copy) -> None:
 
 def unmatched_pairs(plugin: Copy) -> None:
     """read_pairs() gives 4 inputs and 3 reconstructions of 4"""
-    plugin.code("    def draw(", "    def read_pairs(self, inputs, outputs):\n"
-                "        return self.read(inputs), self.read(outputs)[1:]\n\n    def draw(")  # fmt: skip
+    plugin.code("    def save_picture(", "    def read_pairs(self, inputs, outputs):\n"
+                "        return self.read(inputs), self.read(outputs)[1:]\n\n    def save_picture(")  # fmt: skip
 
 
 def any_file(plugin: Copy) -> None:
@@ -503,7 +508,7 @@ def any_file(plugin: Copy) -> None:
 
 
 def no_picture(plugin: Copy) -> None:
-    """draw() leaves no PNG file"""
+    """save_picture() leaves no PNG file"""
     plugin.code("path.write_bytes(", "str(")
 
 

@@ -16,7 +16,7 @@ def make_model(**changes):
     trunk = {"width": 32, "depth": 3, "heads": 2, "time_features": 16, "gate_start": 0.5, "pointer_bias": 1.0}
     trunk |= changes.pop("trunk", {})
     config = RunConfig(modalities={"points": ModalityRun()}, trunk=TrunkConfig(**trunk), **changes)
-    model = build_model(config, {"points": Points(PointsConfig())}, {"points": STATISTICS}).eval()
+    model = build_model(config, {"points": Points(PointsConfig(), "points")}, {"points": STATISTICS}).eval()
     generator = torch.Generator().manual_seed(5)
     for parameter in model.parameters():  # zero-initialised parts would hide mistakes
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -30,7 +30,7 @@ def make_batch(size: int, padded: bool = True) -> PointBatch:
 
 
 def make_noise(model, size: int, shard: Shard | None = None, step: int = 0) -> StepNoise:
-    layout = model.end("points").layout
+    layout = model.modules_of("points").layout
     return StepNoise(7, step, 0, size, layout, torch.device("cpu"), shard or Shard())
 
 

@@ -84,7 +84,7 @@ def _open(options: dict[str, Any], refresh: bool) -> "ModalityData":
 
     plugin = discover().get(options["modality"])
     config = plugin.validate(resolve_plugin(plugin, options["preset"], options["assignments"]))
-    modality = plugin.load_implementation()(config)
+    modality = plugin.load_implementation()(config, plugin.name)
     with TerminalProgress() as progress:
-        request = DataRequest(options["source"], options["cache"], progress, options["workers"], refresh)
+        request = DataRequest(plugin.source(options["source"]), options["cache"], progress, options["workers"], refresh)
         return modality.open_data(request)

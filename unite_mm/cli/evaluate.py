@@ -75,7 +75,7 @@ EXAMPLES = """\b
 )
 @device_option
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here as well.")
-@click.option("--drawings/--no-drawings", default=True, help="Draw samples and reconstructions.  [default: yes]")
+@click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
 @cache_option
 @workers_option
 def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
@@ -123,7 +123,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     plugin = discover().get(name)
     config = model.config.modalities[name].config
     flags = {} if options["features"] is None else {"features": str(options["features"])}
-    modality = plugin.load_implementation()(with_metrics(plugin, config, options["assignments"], flags))
+    modality = plugin.load_implementation()(with_metrics(plugin, config, options["assignments"], flags), name)
     model.modalities[name] = modality
     plan = Plan(
         sampling=sampling_config(model.config.sampling, options),
@@ -134,9 +134,9 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
         reconstructions=options["reconstructions"],
         seed=options["seed"],
         workers=options["workers"],
-        drawings=options["drawings"],
+        pictures=options["pictures"],
     )
-    source = options["source"] or model.config.modalities[name].source
+    source = plugin.source(options["source"] or model.config.modalities[name].source)
     request = DataRequest(source, options["cache"], progress, options["workers"])
     data = modality.open_data(request)
     reference = None
@@ -173,7 +173,7 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
     if options["source"] is not None:
         request = DataRequest(options["source"], options["cache"], progress, options["workers"])
     return evaluate_file(
-        plugin.load_implementation()(config),
+        plugin.load_implementation()(config, plugin.name),
         plugin.name,
         path,
         progress,

@@ -53,7 +53,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     name = model.choose(options["modality"])
     check_output(discover().get(name), output)
     settings = sampling_config(model.config.sampling, options)
-    spec = model.end(name).condition
+    spec = model.modules_of(name).condition
     condition: Any = parse_condition(options["condition"], spec)
     if options["labels"] is not None:
         if condition is not None:
@@ -67,7 +67,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
         spent = time.monotonic() - start
         write_samples(model.modalities[name], samples, output)
         if picture is not None:
-            write_aside(picture, lambda aside: model.modalities[name].draw(samples, aside))
+            write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
     click.echo(
         f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {model.last_evaluations} evaluations of "
         f"the network each): {output}"
@@ -99,7 +99,7 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         outputs = model.reconstruct(inputs, name, seed=options["seed"], progress=progress)
         write_samples(modality, outputs, output)
         if picture is not None:
-            write_aside(picture, lambda aside: modality.draw_pairs(inputs, outputs, aside))
+            write_aside(picture, lambda aside: modality.save_pairs_picture(inputs, outputs, aside))
     click.echo(f"{len(outputs):,} reconstructions: {output}")
 
 

@@ -11,7 +11,7 @@ from unite_mm.cli.options import Command, cache_option, set_option, workers_opti
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
-    from unite_mm.config import Wishes
+    from unite_mm.config import RunOptions
     from unite_mm.progress import Progress
     from unite_mm.training.trainer import TrainSummary
     from unite_mm_schemas.config import RunConfig
@@ -42,7 +42,7 @@ UNSHOWN = ("learning_rate", "seconds")
     type=click.Path(path_type=Path),
     help="Start from the trunk of another run, of any modality.",
 )
-@click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the ends alone.")
+@click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the rest.")
 @click.option("--max-steps", type=int, help="Length in optimizer steps.")
 @click.option("--max-time", metavar="DURATION", help="Length in time: 90s, 30m, 1h30m.")
 @click.option("--devices", type=int, help="Number of devices.")
@@ -50,12 +50,12 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option("--dry-run", is_flag=True, help="Show parameters, memory, batches and steps; train nothing.")
 @cache_option
 @workers_option
-def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **wishes: Any) -> None:
+def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **options: Any) -> None:
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.utils.files import write_text
 
-    config, folder = _prepare(_wishes(wishes), out, resume)
+    config, folder = _prepare(_run_options(options), out, resume)
     with TerminalProgress() as progress:
         if dry_run:
             return _dry_run(config, cache, progress)
@@ -71,8 +71,8 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     _conclude(summary, picture)
 
 
-def _wishes(flags: dict[str, Any]) -> "Wishes":
-    from unite_mm.config import Wishes, parse_duration
+def _run_options(flags: dict[str, Any]) -> "RunOptions":
+    from unite_mm.config import RunOptions, parse_duration
 
     if flags["max_steps"] is not None and flags["max_time"] is not None:
         raise UsageError("--max-steps and --max-time exclude each other")
@@ -81,10 +81,10 @@ def _wishes(flags: dict[str, Any]) -> "Wishes":
     names = ("max_steps", "max_time", "devices", "precision", "freeze_trunk")
     given = {name: flags.pop(name) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
-    return Wishes(**flags, flags={"train": settings} if settings else {})
+    return RunOptions(**flags, flags={"train": settings} if settings else {})
 
 
-def _prepare(wishes: "Wishes", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
+def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
     """The resolved configuration and the run folder.
 
     Raises:
@@ -96,8 +96,8 @@ def _prepare(wishes: "Wishes", out: Path | None, resume: bool) -> tuple["RunConf
     if resume:
         if out is None:
             raise UsageError("--resume needs the run folder", "name it with --out")
-        return resolve_resumed(_saved_config(out), wishes, discover()), out
-    config = resolve(wishes, discover())
+        return resolve_resumed(_saved_config(out), options, discover()), out
+    config = resolve(options, discover())
     folder = out or _default_folder(config)
     if _first_process() and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
@@ -177,7 +177,7 @@ def _draw(folder: Path, progress: "Progress") -> Path | None:
     for name, modality in model.modalities.items():
         path = folder / (f"samples-{name}.png" if len(model.modalities) > 1 else "samples.png")
         try:
-            modality.draw(model.generate(PICTURED, modality=name, progress=progress), path)
+            modality.save_picture(model.generate(PICTURED, modality=name, progress=progress), path)
             drawn = drawn or path
         except UniteError as error:
             progress.say(f"no picture of samples: {error.message}")

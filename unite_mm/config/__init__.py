@@ -36,7 +36,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunOptions:
     """What a user asks for, as the command line gives it.
 
     Attributes:
@@ -58,45 +58,45 @@ class Wishes:
     init_trunk: Path | None = None
 
 
-def resolve(wishes: Wishes, registry: Registry) -> RunConfig:
+def resolve(options: RunOptions, registry: Registry) -> RunConfig:
     """The complete configuration of a new run.
 
     Raises:
         UsageError: anything in it is wrong; the message says what and where it was set.
     """
-    file = {} if wishes.file is None else read_yaml(wishes.file)
-    plugins = _select(wishes, file, registry)
-    layers = _preset_layers(plugins, wishes.preset)
-    if wishes.init_trunk is not None:
-        layers.append(_trunk_layer(wishes.init_trunk))
-    if wishes.file is not None:
-        layers.append(Layer(str(wishes.file), _expand(file, plugins, str(wishes.file))))
-    layers += [_assignment(text, plugins) for text in wishes.assignments]
-    layers += [_source(text, plugins) for text in wishes.sources]
-    layers.append(Layer("the command line", wishes.flags))
+    file = {} if options.file is None else read_yaml(options.file)
+    plugins = _select(options, file, registry)
+    layers = _preset_layers(plugins, options.preset)
+    if options.init_trunk is not None:
+        layers.append(_trunk_layer(options.init_trunk))
+    if options.file is not None:
+        layers.append(Layer(str(options.file), _expand(file, plugins, str(options.file))))
+    layers += [_assignment(text, plugins) for text in options.assignments]
+    layers += [_source(text, plugins) for text in options.sources]
+    layers.append(Layer("the command line", options.flags))
     config = _complete(layers, plugins)
     if config.train.max_steps is None and config.train.max_time is None:
         raise UsageError("the run has no length", "add --max-steps N or --max-time 30m")
     return config
 
 
-def resolve_resumed(saved: RunConfig, wishes: Wishes, registry: Registry) -> RunConfig:
+def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -> RunConfig:
     """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, scores.
 
     Raises:
         UsageError: something that decides what the run computes would change.
     """
-    if wishes.preset is not None or wishes.file is not None or wishes.sources or wishes.init_trunk is not None:
+    if options.preset is not None or options.file is not None or options.sources or options.init_trunk is not None:
         raise UsageError(
             "--resume takes the configuration of the run folder",
             "leave out --preset, --config, --data and --init-trunk",
         )
-    if wishes.modalities and set(wishes.modalities) != set(saved.modalities):
+    if options.modalities and set(options.modalities) != set(saved.modalities):
         raise UsageError(f"the run was started with {', '.join(saved.modalities)}", "leave --modality out")
     plugins = [registry.get(name) for name in saved.modalities]
     layers = [Layer("the run folder", saved.model_dump(mode="json"))]
-    layers += [_assignment(text, plugins) for text in wishes.assignments]
-    layers.append(Layer("the command line", wishes.flags))
+    layers += [_assignment(text, plugins) for text in options.assignments]
+    layers.append(Layer("the command line", options.flags))
     config = _complete(layers, plugins)
     before, after = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     for key in sorted(before.keys() | after.keys()):
@@ -211,14 +211,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _select(wishes: Wishes, file: Mapping[str, Any], registry: Registry) -> list[Plugin]:
+def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) -> list[Plugin]:
     """The plugins of the run, each once, in the order named."""
     in_file = file.get("modalities")
     listed = list(in_file) if isinstance(in_file, dict) else []
-    names = list(dict.fromkeys(wishes.modalities)) or listed
+    names = list(dict.fromkeys(options.modalities)) or listed
     for name in listed:
         if name not in names:
-            raise UsageError(f"{wishes.file} configures the modality {name!r}, which --modality does not select")
+            raise UsageError(f"{options.file} configures the modality {name!r}, which --modality does not select")
     if not names:
         known = ", ".join(registry.plugins) or "none is installed"
         raise UsageError("no modality is named", f"add --modality NAME; there are: {known}")

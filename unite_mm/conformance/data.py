@@ -68,7 +68,7 @@ def unknown_source(subject: Subject) -> Iterator[Finding]:
 
 def batches(subject: Subject) -> Iterator[Finding]:
     """A batch has a boolean register mask inside the layout, and conditions that fit the model's."""
-    batch, layout, spec = subject.batch, subject.ends.layout, subject.ends.condition
+    batch, layout, spec = subject.batch, subject.modules.layout, subject.modules.condition
     registers = getattr(batch, "registers", None)
     if not isinstance(registers, Registers):
         raise UniteError(
@@ -161,16 +161,16 @@ def _lengths(opened: ModalityData, split: str, size: int) -> Iterator[Finding]:
 
 
 def _condition(condition: Any, spec: ConditionSpec, count: int) -> Iterator[Finding]:
-    """Findings of a batch's condition against what the ends declare."""
+    """Findings of a batch's condition against what the modules declare."""
     if spec.kind == "none":
         if condition is not None:
             yield Finding(
-                "batch.condition is set, but the ends declare none", 'declare it: ConditionSpec("classes", N)'
+                "batch.condition is set, but the modules declare none", 'declare it: ConditionSpec("classes", N)'
             )
         return
     if condition is None:
         yield Finding(
-            f"batch.condition is None, but the ends declare {spec.kind}: the model would never learn it",
+            f"batch.condition is None, but the modules declare {spec.kind}: the model would never learn it",
             "set it in every batch of the data, or declare ConditionSpec()",
         )
         return
@@ -180,7 +180,7 @@ def _condition(condition: Any, spec: ConditionSpec, count: int) -> Iterator[Find
         condition.dtype == torch.int64 if spec.kind == "classes" else condition.is_floating_point()
     )
     if not kind or condition.shape != own:
-        yield Finding(f"batch.condition is {shape(condition)}, not {wanted}", "as the ends' ConditionSpec says")
+        yield Finding(f"batch.condition is {shape(condition)}, not {wanted}", "as the modules' ConditionSpec says")
     elif spec.kind == "classes" and not bool(((condition >= 0) & (condition < spec.size)).all()):
         yield Finding(
             f"batch.condition holds {int(condition.max())}, but there are {spec.size} classes", "classes count from 0"

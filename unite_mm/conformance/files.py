@@ -88,8 +88,8 @@ def pictures(subject: Subject) -> Iterator[Finding]:
     samples, outputs, modality = subject.samples, subject.outputs, subject.modality
     path = subject.scratch / "picture.png"
     calls: tuple[tuple[str, Callable[[], object]], ...] = (
-        ("draw", lambda: modality.draw(samples, path)),
-        ("draw_pairs", lambda: modality.draw_pairs(samples, outputs, path)),
+        ("save_picture", lambda: modality.save_picture(samples, path)),
+        ("save_pairs_picture", lambda: modality.save_pairs_picture(samples, outputs, path)),
     )
     for name, call in calls:
         path.unlink(missing_ok=True)

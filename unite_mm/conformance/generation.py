@@ -9,7 +9,7 @@ from torch import Tensor
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, other_randomness, shape
-from unite_mm.contract import PriorDraw
+from unite_mm.contract import PriorSample
 from unite_mm.errors import UniteError
 from unite_mm.random_streams import seeded_generator
 
@@ -18,7 +18,7 @@ DRAWS = 64
 
 def prior(subject: Subject) -> Iterator[Finding]:
     """The prior draws used registers of the layout, and depends on its generator alone."""
-    layout, spec = subject.ends.layout, subject.ends.condition
+    layout, spec = subject.modules.layout, subject.modules.condition
     for seed in range(DRAWS):
         draws = []
         for other in (1, 2):
@@ -41,7 +41,7 @@ def prior(subject: Subject) -> Iterator[Finding]:
                 "draw from the generator it is given, and from nothing else: pass generator=generator",
             )
         if spec.kind == "none" and own is not None:
-            raise UniteError("the prior draws a condition, but the ends declare none", "return PriorDraw(mask)")
+            raise UniteError("the prior draws a condition, but the modules declare none", "return PriorSample(mask)")
         if own is not None and not _fits(own, spec.kind, spec.size):
             wanted = "an int64 class ()" if spec.kind == "classes" else f"float ({spec.size},)"
             raise UniteError(f"the prior's condition is {shape(own)}, not {wanted} in range", "as ConditionSpec says")
@@ -51,14 +51,14 @@ def prior(subject: Subject) -> Iterator[Finding]:
 def asked_condition(subject: Subject) -> Iterator[Finding]:
     """The prior keeps the condition that a caller asks for."""
     subject.need("prior")
-    if subject.ends.condition.kind == "none":
+    if subject.modules.condition.kind == "none":
         return
     asked = subject.batch.condition[0]
     kept = [_draw(subject, seed, asked).condition for seed in range(DRAWS)]
     if not all(condition is not None and alike(condition, asked) for condition in kept):
         yield Finding(
             "the prior drops the condition it is asked for: samples would be drawn without it, or with another",
-            "return it: PriorDraw(mask, condition)",
+            "return it: PriorSample(mask, condition)",
         )
 
 
@@ -67,26 +67,28 @@ def generation(subject: Subject) -> Iterator[Finding]:
     subject.need("prior", "outputs")
     generated = subject.generated
     if any(sample is None for sample in generated):
-        yield Finding("ends.samples() returns None", "return a native object for every sample, sound or not")
+        yield Finding("modules.samples() returns None", "return a native object for every sample, sound or not")
     condition = subject.batch.condition
-    if subject.ends.condition.kind == "none" or condition is None:
+    if subject.modules.condition.kind == "none" or condition is None:
         return
-    with calling("ends.conditioned()"):
-        marked = subject.ends.conditioned(list(generated[:1]), condition[:1])
+    with calling("modules.conditioned()"):
+        marked = subject.modules.conditioned(list(generated[:1]), condition[:1])
     if not isinstance(marked, list) or len(marked) != 1:
-        yield Finding("ends.conditioned() does not return as many samples as it is given", "return a list of them all")
+        yield Finding(
+            "modules.conditioned() returns more or fewer samples than it is given", "return a list of them all"
+        )
 
 
-def _draw(subject: Subject, seed: int, condition: Any = None) -> PriorDraw:
-    ends = subject.ends
+def _draw(subject: Subject, seed: int, condition: Any = None) -> PriorSample:
+    modules = subject.modules
     with calling("prior()"):
-        draw = ends.prior(seeded_generator(seed), condition)
-    if not isinstance(draw, PriorDraw):
-        raise UniteError(f"prior() returns {type(draw).__name__}", "return unite_mm.contract.PriorDraw")
+        draw = modules.prior(seeded_generator(seed), condition)
+    if not isinstance(draw, PriorSample):
+        raise UniteError(f"prior() returns {type(draw).__name__}", "return unite_mm.contract.PriorSample")
     return draw
 
 
-def _same(left: PriorDraw, right: PriorDraw) -> bool:
+def _same(left: PriorSample, right: PriorSample) -> bool:
     if (left.condition is None) != (right.condition is None) or not alike(left.mask, right.mask):
         return False
     return left.condition is None or right.condition is None or alike(left.condition, right.condition)

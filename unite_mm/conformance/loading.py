@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.contract import Modality, Objective
+from unite_mm.contract import Modality, SweepMetric
 from unite_mm.errors import UniteError, UsageError
 
 FORBID = 'give it model_config = ConfigDict(extra="forbid"), or derive it from unite_mm_schemas.base.Schema'
@@ -26,9 +26,9 @@ def presets(subject: Subject) -> Iterator[Finding]:
     """Every preset is accepted by the run's configuration and by the plugin's own."""
     subject.need("configuration")
     for entry in subject.plugin.manifest.presets:
-        wishes = Wishes((subject.name,), preset=entry.name, assignments=("train.max_steps=1",))
+        options = RunOptions((subject.name,), preset=entry.name, assignments=("train.max_steps=1",))
         try:
-            resolve(wishes, subject.registry)
+            resolve(options, subject.registry)
         except UsageError as error:
             yield Finding(error.message, error.hint or f"change {entry.file}, or the configuration model")
 
@@ -47,19 +47,13 @@ def stored_configuration(subject: Subject) -> Iterator[Finding]:
 
 
 def implementation(subject: Subject) -> Iterator[Finding]:
-    """The implementation is a complete `Modality` of the manifest's name."""
+    """The implementation is a complete `Modality`."""
     found = subject.implementation
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
         raise UniteError(
             f"{found.__name__} lacks {', '.join(missing)}",
             "define what is missing; unite_mm.contract.Modality says what each part does",
-        )
-    name = getattr(found, "name", None)
-    if name != subject.name:
-        yield Finding(
-            f"{found.__name__}.name is {name!r}, but the manifest's name {subject.name!r}",
-            f"write name = {subject.name!r} in the class",
         )
     yield from _signatures(found)
     subject.need("modality")
@@ -73,18 +67,18 @@ def training_needs(subject: Subject) -> Iterator[Finding]:
     yield from ()
 
 
-def objective(subject: Subject) -> Iterator[Finding]:
-    """`objective` names a metric by which settings are compared, or says that there is none."""
+def sweep_metric(subject: Subject) -> Iterator[Finding]:
+    """`sweep_metric` names a metric by which settings are compared, or says that there is none."""
     modality = subject.modality
     try:
-        with calling("objective()"):
-            found = modality.objective()
+        with calling("sweep_metric()"):
+            found = modality.sweep_metric()
     except UniteError as error:
         if isinstance(error.__cause__, UniteError):
             return
         raise
-    if not isinstance(found, Objective):
-        yield Finding(f"objective() returns {type(found).__name__}", "return unite_mm.contract.Objective")
+    if not isinstance(found, SweepMetric):
+        yield Finding(f"sweep_metric() returns {type(found).__name__}", "return unite_mm.contract.SweepMetric")
 
 
 def _models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unite_mm.api import Latents
-from unite_mm.conformance.ends import INTEGERS
+from unite_mm.conformance.modules import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, difference, shape
@@ -37,7 +37,7 @@ def tokens(subject: Subject) -> Iterator[Finding]:
     if len(values) != count or values.shape[2] != width:
         raise UniteError(
             f"the tokens are {shape(values)}, not (B, T, W) with B = {count} and W = {width}",
-            "W is the `width` that ends() is given",
+            "W is the `width` that build_modules() is given",
         )
     if not bool(values.isfinite().all()):
         yield Finding("the tokens hold numbers that are not finite", "look for divisions by zero, or scale the input")
@@ -69,7 +69,7 @@ def input_matters(subject: Subject) -> Iterator[Finding]:
 
 def latents(subject: Subject) -> Iterator[Finding]:
     """The trunk turns the tokens into finite latents of the layout's channels, and the decoder into native samples."""
-    found, layout, count = subject.latents.values, subject.ends.layout, len(subject.indices)
+    found, layout, count = subject.latents.values, subject.modules.layout, len(subject.indices)
     registers = subject.batch.registers.mask.shape[1]
     if found.shape != (count, registers, layout.channels) or not bool(found.isfinite().all()):
         yield Finding(
@@ -79,7 +79,7 @@ def latents(subject: Subject) -> Iterator[Finding]:
     outputs = subject.outputs
     if not isinstance(outputs, list) or len(outputs) != count:
         what = f"{len(outputs)} objects" if isinstance(outputs, list) else type(outputs).__name__
-        yield Finding(f"ends.samples() returns {what} for a batch of {count}", "return a list, one object per sample")
+        yield Finding(f"modules.samples() returns {what} for a batch of {count}", "return a list, one for each sample")
 
 
 def losses(subject: Subject) -> Iterator[Finding]:
@@ -163,10 +163,10 @@ def gradients(subject: Subject) -> Iterator[Finding]:
         return
     model = subject.model
     model.zero_grad(set_to_none=True)
-    noise = StepNoise(0, 0, 0, len(subject.indices), subject.ends.layout, torch.device("cpu"), Shard())
+    noise = StepNoise(0, 0, 0, len(subject.indices), subject.modules.layout, torch.device("cpu"), Shard())
     joint_backward(model, subject.name, subject.batch, noise)
     for part in ("tokenizer", "decoder"):
-        module = getattr(model.end(subject.name), part)
+        module = getattr(model.modules_of(subject.name), part)
         parameters = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
         untouched = [name for name, entry in parameters.items() if entry.grad is None]
         if parameters and not any(entry.grad is not None and entry.grad.any() for entry in parameters.values()):

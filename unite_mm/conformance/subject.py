@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from unite_mm.api import UNITE, Latents
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.conformance.report import Blocked, calling
-from unite_mm.contract import DataRequest, Ends, LossTerm, Modality, ModalityData, Tokens
+from unite_mm.contract import DataRequest, LossTerm, Modality, ModalityData, ModalityModules, Tokens
 from unite_mm.errors import UniteError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry import Plugin, Registry
@@ -57,15 +57,15 @@ class Step(Generic[T]):
         self.__doc__ = make.__doc__
 
     def __get__(self, subject: "Subject", _owner: object = None) -> T:
-        if self.name in subject.spoilt:
-            raise Blocked(subject.spoilt[self.name])
+        if self.name in subject.failed_steps:
+            raise Blocked(subject.failed_steps[self.name])
         if self.name not in subject.made:
             try:
                 subject.made[self.name] = self.make(subject)
             except Blocked:
                 raise
             except Exception:
-                subject.spoilt[self.name] = subject.checking
+                subject.failed_steps[self.name] = subject.checking
                 raise
         made: T = subject.made[self.name]
         return made
@@ -86,7 +86,7 @@ class Subject:
 
     Attributes:
         made: the steps that have been made.
-        spoilt: the steps that nothing may use, each with the check that found it wrong.
+        failed_steps: the steps that nothing may use, each with the check that found it wrong.
         checking: the check that is running.
 
     Raises:
@@ -116,7 +116,7 @@ class Subject:
         self.scratch = scratch
         self.progress: Progress = progress or Silent()
         self.made: dict[str, Any] = {}
-        self.spoilt: dict[str, str] = {}
+        self.failed_steps: dict[str, str] = {}
         self.checking = ""
 
     @Step
@@ -129,8 +129,8 @@ class Subject:
         """The run: the preset with a tiny trunk."""
         _ = self.configuration
         sources = () if self.source is None else (self.source,)
-        wishes = Wishes((self.name,), sources, self.preset, assignments=(*TINY, *self.settings))
-        return resolve(wishes, self.registry)
+        options = RunOptions((self.name,), sources, self.preset, assignments=(*TINY, *self.settings))
+        return resolve(options, self.registry)
 
     @Step
     def implementation(self) -> type[Modality]:
@@ -141,10 +141,10 @@ class Subject:
     def modality(self) -> Modality:
         """An instance of the implementation."""
         own = self.plugin.validate(self.config.modalities[self.name].config)
-        with calling(f"{self.implementation.__name__}()", "the constructor takes the configuration alone"):
-            return self.implementation(own)
+        with calling(f"{self.implementation.__name__}()", "the constructor takes the configuration and the name"):
+            return self.implementation(own, self.name)
 
-    def request(self, source: str | None) -> DataRequest:
+    def request(self, source: str) -> DataRequest:
         """A request for data."""
         return DataRequest(source, self.cache, self.progress, workers=1)
 
@@ -154,7 +154,7 @@ class Subject:
         modality = self.modality
         hint = "name another source with --data, or mark a small one of the manifest with `offline: true`"
         with calling("open_data()", hint):
-            return modality.open_data(self.request(self.config.modalities[self.name].source))
+            return modality.open_data(self.request(self.plugin.source(self.config.modalities[self.name].source)))
 
     @Step
     def raw_statistics(self) -> Any:
@@ -170,18 +170,18 @@ class Subject:
         with calling("statistics()", "return numbers, texts, lists and mappings with text keys only"):
             return dict(json.loads(json.dumps(dict(raw))))
 
-    def build_ends(self) -> Ends:
-        """Fresh ends, from torch's global generator."""
+    def build_modules(self) -> ModalityModules:
+        """Fresh modules, from torch's global generator."""
         modality, statistics, width = self.modality, self.statistics, self.config.trunk.width
-        with calling("ends()", "build them from the statistics as JSON gives them back: tuples become lists"):
-            return modality.ends(statistics, width)
+        with calling("build_modules()", "build them from the statistics as JSON gives them back: tuples become lists"):
+            return modality.build_modules(statistics, width)
 
     @Step
-    def ends(self) -> Ends:
+    def modules(self) -> ModalityModules:
         """The parts of the model that belong to the modality."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return self.build_ends()
+            return self.build_modules()
 
     @Step
     def indices(self) -> Tensor:
@@ -221,8 +221,8 @@ class Subject:
     @Step
     def model(self) -> UNITE:
         """A tiny model in training mode, its parameters disturbed: parts that begin at zero would hide mistakes."""
-        _ = self.ends
-        with calling("ends()"):
+        _ = self.modules
+        with calling("build_modules()"):
             model = build_model(self.config, {self.name: self.modality}, {self.name: self.statistics})
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -240,7 +240,7 @@ class Subject:
         """The input tokens of any batch."""
         model = self.model
         with calling("tokenizer()"), torch.no_grad():
-            tokens: Tokens = model.end(self.name).tokenizer(batch)
+            tokens: Tokens = model.modules_of(self.name).tokenizer(batch)
         return tokens
 
     @Step
@@ -260,7 +260,7 @@ class Subject:
         """The terms of the reconstruction loss."""
         model = self.model
         with calling("losses()"):
-            return model.end(self.name).losses(output, batch)
+            return model.modules_of(self.name).losses(output, batch)
 
     @Step
     def output(self) -> Any:
@@ -282,12 +282,12 @@ class Subject:
 
     @Step
     def prior(self) -> bool:
-        """Whether the prior is sound: there is nothing to make, its check vouches for it."""
+        """Whether the prior is sound: there is nothing to make, its check provides it."""
         return True
 
     @Step
     def written(self) -> bool:
-        """Whether samples survive files: there is nothing to make, its check vouches for it."""
+        """Whether samples survive files: there is nothing to make, its check provides it."""
         return True
 
     @Step
@@ -295,14 +295,14 @@ class Subject:
         """Three generated samples."""
         self.need("prior", "outputs")
         model = self.model
-        with calling("generating samples (prior, decoder, ends.samples)"):
+        with calling("generating samples (prior, decoder, modules.samples)"):
             return model.generate(3, modality=self.name)
 
     def natives(self, output: Any, registers: Any) -> list[Any]:
         """Native objects of a decoder output."""
         model = self.model
-        with calling("ends.samples()"), torch.no_grad():
-            return model.end(self.name).samples(output, registers)
+        with calling("modules.samples()"), torch.no_grad():
+            return model.modules_of(self.name).samples(output, registers)
 
     def need(self, *steps: str) -> None:
         """Block a check that cannot do without these steps.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from unite_mm.conformance import data, ends, files, generation, loading, model
+from unite_mm.conformance import data, files, generation, loading, model, modules
 from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
 
@@ -14,11 +14,11 @@ class Check:
 
     Attributes:
         run: yields the mistakes of a subject; its docstring says what is demanded.
-        vouches: steps of the subject that nothing else may use if this finds a mistake.
+        provides: steps of the subject that nothing else may use if this finds a mistake.
     """
 
     run: Callable[[Subject], Iterator[Finding]]
-    vouches: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -43,7 +43,7 @@ class Check:
         except Exception as error:
             findings.append(as_finding(error))
         if findings:
-            subject.spoilt = dict.fromkeys(self.vouches, self.name) | subject.spoilt
+            subject.failed_steps = dict.fromkeys(self.provides, self.name) | subject.failed_steps
         return Outcome(self.name, self.demand, tuple(findings), needs)
 
 
@@ -53,12 +53,12 @@ CHECKS = (
     Check(loading.stored_configuration, ("modality",)),
     Check(loading.implementation, ("implementation", "modality")),
     Check(loading.training_needs),
-    Check(loading.objective),
+    Check(loading.sweep_metric),
     Check(data.data, ("data",)),
     Check(data.unknown_source),
-    Check(ends.statistics, ("statistics",)),
-    Check(ends.layout, ("ends",)),
-    Check(ends.condition, ("ends",)),
+    Check(modules.statistics, ("statistics",)),
+    Check(modules.layout, ("modules",)),
+    Check(modules.condition, ("modules",)),
     Check(data.batches, ("batch",)),
     Check(data.repeatable_batches, ("batch",)),
     Check(data.devices),
@@ -66,7 +66,7 @@ CHECKS = (
     Check(model.input_matters),
     Check(model.latents, ("latents", "outputs")),
     Check(model.losses, ("terms",)),
-    Check(ends.start_weights),
+    Check(modules.start_weights),
     Check(data.native_samples, ("samples",)),
     Check(model.repeatable),
     Check(model.padding),

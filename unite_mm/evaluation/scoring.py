@@ -45,7 +45,7 @@ class Plan:
         reconstructions: how many samples of the split to reconstruct; None: all; 0: none.
         seed: of generation, tokenization and the choice of samples.
         workers: processes that score; 0: all cores.
-        drawings: whether to draw pictures.
+        pictures: whether to draw pictures.
     """
 
     sampling: SamplingConfig
@@ -56,7 +56,7 @@ class Plan:
     reconstructions: int | None = None
     seed: int = 0
     workers: int = 0
-    drawings: bool = True
+    pictures: bool = True
 
 
 def evaluate_model(
@@ -183,9 +183,9 @@ def _reconstruct(
     inputs = data.samples(plan.split, chosen_indices(size, plan.reconstructions, plan.seed))
     with clock.stage("reconstruct"):
         outputs = model.reconstruct(inputs, name, seed=plan.seed, progress=progress)
-    if plan.drawings:
+    if plan.pictures:
         with _optional("reconstructions.png", progress), clock.stage("draw_reconstructions"):
-            modality.draw_pairs(inputs[:DRAWN_PAIRS], outputs[:DRAWN_PAIRS], folder / "reconstructions.png")
+            modality.save_pairs_picture(inputs[:DRAWN_PAIRS], outputs[:DRAWN_PAIRS], folder / "reconstructions.png")
     with clock.stage("score_reconstruction"):
         return modality.score_reconstruction(inputs, outputs, progress, plan.workers)
 
@@ -193,7 +193,7 @@ def _reconstruct(
 class _Generation:
     """Generates, writes, draws and scores samples: once, or at each guidance scale of a sweep.
 
-    What can be known to fail (no classes, no objective) fails when this is made, before any work.
+    What can be known to fail (no classes, no metric to compare by) fails when this is made, before any work.
     """
 
     def __init__(
@@ -212,23 +212,23 @@ class _Generation:
         self.modality = model.modalities[name]
         self.curve: Sweep | None = None
         self.sampling, self.evaluations = plan.sampling, 0
-        spec = model.end(name).condition
+        spec = model.modules_of(name).condition
         self.labels = None if plan.labels is None else spread_labels(plan.labels, plan.samples, spec, seed=plan.seed)
         if plan.sweep and (spec.kind == "none" or plan.samples == 0):
             what = "this model takes no condition" if plan.samples else "no samples are to be generated"
             raise UsageError(f"--sweep: {what}", "guidance acts on conditional samples; leave --sweep out")
-        self.objective = self.modality.objective() if plan.sweep else None
+        self.sweep_metric = self.modality.sweep_metric() if plan.sweep else None
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Score:
         """The score; that of the best scale after a sweep."""
-        if self.objective is None:
+        if self.sweep_metric is None:
             return self._measure(self.plan.sampling, lambda _: True)
         path = self.folder / "sweep.json"
         path.unlink(missing_ok=True)  # of an earlier evaluation
         self.curve = sweep(
             self.plan.sweep,
-            self.objective,
+            self.sweep_metric,
             lambda scale, is_best: self._measure(self.plan.sampling.model_copy(update={"guidance": scale}), is_best),
             self.progress,
             lambda found: write_text(path, found.model_dump_json(indent=2) + "\n"),
@@ -258,11 +258,11 @@ class _Generation:
                 sampling=sampling,
                 progress=self.progress,
             )
-        candidate = self.folder / _named("samples" if self.objective is None else "samples-candidate", self.suffix)
+        candidate = self.folder / _named("samples" if self.sweep_metric is None else "samples-candidate", self.suffix)
         with self.clock.stage("write_samples"):
             _remove(candidate)  # of an earlier evaluation
             write_samples(self.modality, samples, candidate)
-        if self.objective is None:  # before the score: a failing metric costs no picture
+        if self.sweep_metric is None:  # before the score: a failing metric costs no picture
             self._draw(samples)
         with self.clock.stage("score_generation"):
             score = self.modality.score_generation(samples, self.reference, self.progress, self.plan.workers)
@@ -270,7 +270,7 @@ class _Generation:
             _remove(candidate)
             return score
         self.sampling, self.evaluations = sampling, self.model.last_evaluations
-        if self.objective is not None:
+        if self.sweep_metric is not None:
             kept = self.folder / _named("samples", self.suffix)
             _remove(kept)
             candidate.rename(kept)
@@ -278,9 +278,9 @@ class _Generation:
         return score
 
     def _draw(self, samples: list[Any]) -> None:
-        if self.plan.drawings:
+        if self.plan.pictures:
             with _optional("samples.png", self.progress), self.clock.stage("draw_samples"):
-                self.modality.draw(samples[:DRAWN_SAMPLES], self.folder / "samples.png")
+                self.modality.save_picture(samples[:DRAWN_SAMPLES], self.folder / "samples.png")
 
 
 def _data_notes(model: UNITE, name: str, data: ModalityData) -> list[str]:

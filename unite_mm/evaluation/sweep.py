@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 
-from unite_mm.contract import Objective
+from unite_mm.contract import SweepMetric
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score, Sweep, SweepPoint
@@ -30,14 +30,14 @@ def parse_range(text: str) -> tuple[float, ...]:
     return tuple(float(start + step * index) for index in range(count))
 
 
-def value_of(score: Score, objective: Objective) -> float | None:
+def value_of(score: Score, compared: SweepMetric) -> float | None:
     """The number by which a score is compared; None where it could not be measured."""
-    return next((metric.value for metric in score.metrics if metric.name == objective.metric), None)
+    return next((metric.value for metric in score.metrics if metric.name == compared.metric), None)
 
 
 def sweep(
     scales: Sequence[float],
-    objective: Objective,
+    metric: SweepMetric,
     measure: Callable[[float, Callable[[Score], bool]], Score],
     progress: Progress,
     record: Callable[[Sweep], None],
@@ -46,40 +46,40 @@ def sweep(
 
     Args:
         scales: the guidance scales.
-        objective: what decides.
+        metric: what decides.
         measure: (scale, is_best) -> score; `is_best(score)` tells whether the score beats all before it, so that the
             best samples can be kept.
         progress: where each point is shown.
         record: gets the curve after each point, so that a sweep cut short loses nothing.
 
     Raises:
-        UniteError: at no scale could the objective be measured.
+        UniteError: at no scale could the metric be measured.
     """
     found = Sweep(
         setting="guidance",
-        metric=objective.metric,
-        title=objective.title,
-        lower_is_better=objective.lower_is_better,
+        metric=metric.metric,
+        title=metric.title,
+        lower_is_better=metric.lower_is_better,
     )
     leading: float | None = None
 
     def is_best(score: Score) -> bool:
-        value = value_of(score, objective)
+        value = value_of(score, metric)
         if value is None or leading is None:
             return value is not None
-        return value < leading if objective.lower_is_better else value > leading
+        return value < leading if metric.lower_is_better else value > leading
 
     for scale in scales:
         score = measure(scale, is_best)
         best = scale if is_best(score) else found.best
         if best == scale:
-            leading = value_of(score, objective)
+            leading = value_of(score, metric)
         found = found.model_copy(update={"points": (*found.points, SweepPoint(value=scale, score=score)), "best": best})
         record(found)
-        value = value_of(score, objective)
+        value = value_of(score, metric)
         shown = "not measured" if value is None else f"{value:.6g}"
-        progress.say(f"guidance {scale:g}: {objective.title} {shown}")
+        progress.say(f"guidance {scale:g}: {metric.title} {shown}")
     if found.best is None:
         reasons = [note for point in found.points for note in point.score.notes]
-        raise UniteError(f"the sweep measured no {objective.title}", reasons[0] if reasons else "")
+        raise UniteError(f"the sweep measured no {metric.title}", reasons[0] if reasons else "")
     return found

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Batch, ModalityData, Registers
-from unite_mm.model.layers import DecoderBlock, Matrix, rotary_table
+from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm_schemas.card import DataCard
 
 
@@ -104,7 +104,7 @@ class RegisterDecoder(nn.Module):
     ) -> None:
         super().__init__()
         self.head_width, self.base = width // heads, base
-        self.enter, self.leave = Matrix(channels, width), nn.Linear(width, outputs)
+        self.enter, self.leave = HiddenLinear(channels, width), nn.Linear(width, outputs)
         self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(depth))
 
     def forward(self, latents: Tensor, registers: Registers) -> Tensor:

@@ -11,18 +11,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Matrix(nn.Linear):
+class HiddenLinear(nn.Linear):
     """A linear layer whose weight is a *hidden matrix*: Muon trains it, AdamW trains every other parameter.
 
     Declaring the group by the layer's type keeps the optimizer independent of parameter names.
     """
 
 
-class Table(nn.Embedding):
+class HiddenEmbedding(nn.Embedding):
     """An embedding table that is a hidden matrix: Muon trains it, as in the published image model."""
 
 
-HIDDEN_MATRICES = (Matrix, Table)
+HIDDEN_MATRICES = (HiddenLinear, HiddenEmbedding)
 """Modules whose `weight` Muon trains."""
 
 
@@ -100,8 +100,8 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, qk_norm: bool = True, pointer_bias: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = Matrix(width, 3 * width)
-        self.out = Matrix(width, width)
+        self.qkv = HiddenLinear(width, 3 * width)
+        self.out = HiddenLinear(width, width)
         head = width // heads
         self.q_norm = RMSNorm(head) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head) if qk_norm else nn.Identity()
@@ -133,8 +133,8 @@ class SwiGLU(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         hidden = int(2 / 3 * 4 * width)
-        self.up = Matrix(width, 2 * hidden)
-        self.down = Matrix(hidden, width)
+        self.up = HiddenLinear(width, 2 * hidden)
+        self.down = HiddenLinear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, W) -> (B, N, W)."""
@@ -153,7 +153,7 @@ class EncoderBlock(nn.Module):
         self.norm2 = RMSNorm(width)
         self.mlp = SwiGLU(width)
         self.norm3 = RMSNorm(width)
-        self.modulation = Matrix(width, 6 * width)
+        self.modulation = HiddenLinear(width, 6 * width)
 
     def forward(self, x: Tensor, condition: Tensor, table: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """x (B, N, W), activated condition (B, W), rotary table, mask (B, N) or None -> (B, N, W)."""
@@ -183,8 +183,8 @@ class DecoderBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.attention = Attention(width, heads, qk_norm)
         self.norm2 = nn.LayerNorm(width, eps=eps)
-        self.up = Matrix(width, hidden or 4 * width)
-        self.down = Matrix(hidden or 4 * width, width)
+        self.up = HiddenLinear(width, hidden or 4 * width)
+        self.down = HiddenLinear(hidden or 4 * width, width)
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         """x (B, N, W), rotary table or None, mask (B, N) bool or None -> (B, N, W)."""
@@ -201,8 +201,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int, features: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", torch.randn(features))
-        self.up = Matrix(2 * features, width)
-        self.down = Matrix(width, width)
+        self.up = HiddenLinear(2 * features, width)
+        self.down = HiddenLinear(width, width)
 
     def forward(self, time: Tensor) -> Tensor:
         """(B,) -> (B, W)."""

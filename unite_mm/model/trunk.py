@@ -12,8 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unite_mm.contract import ConditionSpec, Ends, LatentLayout, Registers, Tokens
-from unite_mm.model.layers import EncoderBlock, Matrix, RMSNorm, Table, TimeEmbedding, rotary_table, sincos_table
+from unite_mm.contract import ConditionSpec, LatentLayout, ModalityModules, Registers, Tokens
+from unite_mm.model.layers import (
+    EncoderBlock,
+    HiddenEmbedding,
+    HiddenLinear,
+    RMSNorm,
+    TimeEmbedding,
+    rotary_table,
+    sincos_table,
+)
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
 
 NUMBER_FEATURES = 16
@@ -85,15 +93,15 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.spec = spec
         if spec.kind == "classes":
-            self.table = Table(spec.size + 1, width)
+            self.table = HiddenEmbedding(spec.size + 1, width)
             return
         self.null = nn.Parameter(torch.empty(width))
         if spec.kind == "numbers":
             self.register_buffer("mean", torch.tensor(spec.mean or (0.0,) * spec.size))
             self.register_buffer("std", torch.tensor(spec.std or (1.0,) * spec.size))
             self.register_buffer("frequencies", torch.randn(NUMBER_FEATURES))
-            self.up = Matrix(spec.size * (1 + 2 * NUMBER_FEATURES), width)
-            self.down = Matrix(width, width)
+            self.up = HiddenLinear(spec.size * (1 + 2 * NUMBER_FEATURES), width)
+            self.down = HiddenLinear(width, width)
 
     def forward(self, condition: Tensor | None, dropped: Tensor | None, size: int) -> Tensor:
         """Embed a batch of `size` samples.
@@ -131,7 +139,7 @@ class Head(nn.Module):
 
     def __init__(self, layout: LatentLayout, spec: ConditionSpec, trunk: TrunkConfig, latent: LatentConfig) -> None:
         super().__init__()
-        self.project_in = Matrix(layout.channels, trunk.width)
+        self.project_in = HiddenLinear(layout.channels, trunk.width)
         self.registers = nn.Parameter(torch.empty(layout.registers, trunk.width))
         self.register_buffer("positions", layout.positions.clone(), persistent=False)
         self.condition = ConditionEmbedding(spec, trunk.width)
@@ -148,7 +156,7 @@ class GenerativeEncoder(nn.Module):
         ends: the modalities' parts, for their layouts and conditions.
     """
 
-    def __init__(self, trunk: TrunkConfig, latent: LatentConfig, ends: Mapping[str, Ends]) -> None:
+    def __init__(self, trunk: TrunkConfig, latent: LatentConfig, ends: Mapping[str, ModalityModules]) -> None:
         super().__init__()
         self.trunk = Trunk(trunk)
         self.heads = nn.ModuleDict({name: Head(end.layout, end.condition, trunk, latent) for name, end in ends.items()})

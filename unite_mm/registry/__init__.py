@@ -144,6 +144,21 @@ class Plugin:
             )
         return presets[name]
 
+    def source(self, named: str | None) -> str:
+        """The data source meant: the named one, or the default of the manifest.
+
+        Raises:
+            UsageError: none is named, and the modality has no default.
+        """
+        source = named or self.manifest.default_source
+        if source is None:
+            known = ", ".join(entry.name for entry in self.manifest.sources)
+            raise UsageError(
+                f"modality {self.name!r} has no data set of its own",
+                f"name the data with --data: {known}" if known else "name the data with --data",
+            )
+        return source
+
     def importer(self, name: str) -> ImporterEntry | None:
         """The importer of a name; None where the plugin has none."""
         return next((entry for entry in self.manifest.importers if entry.name == name), None)
@@ -325,6 +340,8 @@ def _read_plugin(declared: Declaration) -> Plugin:
     if manifest.name != declared.name:
         raise UsageError(f"{where.name} has the name {manifest.name!r}, but its entry point {declared.name!r}")
     _check_presets(manifest, where)
+    if manifest.default_source not in (None, *(entry.name for entry in manifest.sources)):
+        raise UsageError(f"{where.name}: default_source {manifest.default_source!r} is not among its sources")
     return Plugin(declared.name, declared.distribution, manifest, where.parent, declared.value)
 
 
@@ -368,7 +385,10 @@ def _check_contract(version: Any) -> None:
     if version > CONTRACT_VERSION:
         remedy = f"serves contracts up to {CONTRACT_VERSION}: upgrade unite-mm"
     elif version < OLDEST_CONTRACT_VERSION:
-        remedy = f"serves contract {OLDEST_CONTRACT_VERSION} and newer: upgrade the plugin"
+        remedy = (
+            f"serves contract {OLDEST_CONTRACT_VERSION} and newer: upgrade the plugin; docs/contract.md lists what its "
+            "author has to rename"
+        )
     else:
         return
     raise UsageError(f"written for contract {version}, but this unite-mm {remedy}")

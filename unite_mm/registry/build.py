@@ -37,7 +37,7 @@ def load_modalities(config: RunConfig) -> dict[str, Modality]:
     loaded = {}
     for name, run in config.modalities.items():
         plugin = registry.get(name)
-        loaded[name] = plugin.load_implementation()(plugin.validate(run.config))
+        loaded[name] = plugin.load_implementation()(plugin.validate(run.config), name)
     return loaded
 
 
@@ -55,7 +55,7 @@ def open_modalities(config: RunConfig, cache: Path, progress: Progress, workers:
     opened = {}
     for name, modality in load_modalities(config).items():
         plugin = registry.get(name)
-        request = DataRequest(config.modalities[name].source, cache, progress, workers)
+        request = DataRequest(plugin.source(config.modalities[name].source), cache, progress, workers)
         data = modality.open_data(request)
         statistics = modality.statistics(data)
         record = ModalityRecord(
@@ -72,7 +72,9 @@ def build_model(config: RunConfig, modalities: Mapping[str, Modality], statistic
     """A model with fresh weights, decided by `config.train.seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        ends = {name: modality.ends(statistics[name], config.trunk.width) for name, modality in modalities.items()}
+        ends = {
+            name: modality.build_modules(statistics[name], config.trunk.width) for name, modality in modalities.items()
+        }
         model = UNITE(config, ends, modalities, statistics)
     for encoder in {model.encoder, model.denoiser}:
         encoder.trunk.requires_grad_(not config.train.freeze_trunk)

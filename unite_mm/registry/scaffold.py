@@ -1,7 +1,7 @@
 """Writes a new plugin: a small distribution whose modality trains, evaluates and samples as it stands.
 
-The files are those of `unite_mm/registry/templates/plugin`, with `$name` and the like replaced in the text, and `PACKAGE`
-in the path.
+The files are those of `unite_mm/registry/templates/plugin`, with `$name` and the like replaced in the text, and
+`PACKAGE` in the path.
 """
 
 import importlib.util

@@ -5,40 +5,17 @@ where the file is not what it should be. Code in a foreign file must never run.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from unite_mm.api import UNITE
-from unite_mm.contract import Statistics
+from unite_mm.contract import Imported
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, discover
 from unite_mm.registry.build import build_model, load_modalities, software_versions
 from unite_mm.storage.checkpoint import load_state
 from unite_mm.storage.pretrained import export_model
 from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
-from unite_mm_schemas.config import RunConfig
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an importer makes of a file.
-
-    Attributes:
-        config: a run configuration that builds the model.
-        statistics: each modality's facts of its training data.
-        state: all tensors of our model by our names.
-        step: optimizer steps of the training, 0 where unknown.
-        notes: what the user must know: what was left out, what was assumed.
-    """
-
-    config: RunConfig
-    statistics: Mapping[str, Statistics]
-    state: dict[str, Tensor]
-    step: int = 0
-    notes: tuple[str, ...] = ()
 
 
 def find_importer(name: str, modality: str | None = None) -> Plugin:

@@ -37,7 +37,7 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
         )
         rows.append((f"{name} data", f"{entry.data.card.description}: {sizes}"))
         rows.append((f"{name} batches per epoch", f"{stream.batches_per_epoch:,} of {config.train.batch_size}"))
-        layout = model.end(name).layout
+        layout = model.modules_of(name).layout
         rows.append((f"{name} latents", f"up to {layout.registers} registers of {layout.channels} channels"))
         if config.train.max_steps is not None:
             epochs = config.train.max_steps / stream.batches_per_epoch

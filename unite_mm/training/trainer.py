@@ -137,7 +137,9 @@ class Trainer:
         self.ema = EMA(self.model, config.optim.ema, config.optim.ema_ramp)
         self.shard = Shard(fabric.global_rank, fabric.world_size)
         self.feeds = {
-            name: BatchFeed(config.train, number, entry.data, self.model.end(name).layout, fabric.device, self.shard)
+            name: BatchFeed(
+                config.train, number, entry.data, self.model.modules_of(name).layout, fabric.device, self.shard
+            )
             for number, (name, entry) in enumerate(opened.items())
         }
         self.step = 0

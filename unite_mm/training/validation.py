@@ -27,7 +27,9 @@ def validate(
     for number, start in enumerate(range(0, count - size + 1, size or 1) if size else ()):
         indices = torch.arange(start, start + size)
         batch: Any = data.batch("validation", indices).to(model.device)
-        noise = StepNoise(settings.seed, number, 1_000_003, size, model.end(modality).layout, model.device, Shard())
+        noise = StepNoise(
+            settings.seed, number, 1_000_003, size, model.modules_of(modality).layout, model.device, Shard()
+        )
         length = batch.registers.mask.shape[1]
         with autocast():
             times = noise.tokenize_times(model.config.latent)

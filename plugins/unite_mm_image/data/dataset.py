@@ -100,16 +100,16 @@ class ImageData(ModalityData):
 
 
 def open_data(request: DataRequest, config: ImageConfig) -> ImageData:
-    """Prepare a source, or find it prepared, and open it; nothing or `shapes` is the drawn set.
+    """Prepare a source, or find it prepared, and open it; `shapes` is the drawn set.
 
     Raises:
         UsageError: the source does not exist, cannot be read, holds no usable image, too many unreadable ones, or a
             single class where the model is to be conditioned on classes.
         UniteError: it cannot be downloaded, or the cache cannot be written.
     """
-    if request.source in (None, "shapes"):
+    if request.source == "shapes":
         return _drawn(config)
-    prepared = open_prepared(request, str(request.source), config)
+    prepared = open_prepared(request, config)
     return _classified(prepared, config) if config.condition == "class" else _plain(prepared, config)
 
 

@@ -63,7 +63,7 @@ class Prepared:
         return [lines[index].decode() for index in indices]
 
 
-def open_prepared(request: DataRequest, source_name: str, config: ImageConfig) -> Prepared:
+def open_prepared(request: DataRequest, config: ImageConfig) -> Prepared:
     """The prepared source, from the cache or made now. Two processes that ask at once prepare it once.
 
     Raises:
@@ -71,7 +71,7 @@ def open_prepared(request: DataRequest, source_name: str, config: ImageConfig) -
         UniteError: it cannot be downloaded, or the cache cannot be written.
     """
     cache = request.cache.expanduser() / "image"
-    source = find(source_name, cache / "downloads")
+    source = find(request.source, cache / "downloads")
     folder = cache / f"{folder_name(source.name)}-{config.size}-{config.colours}-{_key(source, config)[:16]}"
     if not request.refresh and (found := _load(folder, request.progress)):
         return _checked(found, config)

@@ -23,7 +23,7 @@ _WHITE = (255, 255, 255)
 _BLACK = (40, 40, 40)
 
 
-def draw(samples: Sequence[Image.Image], path: Path, most: int = MOST_IMAGES, columns: int = 10) -> None:
+def save_picture(samples: Sequence[Image.Image], path: Path, most: int = MOST_IMAGES, columns: int = 10) -> None:
     """A grid of the first samples, row by row, in their order.
 
     Args:
@@ -51,7 +51,7 @@ def draw(samples: Sequence[Image.Image], path: Path, most: int = MOST_IMAGES, co
     _save(canvas, path)
 
 
-def draw_pairs(
+def save_pairs_picture(
     inputs: Sequence[Image.Image], outputs: Sequence[Image.Image], path: Path, most: int = MOST_PAIRS, columns: int = 3
 ) -> None:
     """Each input, its reconstruction and their absolute difference, amplified, side by side.

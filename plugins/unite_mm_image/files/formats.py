@@ -59,9 +59,9 @@ def write(samples: Sequence[Image.Image], path: Path) -> None:
         elif len(samples) == 1:
             _save(samples[0], path)
         else:
-            from unite_mm_image.files.drawing import draw
+            from unite_mm_image.files.drawing import save_picture
 
-            draw(samples, path, most=len(samples))
+            save_picture(samples, path, most=len(samples))
     except OSError as error:
         hint = "Check the folder and its space."
         raise UniteError(f"{path}: cannot be written: {error.strerror or error}", hint) from error

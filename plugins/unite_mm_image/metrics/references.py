@@ -81,11 +81,11 @@ def open_reference(request: DataRequest, config: ImageConfig, samples: Sequence[
         UsageError: the source cannot be read or used.
         UniteError: as `open_data`.
     """
-    path = None if request.source is None else Path(request.source).expanduser()
-    if path is not None and path.suffix == ".npz" and path.is_file():
+    path = Path(request.source).expanduser()
+    if path.suffix == ".npz" and path.is_file():
         return _of_arrays(path)
     size, colours = _seen(samples, config)
-    if path is not None and path.is_dir():
+    if path.is_dir():
         return _of_folder(path, size, colours, config)
     if size is None:
         extents = sorted({sample.size for sample in samples})[:2]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Registers
-from unite_mm.model.layers import DecoderBlock, Matrix, sincos_table
+from unite_mm.model.layers import DecoderBlock, HiddenLinear, sincos_table
 from unite_mm_image.config import ImageConfig
 
 EPS = 1e-12
@@ -38,10 +38,11 @@ class ImageDecoder(nn.Module):
         self.side, self.patch = config.side, config.patch
         width = config.decoder_width
         if config.decoder_input_width is None:
-            self.up: nn.Module = Matrix(config.channels, width)
+            self.up: nn.Module = HiddenLinear(config.channels, width)
         else:
             self.up = nn.Sequential(
-                Matrix(config.channels, config.decoder_input_width), Matrix(config.decoder_input_width, width)
+                HiddenLinear(config.channels, config.decoder_input_width),
+                HiddenLinear(config.decoder_input_width, width),
             )
         self.extra = nn.Parameter(torch.zeros(width))
         self.register_buffer("places", grid_table(config.side, width))
@@ -50,7 +51,7 @@ class ImageDecoder(nn.Module):
             for _ in range(config.decoder_depth)
         )
         self.norm = nn.LayerNorm(width, eps=EPS)
-        self.pixels = Matrix(width, config.patch**2 * config.colour_channels)
+        self.pixels = HiddenLinear(width, config.patch**2 * config.colour_channels)
 
     def forward(self, latents: Tensor, registers: Registers) -> Tensor:
         """Latents (B, K, C) -> pixels (B, colours, S, S), float32."""

@@ -1,11 +1,11 @@
-"""The image's ends of the model: layout, tokenizer, decoder, losses, prior, native samples."""
+"""The image's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics
+from unite_mm.contract import ConditionSpec, LatentLayout, LossTerm, ModalityModules, PriorSample, Registers, Statistics
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.decoder import ImageDecoder
@@ -14,7 +14,7 @@ from unite_mm_image.model.perceptual import PerceptualLoss
 from unite_mm_image.model.tokenizer import PatchTokenizer
 
 
-class ImageEnds(Ends):
+class ImageModules(ModalityModules):
     """One register per patch, all of them used by every image.
 
     Args:
@@ -41,12 +41,12 @@ class ImageEnds(Ends):
     def compile_losses(self) -> None:
         self.perceptual.compile()
 
-    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """All registers; where no class is given, one drawn as often as the training images have it."""
         if condition is None and self.condition.kind == "classes":
             weights = torch.tensor(self.class_counts, dtype=torch.float64, device="cpu")
             condition = torch.multinomial(weights, 1, generator=generator)[0]
-        return PriorDraw(torch.ones(self.layout.registers, dtype=torch.bool), condition)
+        return PriorSample(torch.ones(self.layout.registers, dtype=torch.bool), condition)
 
     def samples(self, output: Tensor, registers: Registers) -> list[Any]:
         """PIL images; pixels are clamped to [0, 1] and rounded to 8 bits."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
+from unite_mm.contract import Imported
 from unite_mm.errors import UsageError
 from unite_mm.registry import discover
-from unite_mm.storage.importing import Imported
 from unite_mm_image.config import SMALLEST_FOR_LPIPS
 from unite_mm_image.official.file import OfficialFile, read_official
 from unite_mm_image.official.names import UNUSED, Sizes, check_names, check_values, entries, read_sizes
@@ -51,7 +51,7 @@ def import_official(path: Path, options: Mapping[str, Any]) -> Imported:
     classes = [str(number) for number in range(sizes.classes)]
     flags = _settings(sizes, answers)
     return Imported(
-        config=resolve(Wishes(modalities=(MODALITY,), preset=PRESET, flags=flags), discover()),
+        config=resolve(RunOptions(modalities=(MODALITY,), preset=PRESET, flags=flags), discover()),
         statistics={MODALITY: {"classes": classes, "class_counts": [1] * sizes.classes}},
         state={
             entry.ours: entry.translate(file.tensors[name].float()).clone().contiguous()

@@ -176,9 +176,11 @@ def entries(sizes: Sizes, heads: int, modality: str) -> Iterator[Entry]:
     yield from _encoder(sizes, modality)
     for index in range(sizes.depth):
         yield from _encoder_block(sizes, heads, f"encoder.blocks.{index}.", f"encoder.trunk.blocks.{index}.")
-    yield from _decoder(sizes, f"ends.{modality}.")
+    yield from _decoder(sizes, f"modality_modules.{modality}.")
     for index in range(sizes.decoder_depth):
-        yield from _decoder_block(sizes, f"decoder.decoder_layers.{index}.", f"ends.{modality}.decoder.blocks.{index}.")
+        yield from _decoder_block(
+            sizes, f"decoder.decoder_layers.{index}.", f"modality_modules.{modality}.decoder.blocks.{index}."
+        )
 
 
 def _linear(official: str, ours: str, out: int, into: int) -> Iterator[Entry]:

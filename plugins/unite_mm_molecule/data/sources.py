@@ -103,11 +103,11 @@ class Source:
         return "QM9 molecules, MMFF94 geometries" if "MMFF94" in program else f"QM9 molecules of {self.name}"
 
 
-def find(source: str | None, downloads: Path, progress: Progress) -> Source:
+def find(source: str, downloads: Path, progress: Progress) -> Source:
     """Recognise a source; download QM9 if that is what is asked for.
 
     Args:
-        source: `qm9` (or None), `embedded`, or a path.
+        source: `qm9`, `embedded`, or a path.
         downloads: where downloads are kept.
         progress: where to show downloads.
 
@@ -115,7 +115,7 @@ def find(source: str | None, downloads: Path, progress: Progress) -> Source:
         UsageError: the path does not exist or is nothing the plugin knows.
         UniteError: QM9 cannot be downloaded.
     """
-    if source is None or source == "qm9":
+    if source == "qm9":
         archive = download.fetch(download.ARCHIVE, downloads, progress)
         listed = download.fetch(download.UNCHARACTERIZED, downloads, progress)
         return Source("qm9", "qm9", archive, _member(archive), listed)

@@ -52,7 +52,7 @@ class _Panel:
     bonds: tuple[int, ...] = ()
 
 
-def draw(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLECULES, columns: int = 6) -> None:
+def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLECULES, columns: int = 6) -> None:
     """A grid of the first samples, valid or not, as they come.
 
     Args:
@@ -70,7 +70,9 @@ def draw(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLECULES, co
     _save(_grid([_sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
 
 
-def draw_pairs(inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path, most: int = MOST_PAIRS) -> None:
+def save_pairs_picture(
+    inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path, most: int = MOST_PAIRS
+) -> None:
     """Inputs beside their reconstructions, two pairs to a row, what differs marked in both.
 
     Both are drawn at the same places, so that atom i stands where atom i stands. The RMSD is over all atoms (heavy

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Registers
-from unite_mm.model.layers import DecoderBlock, Matrix, rotary_table
+from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
 
 BOND_CLASSES = 4
 """No bond, single, double, triple."""
@@ -44,7 +44,7 @@ class BondHead(nn.Module):
     def __init__(self, atoms: int, width: int, channels: int = 32) -> None:
         super().__init__()
         self.channels = channels
-        self.project = Matrix(width, BOND_CLASSES * channels)
+        self.project = HiddenLinear(width, BOND_CLASSES * channels)
         self.single = nn.Linear(width, BOND_CLASSES)
         self.distance = nn.Parameter(torch.zeros(atoms, BOND_CLASSES))
         signs = torch.ones(channels)
@@ -81,7 +81,7 @@ class MoleculeDecoder(nn.Module):
         super().__init__()
         self.head_width = width // heads
         self.sizes = (types, charges, 3 if geometry else 0)
-        self.up = Matrix(channels, width)
+        self.up = HiddenLinear(channels, width)
         self.index = nn.Parameter(torch.empty(atoms, width))
         self.blocks = nn.ModuleList(DecoderBlock(width, heads, qk_norm=True) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

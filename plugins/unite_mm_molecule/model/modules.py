@@ -1,4 +1,4 @@
-"""The molecule's ends of the model: layout, tokenizer, decoder, losses, prior, native samples."""
+"""The molecule's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics
+from unite_mm.contract import ConditionSpec, LatentLayout, LossTerm, ModalityModules, PriorSample, Registers, Statistics
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import MoleculeBatch
@@ -16,7 +16,7 @@ from unite_mm_molecule.model.tokenizer import GraphTokenizer
 from unite_mm_molecule.molecule import Molecule
 
 
-class MoleculeEnds(Ends):
+class MoleculeModules(ModalityModules):
     """One register per atom, at the rotary position of its token.
 
     Args:
@@ -53,7 +53,7 @@ class MoleculeEnds(Ends):
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
 
-    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """Number of atoms and composition of a training molecule, drawn from the training histogram.
 
         Raises:
@@ -70,7 +70,7 @@ class MoleculeEnds(Ends):
                 )
         registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
         told = torch.tensor(counts, dtype=torch.float32) if counts else None
-        return PriorDraw(torch.arange(self.layout.registers) < registers, told)
+        return PriorSample(torch.arange(self.layout.registers) < registers, told)
 
     def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
         """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Tokens
-from unite_mm.model.layers import Matrix
+from unite_mm.model.layers import HiddenLinear
 from unite_mm_molecule.data.dataset import MoleculeBatch
 
 BOND_ORDERS = 3
@@ -53,7 +53,7 @@ class GraphTokenizer(nn.Module):
         self.charge = nn.Embedding(charges, width)
         self.index = nn.Parameter(torch.empty(atoms, width))
         self.bonds = BondRow(atoms, width)
-        self.position = Matrix(3, width) if geometry else None
+        self.position = HiddenLinear(3, width) if geometry else None
         nn.init.normal_(self.index, std=0.5)
 
     def forward(self, batch: MoleculeBatch) -> Tokens:

@@ -11,7 +11,7 @@ from helpers.image_files import archive, encoded, folder, noise, pictures
 from PIL import Image
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm_image.files.drawing import difference, draw, draw_pairs
+from unite_mm_image.files.drawing import difference, save_pairs_picture, save_picture
 from unite_mm_image.files.formats import read, write
 from unite_mm_image.picture import label_of
 
@@ -168,31 +168,31 @@ def test_unknown_formats_and_full_disks(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(UniteError, match=f"{name}: cannot be written: No space left"):
             write(samples(1), tmp_path / name)
     with pytest.raises(UniteError, match="cannot be written"):
-        draw(samples(3), tmp_path / "grid.png")
+        save_picture(samples(3), tmp_path / "grid.png")
 
 
 def test_the_grid_shows_each_image_in_its_place(tmp_path: Path) -> None:
     images = samples(13)
-    draw(images, tmp_path / "grid.png", columns=5)
+    save_picture(images, tmp_path / "grid.png", columns=5)
     grid = np.asarray(Image.open(tmp_path / "grid.png"))
     assert grid.shape == (3 * 66 - 2, 5 * 66 - 2, 3)  # 8 pixels enlarged to 64, gaps of 2
     for index, image in enumerate(images):
         top, left = 66 * (index // 5), 66 * (index % 5)
         assert np.array_equal(grid[top : top + 64 : 8, left : left + 64 : 8], np.asarray(image))
     assert (grid[140:, 3 * 66 :] == 255).all()
-    draw(images, tmp_path / "few.png", most=4)
+    save_picture(images, tmp_path / "few.png", most=4)
     assert Image.open(tmp_path / "few.png").size == (4 * 66 - 2, 64)
-    draw([noise(1, 300, 200), noise(2, 9, 9, "L")], tmp_path / "large.png")
+    save_picture([noise(1, 300, 200), noise(2, 9, 9, "L")], tmp_path / "large.png")
     assert Image.open(tmp_path / "large.png").size == (602, 200)
     with pytest.raises(ValueError, match="no images"):
-        draw([], tmp_path / "none.png")
+        save_picture([], tmp_path / "none.png")
 
 
 def test_pairs_are_drawn_with_their_difference(tmp_path: Path) -> None:
     first, second = noise(1, 8, 8), noise(2, 8, 8)
     exact = np.minimum(4 * np.abs(np.asarray(first).astype(int) - np.asarray(second)), 255)
     assert np.array_equal(np.asarray(difference(first, second)), exact)
-    draw_pairs([noise(3, 40, 30), first], [noise(4, 8, 8, "L"), second], tmp_path / "pairs.png")
+    save_pairs_picture([noise(3, 40, 30), first], [noise(4, 8, 8, "L"), second], tmp_path / "pairs.png")
     drawn = np.asarray(Image.open(tmp_path / "pairs.png"))
     assert drawn.shape[1] == 2 * (3 * 66 - 2) + 14
     body = drawn[-64::8]
@@ -201,7 +201,7 @@ def test_pairs_are_drawn_with_their_difference(tmp_path: Path) -> None:
         left = start + 66 * place
         assert np.array_equal(body[:, left : left + 64 : 8], np.asarray(picture))
     with pytest.raises(ValueError, match="1 inputs beside 2"):
-        draw_pairs([first], [first, second], tmp_path / "none.png")
+        save_pairs_picture([first], [first, second], tmp_path / "none.png")
 
 
 def test_reading_a_zip_leaves_nothing_on_the_disk(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from helpers.image_networks import Small, pictures, save_all, small_network
 from PIL import Image
 
 from unite_mm.cli.main import run
-from unite_mm.config import Wishes, resolve_resumed
+from unite_mm.config import RunOptions, resolve_resumed
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UsageError
 from unite_mm.progress import Silent
@@ -314,7 +314,7 @@ def test_a_model_can_be_compared_with_statistics(trained: Path, network: Path, t
     extractor = open_extractor(ImageMetrics(features=str(network)))
     known = moments(extractor.features(PictureSet(pictures(30, 0, size=8)), Silent(), "").pool)
     np.savez(tmp_path / "known.npz", mu=known.mu, sigma=known.sigma)
-    flags = ["--samples", "10", "--reconstructions", "0", "--steps", "1", "--features", str(network), "--no-drawings"]
+    flags = ["--samples", "10", "--reconstructions", "0", "--steps", "1", "--features", str(network), "--no-pictures"]
     assert run(["evaluate", str(trained), *flags, "--reference", str(tmp_path / "known.npz")]) == 0
     report = MetricsReport.model_validate_json((trained / "evaluation" / "metrics.json").read_text())
     (score,) = report.scores
@@ -337,7 +337,7 @@ def test_without_weights_a_sweep_stops_before_any_work(trained: Path, capsys: py
 
 
 def test_a_report_without_weights_keeps_the_other_numbers(trained: Path) -> None:
-    flags = ["--samples", "10", "--reconstructions", "10", "--steps", "1", "--no-drawings"]
+    flags = ["--samples", "10", "--reconstructions", "10", "--steps", "1", "--no-pictures"]
     assert run(["evaluate", str(trained), *flags]) == 0
     report = MetricsReport.model_validate_json((trained / "evaluation" / "metrics.json").read_text())
     reconstruction, generation = report.scores
@@ -365,7 +365,7 @@ def test_settings_that_do_not_belong_are_refused(
 
 def test_settings_of_the_metrics_may_change_when_a_run_resumes(trained: Path) -> None:
     saved = RunConfig.model_validate_json((trained / "config.json").read_text())
-    config = resolve_resumed(saved, Wishes(assignments=("image.metrics.batch_size=8",)), discover())
+    config = resolve_resumed(saved, RunOptions(assignments=("image.metrics.batch_size=8",)), discover())
     assert config.modalities["image"].config["metrics"]["batch_size"] == 8
     with pytest.raises(UsageError, match="cannot change on --resume"):
-        resolve_resumed(saved, Wishes(assignments=("image.channels=8",)), discover())
+        resolve_resumed(saved, RunOptions(assignments=("image.channels=8",)), discover())

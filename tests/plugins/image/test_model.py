@@ -1,4 +1,4 @@
-"""The image's ends of the model: patches, pixels, losses, classes, sizes, and the published architectures."""
+"""The image's parts of the model: patches, pixels, losses, classes, sizes, and the published architectures."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from helpers.image_models import STATISTICS, TINY, make_batch, make_model
 from PIL import Image
 from pydantic import ValidationError
 
-from unite_mm.config import Wishes, resolve
+from unite_mm.config import RunOptions, resolve
 from unite_mm.contract import Registers
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry import discover
@@ -18,7 +18,7 @@ from unite_mm.training.optim import Optimizers, rate_factor
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.modality import Images
 from unite_mm_image.model.decoder import grid_table
-from unite_mm_image.model.modules import ImageEnds
+from unite_mm_image.model.modules import ImageModules
 from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips, find_vgg
 from unite_mm_image.model.tokenizer import PatchTokenizer
 from unite_mm_schemas.config import OptimConfig
@@ -44,8 +44,8 @@ def test_patches_are_tokens_row_by_row_after_the_registers():
 @pytest.mark.parametrize("colours", ["rgb", "grey"])
 def test_unpatchify_is_the_inverse_of_cutting_patches(colours):
     model = make_model(colours=colours, size=12)
-    config = model.end("image").config
-    decoder = model.end("image").decoder
+    config = model.modules_of("image").config
+    decoder = model.modules_of("image").decoder
     pixels = make_batch(2, config).pixels
     patches = [
         pixels[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].permute(0, 2, 3, 1).flatten(1)
@@ -78,7 +78,7 @@ def test_the_places_of_the_decoder_follow_column_then_row():
 )
 def test_any_square_size_that_the_patch_divides(size, patch, colours):
     model = make_model(size=size, patch=patch, colours=colours)
-    config = model.end("image").config
+    config = model.modules_of("image").config
     batch = make_batch(3, config)
     latents = model.tokenize(batch)
     assert latents.values.shape == (3, (size // patch) ** 2, 6)
@@ -102,9 +102,9 @@ def test_configurations_that_cannot_be_are_refused(change, message):
 
 
 def test_a_size_that_the_patch_does_not_divide_is_refused_with_its_origin():
-    wishes = Wishes(modalities=("image",), assignments=("image.size=30",))
+    options = RunOptions(modalities=("image",), assignments=("image.size=30",))
     with pytest.raises(UsageError, match=r"^image.patch=8 must divide image.size=30"):
-        resolve(wishes, discover())
+        resolve(options, discover())
 
 
 # ------------------------------------------------------------------------------------------------------------ classes
@@ -117,7 +117,7 @@ def test_generated_images_know_their_class_and_the_prior_draws_classes_as_often_
     assert {(image.size, image.mode) for image in given} == {((8, 8), "RGB")}
     drawn = [image.info["label"] for image in model.generate(12)]
     assert set(drawn) == {0, 2}  # no training image has class 1
-    assert "label" not in model.decode(model.tokenize(make_batch(1, model.end("image").config)))[0].info
+    assert "label" not in model.decode(model.tokenize(make_batch(1, model.modules_of("image").config)))[0].info
 
 
 def test_without_classes_generation_takes_no_condition():
@@ -125,7 +125,7 @@ def test_without_classes_generation_takes_no_condition():
     assert "label" not in model.generate(1)[0].info
     with pytest.raises(UsageError, match="takes no condition"):
         model.generate(1, condition=0)
-    assert make_model(condition="none").end("image").condition.kind == "none"
+    assert make_model(condition="none").modules_of("image").condition.kind == "none"
 
 
 def test_classes_outside_the_range_are_refused():
@@ -214,7 +214,7 @@ def test_a_run_that_compiles_its_blocks_compiles_lpips_loaded_or_not(lpips, monk
     """Asked of torch's own mark: whether the compiled network computes the same is a matter for a GPU's test."""
     for loaded in (True, False):
         model = make_model(size=16, lpips_weight=1.0)
-        perceptual = model.end("image").perceptual
+        perceptual = model.modules_of("image").perceptual
         network = build_lpips(lpips[0])
         monkeypatch.setattr("unite_mm_image.model.perceptual.load_lpips", lambda _file, network=network: network)
         perceptual.network = network if loaded else None
@@ -250,8 +250,8 @@ def test_the_heads_of_lpips_are_the_published_ones(lpips):
 
 def test_the_frozen_network_is_neither_trained_nor_saved_nor_put_into_training_mode(perceptual):
     model = make_model(size=16, lpips_weight=1.0)
-    end = model.end("image")
-    assert isinstance(end, ImageEnds)
+    end = model.modules_of("image")
+    assert isinstance(end, ImageModules)
     end.perceptual = perceptual
     names = {name for name, _ in model.named_parameters()} | set(model.state_dict())
     model.train()
@@ -272,14 +272,14 @@ def test_without_weights_of_vgg_a_run_stops_before_its_data_and_says_which_file_
         raise OSError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
-    modality = Images(ImageConfig(lpips_weight=1.0))
+    modality = Images(ImageConfig(lpips_weight=1.0), "image")
     with pytest.raises(UniteError) as error:
         modality.check_training()
     assert "vgg16-397923af.pth can be neither found nor downloaded: no network" in error.value.message
     assert str(tmp_path / "checkpoints" / "vgg16-397923af.pth") in error.value.hint
     with pytest.raises(UsageError, match=r"absent.pth does not exist"):
         find_vgg(str(tmp_path / "absent.pth"))
-    Images(ImageConfig(lpips_weight=0.0)).check_training()
+    Images(ImageConfig(lpips_weight=0.0), "image").check_training()
 
 
 def test_a_local_file_of_vgg_is_used(lpips, tmp_path, perceptual):
@@ -306,11 +306,11 @@ PUBLISHED = {"imagenet256-base": 217_643_616, "imagenet256-large": 545_528_384}
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_published_sizes(preset):
-    config = resolve(Wishes(modalities=("image",), preset=preset), discover())
+    config = resolve(RunOptions(modalities=("image",), preset=preset), discover())
     own = ImageConfig(**config.modalities["image"].config)
     statistics = {"classes": [str(number) for number in range(1000)], "class_counts": [1] * 1000}
     with torch.device("meta"):
-        model = build_model(config, {"image": Images(own)}, {"image": statistics})
+        model = build_model(config, {"image": Images(own, "image")}, {"image": statistics})
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained + UNUSED * config.trunk.width == PUBLISHED[preset]
 
@@ -324,10 +324,10 @@ def test_every_preset_is_known_here():
 
 @pytest.mark.parametrize("preset", SIZES)
 def test_presets_build_models_of_their_size(preset):
-    config = resolve(Wishes(modalities=("image",), preset=preset), discover())
+    config = resolve(RunOptions(modalities=("image",), preset=preset), discover())
     own = ImageConfig(**config.modalities["image"].config)
     with torch.device("meta"):
-        model = build_model(config, {"image": Images(own)}, {"image": STATISTICS})
+        model = build_model(config, {"image": Images(own, "image")}, {"image": STATISTICS})
     low, high = SIZES[preset]
     assert low < sum(parameter.numel() for parameter in model.parameters()) < high
     assert (own.lpips_weight == 0) == (not preset.startswith("imagenet"))  # presets for the CPU need no weights of VGG
@@ -335,7 +335,7 @@ def test_presets_build_models_of_their_size(preset):
 
 def test_the_published_schedule_at_chosen_steps():
     """Learning rates that the official code shows, at batch 1024 and 1,251 steps an epoch."""
-    config = resolve(Wishes(modalities=("image",), preset="imagenet256-base"), discover())
+    config = resolve(RunOptions(modalities=("image",), preset="imagenet256-base"), discover())
     published = {
         1: 5.329070077271517e-09,
         100: 5.329070077271517e-07,

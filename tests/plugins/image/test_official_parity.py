@@ -106,7 +106,7 @@ def head(model: UNITE):
 def test_tokenization(model, vectors, batch, check):
     z = model.tokenize_from(MODALITY, batch, vectors["in.tok.z_noise"], vectors["in.tok.flow_t"])
     check("out.tok.z", z)
-    tokens = model.end(MODALITY).tokenizer(batch)
+    tokens = model.modules_of(MODALITY).tokenizer(batch)
     arguments = (MODALITY, vectors["in.tok.z_noise"], vectors["in.tok.flow_t"], batch.registers, tokens)
     check("out.tok.enc_raw", model.encoder(*arguments, normalise=False))
 
@@ -115,7 +115,7 @@ def test_tokenization(model, vectors, batch, check):
 def test_decoding(model, vectors, batch, check):
     image = model.decode_from(MODALITY, vectors["out.tok.z"], batch.registers)
     check("out.dec.image", image)
-    end = model.end(MODALITY)
+    end = model.modules_of(MODALITY)
     config = end.config.model_copy(update={"lpips_weight": 0.0})
     check("out.rec.l1", reconstruction_terms(image, batch, config, end.perceptual)["l1"].values.mean())
 
@@ -252,7 +252,7 @@ def test_times(vectors, check):
 
 @torch.no_grad()
 def test_single_norms_and_embeddings(model, vectors, check):
-    trunk, decoder = model.encoder.trunk, model.end(MODALITY).decoder
+    trunk, decoder = model.encoder.trunk, model.modules_of(MODALITY).decoder
     block = trunk.blocks[0]
     check("out.unit.latent_norm", head(model).norm(vectors["in.unit.lat"]))
     check("out.unit.rms_norm1", block.norm1(vectors["in.unit.enc"]))
@@ -284,7 +284,7 @@ class StoredNoise:
 def test_gradients_of_the_joint_step(model, official, vectors, batch, tolerances, chunk):
     """Every stored gradient, and the norm of every parameter's, from the trainer's own objective."""
     config = model.config
-    end = model.end(MODALITY)
+    end = model.modules_of(MODALITY)
     plain = end.config
     end.config = plain.model_copy(update={"lpips_weight": 0.0})
     model.config = config.model_copy(update={"flow": config.flow.model_copy(update={"draws": 3, "chunk": chunk})})

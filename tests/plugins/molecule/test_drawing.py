@@ -20,7 +20,7 @@ from helpers.molecules_by_hand import (
 from PIL import Image
 
 from unite_mm.errors import UniteError
-from unite_mm_molecule.files.drawing import draw, draw_pairs
+from unite_mm_molecule.files.drawing import save_pairs_picture, save_picture
 from unite_mm_molecule.molecule import Molecule
 
 RED = (204, 36, 29)
@@ -35,14 +35,14 @@ def colours(path, close_to, tolerance=2):
 
 def test_a_grid_of_valid_molecules_has_nothing_red(tmp_path):
     path = tmp_path / "folder" / "a.png"
-    draw([from_smiles("CCF"), METHANE, from_smiles("C1CC1")], path)
+    save_picture([from_smiles("CCF"), METHANE, from_smiles("C1CC1")], path)
     assert Image.open(path).size == (3 * 288 + 8, 248 + 8)
     assert colours(path, RED) == 0 and colours(path, HIGHLIGHT) == 0
 
 
 def test_invalid_molecules_have_a_red_frame_and_marked_atoms(tmp_path):
     path = tmp_path / "a.png"
-    draw([METHANE, FIVE_BONDS], path)
+    save_picture([METHANE, FIVE_BONDS], path)
     pixels = np.asarray(Image.open(path).convert("RGB"))
     middle = 8 + 240 // 2
     assert tuple(pixels[middle, 8]) != RED and tuple(pixels[middle, 8 + 288]) == RED
@@ -54,20 +54,20 @@ IMPLICIT_ODD = [star("C", "C C C C C", explicit=False), by_hand("C N", explicit=
 
 
 def test_anything_can_be_drawn(tmp_path):
-    draw([*ODD, *IMPLICIT_ODD], tmp_path / "a.png")
-    draw_pairs([*ODD, *IMPLICIT_ODD], [*reversed(ODD), *reversed(IMPLICIT_ODD)], tmp_path / "b.png")
+    save_picture([*ODD, *IMPLICIT_ODD], tmp_path / "a.png")
+    save_pairs_picture([*ODD, *IMPLICIT_ODD], [*reversed(ODD), *reversed(IMPLICIT_ODD)], tmp_path / "b.png")
     assert Image.open(tmp_path / "a.png").size == (6 * 288 + 8, 2 * 248 + 8)
     assert Image.open(tmp_path / "b.png").size == (4 * 288 + 8, 5 * 248 + 8)
 
 
 def test_no_more_than_asked_for(tmp_path):
-    draw([METHANE] * 30, tmp_path / "a.png")
+    save_picture([METHANE] * 30, tmp_path / "a.png")
     assert Image.open(tmp_path / "a.png").size[1] == 4 * 248 + 8
 
 
 def test_a_perfect_pair_has_no_mark(tmp_path):
     fluoroethane = from_smiles("CCF")
-    draw_pairs([fluoroethane], [fluoroethane], tmp_path / "a.png")
+    save_pairs_picture([fluoroethane], [fluoroethane], tmp_path / "a.png")
     assert colours(tmp_path / "a.png", HIGHLIGHT) == 0 and colours(tmp_path / "a.png", RED) == 0
 
 
@@ -79,28 +79,28 @@ def test_wrong_atoms_and_bonds_are_marked_on_both_sides(tmp_path):
     bonds[1, 2] = 2
     for index, wrong in enumerate([replace(fluoroethane, numbers=numbers), replace(fluoroethane, bonds=bonds)]):
         path = tmp_path / f"{index}.png"
-        draw_pairs([fluoroethane], [wrong], path)
+        save_pairs_picture([fluoroethane], [wrong], path)
         picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
         marked = np.abs(picture - np.array(HIGHLIGHT)).max(axis=-1) <= 2
         assert marked[:, :280].sum() > 50 and marked[:, 288:].sum() > 50
 
 
 def test_a_lost_atom_is_said(tmp_path):
-    draw_pairs([METHANE], [METHYL], tmp_path / "a.png")
+    save_pairs_picture([METHANE], [METHYL], tmp_path / "a.png")
     assert colours(tmp_path / "a.png", RED) > 0
 
 
 def test_nothing_to_draw_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no molecules"):
-        draw([], tmp_path / "a.png")
+        save_picture([], tmp_path / "a.png")
     with pytest.raises(ValueError, match="cannot draw 1 inputs beside 0"):
-        draw_pairs([METHANE], [], tmp_path / "a.png")
+        save_pairs_picture([METHANE], [], tmp_path / "a.png")
 
 
 def test_a_place_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UniteError, match="cannot be written"):
-        draw([METHANE], tmp_path / "file" / "a.png")
+        save_picture([METHANE], tmp_path / "file" / "a.png")
 
 
 @pytest.mark.parametrize("seed", [13, 14, 17])
@@ -109,5 +109,5 @@ def test_what_rdkit_cannot_lay_out_is_drawn_on_a_circle(seed, tmp_path):
     random = np.random.default_rng(seed)
     pairs = [(i, j, int(random.integers(1, 4))) for i in range(20) for j in range(i + 1, 20) if random.random() < 0.9]
     molecule = Molecule(random.choice([1, 6, 7, 8, 9], 20), np.zeros(20, dtype=np.int64), np.array(pairs))
-    draw([molecule], tmp_path / "dense.png")
+    save_picture([molecule], tmp_path / "dense.png")
     assert colours(tmp_path / "dense.png", RED) > 0

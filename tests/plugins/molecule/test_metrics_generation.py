@@ -233,7 +233,7 @@ def test_posebusters_runs_when_the_configuration_asks_for_it(monkeypatch, wanted
 
     monkeypatch.setattr(generation_metrics, "find_spec", lambda name: None)
     config = MoleculeConfig.model_validate({"metrics": {"posebusters": wanted}})
-    score = Molecules(config).score_generation([from_smiles("CCO")], None, Silent(), 1)
+    score = Molecules(config, "qm9").score_generation([from_smiles("CCO")], None, Silent(), 1)
     assert any(note.startswith("PoseBusters left out") for note in score.notes) == wanted
 
 
@@ -243,7 +243,7 @@ def test_distributions_are_those_of_the_split_that_the_configuration_names():
         config = MoleculeConfig.model_validate({"metrics": metrics})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("unite_mm_molecule.modality.MoleculeData", Reference)
-            score = Molecules(config).score_generation([from_smiles("CCO")], reference, Silent(), 1)
+            score = Molecules(config, "qm9").score_generation([from_smiles("CCO")], reference, Silent(), 1)
         assert histogram(score, "rings").total_variation == expected
 
 

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from unite_mm.contract import (
     ConditionSpec,
     DataRequest,
-    Ends,
     LatentLayout,
     LossTerm,
     Modality,
     ModalityData,
-    Objective,
-    PriorDraw,
+    ModalityModules,
+    PriorSample,
     Registers,
     Statistics,
+    SweepMetric,
     Tokens,
 )
 from unite_mm.errors import UsageError
-from unite_mm.model.layers import DecoderBlock, Matrix, rotary_table
+from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, Score
@@ -57,7 +57,7 @@ def draw_ring(count: int, spread: float, generator: torch.Generator) -> tuple[Te
 
 class RingData(ModalityData):
     def __init__(self, config: Any, request: DataRequest) -> None:
-        if request.source not in (None, "ring"):
+        if request.source != "ring":
             raise UsageError(f"points knows no data source {request.source!r}", "use ring")
         self.config = config
         sizes = {"train": config.samples, "validation": 200, "test": 200}
@@ -112,7 +112,7 @@ class PointTokenizer(nn.Module):
 class PointDecoder(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.up = Matrix(channels, 32)
+        self.up = HiddenLinear(channels, 32)
         self.block = DecoderBlock(32, 2)
         self.out = nn.Linear(32, 2)
 
@@ -122,7 +122,7 @@ class PointDecoder(nn.Module):
         return self.out(self.block(self.up(latents), rotary_table(positions, 16, 100.0), mask)).float()
 
 
-class PointEnds(Ends):
+class PointModules(ModalityModules):
     def __init__(self, config: Any, statistics: Statistics, width: int) -> None:
         super().__init__()
         self.layout = LatentLayout(MAX_POINTS, config.channels, torch.arange(MAX_POINTS))
@@ -135,20 +135,18 @@ class PointEnds(Ends):
         error = (output - batch.points).square().sum(-1) * batch.registers.mask
         return {"distance": LossTerm(error.sum(1) / batch.registers.mask.sum(1), 4.0)}
 
-    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         count = int(torch.multinomial(self.shares, 1, generator=generator)) + 1
         first = torch.randint(0, 4, (), generator=generator)
         if condition is None and self.condition.kind == "classes":
             condition = first
-        return PriorDraw(torch.arange(MAX_POINTS) < count, condition)
+        return PriorSample(torch.arange(MAX_POINTS) < count, condition)
 
     def samples(self, output: Tensor, registers: Registers) -> list[Tensor]:
         return [points[mask].cpu() for points, mask in zip(output, registers.mask, strict=True)]
 
 
 class Points(Modality):
-    name = "points"
-
     def open_data(self, request: DataRequest) -> RingData:
         return RingData(self.config, request)
 
@@ -157,8 +155,8 @@ class Points(Modality):
         assert lengths is not None
         return {"counts": torch.bincount(lengths, minlength=MAX_POINTS + 1)[1:].tolist()}
 
-    def ends(self, statistics: Statistics, width: int) -> PointEnds:
-        return PointEnds(self.config, statistics, width)
+    def build_modules(self, statistics: Statistics, width: int) -> PointModules:
+        return PointModules(self.config, statistics, width)
 
     def write(self, samples: Sequence[Tensor], path: Path) -> None:
         if path.suffix != ".csv":
@@ -182,7 +180,7 @@ class Points(Modality):
             row[: len(sample)] = sample
         return PointBatch(points, registers, None)
 
-    def draw(self, samples: Sequence[Tensor], path: Path) -> None:
+    def save_picture(self, samples: Sequence[Tensor], path: Path) -> None:
         from matplotlib.figure import Figure
 
         figure = Figure()
@@ -191,8 +189,8 @@ class Points(Modality):
             axes.plot(sample[:, 0], sample[:, 1], "o-")
         figure.savefig(path)
 
-    def draw_pairs(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], path: Path) -> None:
-        self.draw([*inputs, *outputs], path)
+    def save_pairs_picture(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], path: Path) -> None:
+        self.save_picture([*inputs, *outputs], path)
 
     def score_reconstruction(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], progress: Progress, workers: int = 0
@@ -204,8 +202,8 @@ class Points(Modality):
         )
         return Score(kind="reconstruction", metrics=(metric,))
 
-    def objective(self) -> Objective:
-        return Objective("on_ring", "on the ring", lower_is_better=False)
+    def sweep_metric(self) -> SweepMetric:
+        return SweepMetric("on_ring", "on the ring", lower_is_better=False)
 
     def score_generation(
         self, samples: Sequence[Tensor], reference: ModalityData | None, progress: Progress, workers: int = 0

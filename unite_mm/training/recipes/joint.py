@@ -35,7 +35,7 @@ def reconstruction_losses(
         if batch.registers.padded:
             seen = seen * batch.registers.mask[:, :, None]
     output = model.decode_from(modality, seen, batch.registers)
-    terms = model.end(modality).losses(output, batch)
+    terms = model.modules_of(modality).losses(output, batch)
     total = torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()
     return total, {name: term.values.detach().float().mean() for name, term in terms.items()}
 

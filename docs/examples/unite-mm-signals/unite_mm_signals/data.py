@@ -71,7 +71,7 @@ def stack(signals: Sequence[Signal], length: int) -> Tensor:
 
 class SignalData(ModalityData):
     def __init__(self, config: SignalsConfig, request: DataRequest) -> None:
-        self.config, source = config, request.source or "made"
+        self.config, source = config, request.source
         if source == "made":
             sizes = {"train": 6000, "validation": 500, "test": 500}
             self.parts = {split: make_signals(sizes[split], config.length, seed) for seed, split in enumerate(sizes)}

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from unite_mm.contract import DataRequest, Modality, Objective, Statistics
+from unite_mm.contract import DataRequest, Modality, Statistics, SweepMetric
 from unite_mm.kit.intervals import mean, share
 from unite_mm_schemas.metrics import Metric, Score
 from unite_mm_signals.data import Signal, SignalBatch, SignalData, pack, read, stack, write
-from unite_mm_signals.ends import SignalEnds
+from unite_mm_signals.modules import SignalModules
 from unite_mm_signals.waves import CLASSES, log_spectrum, read_beats
 
 
@@ -42,8 +42,6 @@ def draw_lines(path: Path, **lists: Sequence[Signal]) -> None:
 
 
 class Signals(Modality):
-    name = "signals"
-
     def open_data(self, request: DataRequest) -> SignalData:
         return SignalData(self.config, request)
 
@@ -52,8 +50,8 @@ class Signals(Modality):
         counts = torch.bincount(labels, minlength=len(CLASSES)).tolist()
         return {"mean": float(values.mean()), "std": float(values.std()), "classes": counts}
 
-    def ends(self, statistics: Statistics, width: int) -> SignalEnds:
-        return SignalEnds(self.config, statistics, width)
+    def build_modules(self, statistics: Statistics, width: int) -> SignalModules:
+        return SignalModules(self.config, statistics, width)
 
     def encode_samples(self, samples: Sequence[Signal], statistics: Statistics) -> SignalBatch:
         return pack(stack(samples, self.config.length), None, self.config)
@@ -64,10 +62,10 @@ class Signals(Modality):
     def read(self, path: Path) -> list[Signal]:
         return read(path)
 
-    def draw(self, samples: Sequence[Signal], path: Path) -> None:
+    def save_picture(self, samples: Sequence[Signal], path: Path) -> None:
         draw_lines(path, black=samples)
 
-    def draw_pairs(self, inputs: Sequence[Signal], outputs: Sequence[Signal], path: Path) -> None:
+    def save_pairs_picture(self, inputs: Sequence[Signal], outputs: Sequence[Signal], path: Path) -> None:
         draw_lines(path, black=inputs, red=outputs)
 
     def score_reconstruction(self, inputs, outputs, progress, workers: int = 0) -> Score:
@@ -92,5 +90,5 @@ class Signals(Modality):
             metrics += [mean_spectrum(own, reference.parts["test"][0])]
         return Score(kind="generation", metrics=tuple(metrics))
 
-    def objective(self) -> Objective:
-        return Objective("obeyed", "class obeyed", lower_is_better=False)
+    def sweep_metric(self) -> SweepMetric:
+        return SweepMetric("obeyed", "class obeyed", lower_is_better=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import difference, shape
-from unite_mm.contract import ConditionSpec, Ends, LatentLayout
+from unite_mm.contract import ConditionSpec, LatentLayout, ModalityModules
 from unite_mm.errors import UniteError
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -35,20 +35,23 @@ def statistics(subject: Subject) -> Iterator[Finding]:
 
 
 def layout(subject: Subject) -> Iterator[Finding]:
-    """The ends declare a layout of registers and channels, a tokenizer and a decoder."""
-    ends = subject.ends
-    if not isinstance(ends, Ends):
-        raise UniteError(f"ends() returns {type(ends).__name__}", "return a subclass of unite_mm.contract.Ends")
+    """The modules declare a layout of registers and channels, a tokenizer and a decoder."""
+    modules = subject.modules
+    if not isinstance(modules, ModalityModules):
+        raise UniteError(
+            f"build_modules() returns {type(modules).__name__}",
+            "return a subclass of unite_mm.contract.ModalityModules",
+        )
     for name, kind in (
         ("layout", LatentLayout),
         ("condition", ConditionSpec),
         ("tokenizer", nn.Module),
         ("decoder", nn.Module),
     ):
-        part = getattr(ends, name, None)
+        part = getattr(modules, name, None)
         if not isinstance(part, kind):
-            raise UniteError(f"ends.{name} is {type(part).__name__}", f"set it to a {kind.__name__} in __init__")
-    found = ends.layout
+            raise UniteError(f"modules.{name} is {type(part).__name__}", f"set it to a {kind.__name__} in __init__")
+    found = modules.layout
     if found.registers < 1 or found.channels < 2:
         yield Finding(
             f"the layout has {found.registers} registers of {found.channels} channels",
@@ -64,7 +67,7 @@ def layout(subject: Subject) -> Iterator[Finding]:
 
 def condition(subject: Subject) -> Iterator[Finding]:
     """The declared condition is complete."""
-    spec = subject.ends.condition
+    spec = subject.modules.condition
     if spec.kind not in ("none", "classes", "numbers"):
         yield Finding(f"ConditionSpec.kind is {spec.kind!r}", "use none, classes or numbers")
     if (spec.kind == "none") != (spec.size == 0):
@@ -85,7 +88,7 @@ def start_weights(subject: Subject) -> Iterator[Finding]:
     for _ in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            states.append(subject.build_ends().state_dict())
+            states.append(subject.build_modules().state_dict())
     where = difference(*states)
     if where:
         yield Finding(
@@ -94,7 +97,9 @@ def start_weights(subject: Subject) -> Iterator[Finding]:
         )
     subject.need("terms")  # a network that is loaded by the first loss is there now
     frozen = [
-        name for name, parameter in subject.model.end(subject.name).named_parameters() if not parameter.requires_grad
+        name
+        for name, parameter in subject.model.modules_of(subject.name).named_parameters()
+        if not parameter.requires_grad
     ]
     if frozen:
         yield Finding(

@@ -4,7 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unite_mm.contract import ConditionSpec, Ends, LatentLayout, LossTerm, PriorDraw, Registers, Statistics, Tokens
+from unite_mm.contract import (
+    ConditionSpec,
+    LatentLayout,
+    LossTerm,
+    ModalityModules,
+    PriorSample,
+    Registers,
+    Statistics,
+    Tokens,
+)
 from unite_mm.kit.defaults import RegisterDecoder
 from unite_mm_signals.config import SignalsConfig
 from unite_mm_signals.data import Signal, SignalBatch
@@ -40,7 +49,7 @@ class SignalDecoder(nn.Module):
         return self.patches(x.transpose(1, 2))[:, 0].float() * self.std + self.mean
 
 
-class SignalEnds(Ends):
+class SignalModules(ModalityModules):
     def __init__(self, config: SignalsConfig, statistics: Statistics, width: int) -> None:
         super().__init__()
         self.config, self.std = config, statistics["std"]
@@ -65,10 +74,10 @@ class SignalEnds(Ends):
         )
         return F.l1_loss(found, wanted, reduction="none").mean((1, 2)) / self.std
 
-    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorDraw:
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         drawn = torch.multinomial(self.shares, 1, generator=generator)[0]
         mask = torch.ones(self.layout.registers, dtype=torch.bool)
-        return PriorDraw(mask, drawn if condition is None else condition)
+        return PriorSample(mask, drawn if condition is None else condition)
 
     def samples(self, output: Tensor, registers: Registers) -> list[Signal]:
         return [Signal(values) for values in output.detach().cpu()]

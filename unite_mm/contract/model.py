@@ -1,0 +1,184 @@
+"""The parts of the model that belong to one modality, and the types that pass between them and the core.
+
+Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
+C latent channels, M numbers of a condition.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+Statistics = Mapping[str, Any]
+"""JSON-able facts of the training split that the model needs (sizes, scales, the prior); stored in checkpoints."""
+
+
+@dataclass(frozen=True)
+class LatentLayout:
+    """The registers a modality may use.
+
+    Attributes:
+        registers: K, the most registers a sample can use.
+        channels: C, channels of each latent.
+        positions: (K,) integer rotary position of each register. Input tokens that stand for the same thing as a
+            register (an atom, say) should carry the register's position.
+    """
+
+    registers: int
+    channels: int
+    positions: Tensor
+
+
+@dataclass(frozen=True)
+class Registers:
+    """Which registers the samples of a batch use.
+
+    Attributes:
+        mask: (B, L) bool, True where sample b uses register l; registers L..K-1 are unused by the whole batch.
+        padded: whether any entry is False. Known on the host so that no forward pass has to ask the device.
+    """
+
+    mask: Tensor
+    padded: bool
+
+    @classmethod
+    def from_counts(cls, counts: Tensor) -> "Registers":
+        """Samples that use their first `counts[b]` registers; counts (B,) on the CPU."""
+        longest = int(counts.max())
+        mask = torch.arange(longest)[None, :] < counts[:, None]
+        return cls(mask=mask, padded=bool((counts < longest).any()))
+
+    def repeat(self, times: int) -> "Registers":
+        """The whole batch `times` times, one after the other."""
+        return self if times == 1 else Registers(self.mask.repeat(times, 1), self.padded)
+
+    def to(self, device: torch.device) -> "Registers":
+        """A copy on `device`."""
+        return Registers(self.mask.to(device, non_blocking=True), self.padded)
+
+
+class Batch(Protocol):
+    """A typed object of tensors that the plugin defines; the core asks only this much of it."""
+
+    @property
+    def registers(self) -> Registers:
+        """Registers used by each sample, (B, L)."""
+        ...
+
+    @property
+    def condition(self) -> Tensor | None:
+        """Classes (B,) int64, numbers (B, M) float, or None."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """A copy on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What an input tokenizer returns.
+
+    Attributes:
+        values: (B, T, W).
+        positions: (T,) integer rotary positions.
+        mask: (B, T) bool, True for real tokens; None when all are.
+    """
+
+    values: Tensor
+    positions: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LossTerm:
+    """A named part of the reconstruction loss: one value per sample, so that no batch mate changes it.
+
+    Attributes:
+        values: (B,) float, differentiable.
+        weight: factor in the total.
+    """
+
+    values: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """What generation can be conditioned on.
+
+    Attributes:
+        kind: `none`, `classes` (size = number of classes) or `numbers` (size = M).
+        size: see `kind`.
+        names: for messages and the command line: class names or names of the numbers.
+        mean: of each number over the training data; the core standardises with it.
+        std: likewise the standard deviation.
+    """
+
+    kind: Literal["none", "classes", "numbers"] = "none"
+    size: int = 0
+    names: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class PriorSample:
+    """The registers one generated sample uses, and its condition when the caller gives none.
+
+    Attributes:
+        mask: (K,) bool.
+        condition: class () int64, numbers (M,) float, or None.
+    """
+
+    mask: Tensor
+    condition: Tensor | None = None
+
+
+class ModalityModules(nn.Module, ABC):
+    """The parts of the model that belong to one modality; all learned parts are submodules.
+
+    Attributes:
+        layout: the registers.
+        condition: what generation can be conditioned on.
+        tokenizer: module; `tokenizer(batch) -> Tokens` of the trunk's width.
+        decoder: module; `decoder(latents (B, L, C), registers) -> output`, any type of the plugin's own.
+            Unused registers hold zeros and must not influence the used ones. When samples are generated, decoder and
+            `samples` may be called by several threads at once.
+    """
+
+    layout: LatentLayout
+    condition: ConditionSpec
+    tokenizer: nn.Module
+    decoder: nn.Module
+
+    @abstractmethod
+    def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
+        """Named terms of the reconstruction loss of a decoder output against its batch."""
+
+    def compile_losses(self) -> None:
+        """Called where a run compiles the transformer blocks: compile what is slow in the losses; here nothing."""
+
+    @abstractmethod
+    def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
+        """Draw the registers of one sample to generate, and its condition where none is given; CPU generator.
+
+        Args:
+            generator: the only source of randomness.
+            condition: what the caller asks for, class () or numbers (M,); the registers must agree with it.
+
+        Raises:
+            UsageError: no registers agree with the condition.
+        """
+
+    @abstractmethod
+    def samples(self, output: Any, registers: Registers) -> list[Any]:
+        """Native objects, one per sample of the batch, from a decoder output."""
+
+    def conditioned(self, samples: list[Any], condition: Tensor) -> list[Any]:
+        """Generated native objects that know their condition, classes (B,) or numbers (B, M); here as they are."""
+        del condition
+        return samples
