@@ -78,10 +78,11 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
         raise UsageError("--max-steps and --max-time exclude each other")
     if flags["max_time"] is not None:
         flags["max_time"] = parse_duration(flags["max_time"])
-    names = ("max_steps", "max_time", "devices", "precision", "freeze_trunk")
-    given = {name: flags.pop(name) for name in names}
+    frozen = flags.pop("freeze_trunk")
+    given = {name: flags.pop(name) for name in ("max_steps", "max_time", "devices", "precision")}
     settings = {name: value for name, value in given.items() if value is not None}
-    return RunOptions(**flags, flags={"train": settings} if settings else {})
+    sections = {"train": settings, "recipe": {"freeze_trunk": True} if frozen else {}}
+    return RunOptions(**flags, flags={name: section for name, section in sections.items() if section})
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:

@@ -252,7 +252,9 @@ def _trunk_layer(folder: Path) -> Layer:
 
     _, record = find_record(folder)
     trunk = record.config.trunk.model_dump(mode="json")
-    return Layer(f"--init-trunk {folder}", {"trunk": trunk, "train": {"init_trunk": str(folder.resolve())}})
+    return Layer(
+        f"--init-trunk {folder}", {"trunk": trunk, "recipe": {"kind": "joint", "init_trunk": str(folder.resolve())}}
+    )
 
 
 def _expand(content: Mapping[str, Any], plugins: Sequence[Plugin], origin: str) -> dict[str, Any]:

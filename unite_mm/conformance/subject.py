@@ -19,7 +19,7 @@ from unite_mm.contract import DataRequest, LossTerm, Modality, ModalityData, Mod
 from unite_mm.errors import UniteError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry import Plugin, Registry
-from unite_mm.registry.build import build_model
+from unite_mm.registry.build import build_network
 from unite_mm_schemas.config import RunConfig
 
 T = TypeVar("T")
@@ -223,13 +223,15 @@ class Subject:
         """A tiny model in training mode, its parameters disturbed: parts that begin at zero would hide mistakes."""
         _ = self.modules
         with calling("build_modules()"):
-            model = build_model(self.config, {self.name: self.modality}, {self.name: self.statistics})
+            modalities, statistics = {self.name: self.modality}, {self.name: self.statistics}
+            model = UNITE(build_network(self.config, modalities, statistics), self.config, modalities, statistics)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in model.network.parameters():
                 if parameter.is_floating_point():
                     parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-        return model.train()
+        model.network.train()
+        return model
 
     @Step
     def tokens(self) -> Tokens:
@@ -254,7 +256,7 @@ class Subject:
         """The decoder's output for latents (B, L, C)."""
         model = self.model
         with calling("decoder()", "it takes latents (B, L, C) and the registers of the batch"):
-            return model.decode_from(self.name, latents, batch.registers)
+            return model.network.decode(self.name, latents, batch.registers)
 
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
         """The terms of the reconstruction loss."""

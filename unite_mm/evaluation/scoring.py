@@ -269,7 +269,7 @@ class _Generation:
         if not is_best(score):
             _remove(candidate)
             return score
-        self.sampling, self.evaluations = sampling, self.model.last_evaluations
+        self.sampling, self.evaluations = sampling, samples.evaluations
         if self.sweep_metric is not None:
             kept = self.folder / _named("samples", self.suffix)
             _remove(kept)
