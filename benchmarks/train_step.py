@@ -84,7 +84,8 @@ def random_vgg() -> dict[str, torch.Tensor]:
 def one_step(kind: str, precision: str, recipe: JointRecipe, batch: ImageBatch) -> None:
     """Gradients of one step, from nothing."""
     device = batch.pixels.device
-    noise = StepNoise(0, 0, 0, len(batch.pixels), recipe.network.modules_of("image").layout, device, Shard())
+    generator = torch.Generator(device).manual_seed(0)
+    noise = StepNoise(generator, len(batch.pixels), recipe.network.modules_of("image").layout, Shard())
     recipe.network.zero_grad(set_to_none=True)
 
     def autocast() -> Any:

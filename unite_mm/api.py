@@ -19,7 +19,7 @@ from unite_mm.contract import Modality, ModalityModules, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress, Silent
-from unite_mm.random_streams import seeded_generator
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.generate import (
     Latents,
     Samples,
@@ -137,7 +137,7 @@ class UNITE:
             batch = self.modalities[name].encode_samples(batch, self.statistics[name])
         batch = batch.to(self.device)
         count, length = batch.registers.mask.shape
-        generators = [seeded_generator(seed, first + index, 1) for index in range(count)]
+        generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, first + index) for index in range(count)]
         noise = normal_noise(self.modules_of(name), generators, length).to(self.device)
         time = torch.stack([torch.rand((), generator=g) for g in generators]) * self.config.latent.tokenize_time_max
         values = self.network.tokenize(name, batch, noise, time.to(self.device))
@@ -219,7 +219,7 @@ class UNITE:
         batches = list(batches_of_equal_length(priors, 1 if alone else settings.batch_size))
 
         def one_batch(indices: list[int]) -> tuple[list[Any], int]:
-            generators = [seeded_generator(seed, first + index, 1) for index in indices]
+            generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
             own = [priors[index] for index in indices]
             latents, evaluations = sample_latents(self.network, name, own, generators, settings)
             return self.decode(latents), evaluations

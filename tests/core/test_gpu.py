@@ -43,7 +43,7 @@ class DrawnOnTheCPU:
     """A step's random numbers, drawn by the CPU's generator wherever they are used."""
 
     def __init__(self, model: UNITE, size: int, device: torch.device) -> None:
-        self.noise = StepNoise(0, 0, 0, size, model.modules_of("image").layout, torch.device("cpu"), Shard())
+        self.noise = StepNoise(torch.Generator().manual_seed(0), size, model.modules_of("image").layout, Shard())
         self.device = device
 
     def __getattr__(self, name: str) -> Any:

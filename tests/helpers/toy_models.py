@@ -10,6 +10,7 @@ from unite_mm_toy.points import PointBatch, Points, draw_ring
 from unite_mm.api import UNITE
 from unite_mm.contract import Registers
 from unite_mm.model.network import Network
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry.build import build_network
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.joint import JointRecipe
@@ -47,7 +48,8 @@ def make_batch(size: int, padded: bool = True) -> PointBatch:
 def make_noise(network: Network, size: int, shard: Shard | None = None, step: int = 0) -> StepNoise:
     """Random numbers of a step."""
     layout = network.modules_of("points").layout
-    return StepNoise(7, step, 0, size, layout, torch.device("cpu"), shard or Shard())
+    generator = stream_generator(Stream.TRAINING_NOISE, 7, step, 0)
+    return StepNoise(generator, size, layout, shard or Shard())
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from unite_mm.api import UNITE
 from unite_mm.conformance.modules import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import alike, difference, shape
+from unite_mm.conformance.values import alike, check_generator, difference, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
 
@@ -163,7 +163,7 @@ def gradients(subject: Subject) -> Iterator[Finding]:
         return
     network = subject.model.network
     network.zero_grad(set_to_none=True)
-    noise = StepNoise(0, 0, 0, len(subject.indices), subject.modules.layout, torch.device("cpu"), Shard())
+    noise = StepNoise(check_generator(0), len(subject.indices), subject.modules.layout, Shard())
     JointRecipe(subject.config, network).backward(subject.name, subject.batch, noise)
     for part in ("tokenizer", "decoder"):
         module = getattr(network.modules_of(subject.name), part)

@@ -20,6 +20,7 @@ from unite_mm.contract import DataRequest, Modality, ModalityData, Reference
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.evaluation.sweep import sweep
 from unite_mm.progress import Progress
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry.build import software_versions
 from unite_mm.sampling.labels import Labels, spread_labels
 from unite_mm.utils.files import write_samples, write_text
@@ -169,7 +170,7 @@ def chosen_indices(size: int, count: int | None, seed: int) -> Tensor:
     """Indices (N,) of the samples to use, ascending: all, or `count` at random, since files may be sorted."""
     if count is None or count >= size:
         return torch.arange(size)
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(size, generator=stream_generator(Stream.EVALUATION_SUBSET, seed))
     return order[:count].sort().values
 
 

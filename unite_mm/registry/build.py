@@ -12,6 +12,7 @@ from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress
+from unite_mm.random_streams import Stream, stream_seed
 from unite_mm.registry import discover
 from unite_mm_schemas.checkpoint import ModalityRecord
 from unite_mm_schemas.config import RunConfig
@@ -73,7 +74,7 @@ def build_network(
 ) -> Network:
     """A network with fresh weights, decided by `config.train.seed` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
         width = config.trunk.width
         modules = {name: modality.build_modules(statistics[name], width) for name, modality in modalities.items()}
         return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)

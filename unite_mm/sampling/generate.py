@@ -13,7 +13,7 @@ from torch import Tensor
 from unite_mm.contract import ConditionSpec, ModalityModules, PriorSample, Registers
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
-from unite_mm.random_streams import seeded_generator
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, NetworkDenoiser
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
@@ -74,7 +74,7 @@ def draw_prior(
         UsageError: the condition does not fit the modality.
     """
     given = check_conditions(modules.condition, condition, count)
-    return [modules.prior(seeded_generator(seed, first + index, 0), own) for index, own in enumerate(given)]
+    return [modules.prior(stream_generator(Stream.PRIOR, seed, first + index), own) for index, own in enumerate(given)]
 
 
 def sample_latents(

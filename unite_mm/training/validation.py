@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from unite_mm.contract import ModalityData
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.base import Autocast, Recipe
 from unite_mm_schemas.config import TrainConfig
@@ -27,7 +28,8 @@ def validate(
     for number, start in enumerate(range(0, count - size + 1, size or 1) if size else ()):
         indices = torch.arange(start, start + size)
         batch: Any = data.batch("validation", indices).to(network.device)
-        noise = StepNoise(settings.seed, number, 1_000_003, size, layout, network.device, Shard())
+        generator = stream_generator(Stream.VALIDATION_NOISE, settings.seed, number, device=network.device)
+        noise = StepNoise(generator, size, layout, Shard())
         with autocast():
             found = recipe.validate(modality, batch, noise)
         for name, value in found.items():
