@@ -72,7 +72,8 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
 
 
 def _run_options(flags: dict[str, Any]) -> "RunOptions":
-    from unite_mm.config import RunOptions, parse_duration
+    from unite_mm.config import RunOptions, parse_duration, trunk_layer
+    from unite_mm.storage.pretrained import find_record
 
     if flags["max_steps"] is not None and flags["max_time"] is not None:
         raise UsageError("--max-steps and --max-time exclude each other")
@@ -81,7 +82,9 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
     names = ("max_steps", "max_time", "devices", "precision", "freeze_trunk")
     given = {name: flags.pop(name) for name in names}
     settings = {name: value for name, value in given.items() if value is not None}
-    return RunOptions(**flags, flags={"train": settings} if settings else {})
+    other = flags.pop("init_trunk")
+    base = () if other is None else (trunk_layer(find_record(other)[1].config, other),)
+    return RunOptions(**flags, flags={"train": settings} if settings else {}, base=base)
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
