@@ -163,7 +163,7 @@ def test_plugins_list_shows_good_and_broken(
     out = capsys.readouterr().out
     rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines()}
     description = "Sets of one to three 2-D points on a ring of four clusters"
-    assert rows["points"] == f"points ok 1 unite-mm-toy 0.1 {description}"
+    assert rows["points"] == f"points ok 2 unite-mm-toy 0.1 {description}"
     assert rows["dots"].startswith("dots BROKEN ? dots-plugin 2.0 modality.yaml is not valid YAML")
     assert "Traceback" not in out
     assert run(["plugins", "list", "--debug"]) == 0

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from helpers.made_up_plugins import FakePlugin
 
-from unite_mm.config import RunOptions, parse_duration, resolve, resolve_plugin, resolve_resumed
+from unite_mm.config import (
+    Layer,
+    RunOptions,
+    parse_duration,
+    resolve,
+    resolve_plugin,
+    resolve_resumed,
+    trunk_layer,
+)
 from unite_mm.errors import UsageError
 from unite_mm.registry import Registry, discover
 from unite_mm_schemas.config import RunConfig
@@ -49,6 +57,21 @@ def test_every_layer_wins_over_the_one_before(registry: Registry, tmp_path: Path
     flags = {"train": {"max_steps": 50}}
     assert width_and_steps(preset="wide", file=file, assignments=assigned, flags=flags) == (32, 50)
     assert width_and_steps(assignments=("trunk.width=32", "trunk.width=48")) == (48, 10)
+
+
+def test_the_trunk_of_another_run_counts_above_the_presets_and_below_everything_else(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = resolve(RunOptions(modalities=("spots",), assignments=("trunk.width=64", "trunk.depth=7")), registry)
+    base = (trunk_layer(other, Path("other")),)
+    file = write(tmp_path, "trunk: {depth: 2}\n")
+    config = resolve(RunOptions(modalities=("dots",), preset="wide", file=file, base=base), registry)
+    assert (config.trunk.width, config.trunk.depth, config.train.init_trunk) == (64, 2, str(tmp_path / "other"))
+    assert config.modalities["dots"].config["channels"] == 8
+    wrong = Layer("--init-trunk other", {"trunk": {"widht": 3}})
+    with pytest.raises(UsageError, match=r"trunk\.widht: unknown key; .*\(--init-trunk other\)"):
+        resolve(RunOptions(modalities=("dots",), base=(wrong,)), registry)
 
 
 def test_the_plugins_configuration_is_stored_complete(registry: Registry) -> None:
@@ -314,6 +337,7 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
         ({"sources": ("drawn",)}, "--resume takes the configuration of the run folder"),
+        ({"base": (Layer("--init-trunk other", {}),)}, "--resume takes the configuration of the run folder"),
         ({"modalities": ("spots",)}, "the run was started with dots"),
     ],
 )

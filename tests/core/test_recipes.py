@@ -30,7 +30,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def fine_tune(trained: Path, folder: Path, steps: int, *words: str) -> int:
     return run(
-        ["train", "--recipe", "decoder", "--init", str(trained), "--max-steps", str(steps), "--out", str(folder), *words]
+        [
+            "train",
+            "--recipe",
+            "decoder",
+            "--init",
+            str(trained),
+            "--max-steps",
+            str(steps),
+            "--out",
+            str(folder),
+            *words,
+        ]
     )
 
 
@@ -122,7 +133,10 @@ def test_a_fine_tune_resumes_exactly_without_the_model_it_came_from(trained: Pat
         (["--recipe", "decoder"], "--recipe decoder needs a trained model"),
         (["--init", "RUN"], "--init goes with --recipe decoder"),
         (["--recipe", "decoder", "--init", "nowhere"], "does not exist"),
-        (["--recipe", "decoder", "--init", "RUN", "--set", "trunk.depth=7"], "trunk cannot change in a decoder fine-tune"),
+        (
+            ["--recipe", "decoder", "--init", "RUN", "--set", "trunk.depth=7"],
+            "trunk cannot change in a decoder fine-tune",
+        ),
         (["--recipe", "decoder", "--init", "RUN", "--preset", "toy"], "--preset"),
         (["--recipe", "decoders", "--init", "RUN"], "decoders"),
     ],

@@ -110,7 +110,7 @@ def entry_names_the_class(plugin: Copy) -> None:
 
 
 def future_contract(plugin: Copy) -> None:
-    """written for contract 99, but this unite-mm serves contracts up to 1: upgrade unite-mm"""
+    """written for contract 99, but this unite-mm serves contracts up to 2: upgrade unite-mm"""
     plugin.manifest("contract: 2", "contract: 99")
 
 
@@ -249,9 +249,16 @@ def lacks_a_part(plugin: Copy) -> None:
     plugin.code("def write(", "def wirte(")
 
 
-def wrong_class_name(plugin: Copy) -> None:
-    """Points.name is 'rings', but the manifest's name 'wrong_class_name'"""
-    plugin.code('    name = "wrong_class_name"\n', '    name = "rings"\n')
+def own_constructor(plugin: Copy) -> None:
+    """Points() raised TypeError: Points.__init__() takes 2 positional arguments but 3 were given"""
+    plugin.code("class Points(Modality):", "class Points(Modality):\n    def __init__(self, config):\n"
+                "        super().__init__(config, 'rings')\n")  # fmt: skip
+
+
+def own_name(plugin: Copy) -> None:
+    """Points().name is 'rings', but the name it is given 'own_name'"""
+    plugin.code("class Points(Modality):", "class Points(Modality):\n    def __init__(self, config, name):\n"
+                "        super().__init__(config, 'rings')\n")  # fmt: skip
 
 
 def wrong_signature(plugin: Copy) -> None:
@@ -262,7 +269,7 @@ def wrong_signature(plugin: Copy) -> None:
 
 def any_source(plugin: Copy) -> None:
     """open_data() accepts the source 'no-such-source-of-data'"""
-    plugin.code('request.source not in (None, "ring")', "not request")
+    plugin.code('request.source != "ring"', "not request")
 
 
 def wrong_card(plugin: Copy) -> None:
@@ -536,7 +543,8 @@ LOADED: list[Callable[[Copy], None]] = [
     refused_preset,
     no_modality,
     lacks_a_part,
-    wrong_class_name,
+    own_constructor,
+    own_name,
     wrong_signature,
     any_source,
     wrong_card,

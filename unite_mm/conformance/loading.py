@@ -47,7 +47,7 @@ def stored_configuration(subject: Subject) -> Iterator[Finding]:
 
 
 def implementation(subject: Subject) -> Iterator[Finding]:
-    """The implementation is a complete `Modality`."""
+    """The implementation is a complete `Modality` that keeps the name it is given."""
     found = subject.implementation
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
@@ -56,7 +56,12 @@ def implementation(subject: Subject) -> Iterator[Finding]:
             "define what is missing; unite_mm.contract.Modality says what each part does",
         )
     yield from _signatures(found)
-    subject.need("modality")
+    own = subject.modality.name
+    if own != subject.name:
+        yield Finding(
+            f"{found.__name__}().name is {own!r}, but the name it is given {subject.name!r}",
+            "pass it on with super().__init__(config, name): one implementation may serve several manifests",
+        )
 
 
 def training_needs(subject: Subject) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from unite_mm.errors import UsageError
-from unite_mm.registry import Registry
+from unite_mm.registry.discovery import Registry
 from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_NAMES
 
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
