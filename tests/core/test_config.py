@@ -235,11 +235,11 @@ ERRORS = {
     ),
     "bad duration": (
         {"assignments": ("train.max_time=soon",)},
-        "train.max_time: 'soon' is no duration (--set train.max_time=soon)\n  write 90s, 30m, 1h or 1h30m",
+        "train.max_time: 'soon' is not a duration (--set train.max_time=soon)\n  write 90s, 30m, 1h or 1h30m",
     ),
     "no length": (
         {"assignments": ("train.max_steps=null",)},
-        "the run has no length\n  add --max-steps N or --max-time 30m",
+        "no run length given\n  add --max-steps N or --max-time 30m",
     ),
     "unknown preset": (
         {"preset": "wild"},
@@ -253,10 +253,10 @@ ERRORS = {
         {"modalities": ("dot",)},
         "unknown modality 'dot'\n  did you mean 'dots'? installed: dots, spots",
     ),
-    "no modality": ({"modalities": ()}, "no modality is named\n  add --modality NAME; there are: dots, spots"),
+    "no modality": ({"modalities": ()}, "no modality given\n  add --modality NAME; there are: dots, spots"),
     "whose source": (
         {"modalities": ("dots", "spots"), "sources": ("drawn",)},
-        "--data drawn: which modality's?\n  write --data NAME=drawn",
+        "--data drawn: ambiguous, the run has several modalities\n  write --data NAME=drawn",
     ),
 }
 
@@ -372,7 +372,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "0s", "-3m", "3 m", "30m1h", "1w", "m", "1e3"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UsageError, match="is no duration"):
+    with pytest.raises(UsageError, match="is not a duration"):
         parse_duration(text)
 
 

@@ -240,7 +240,7 @@ def refused_preset(plugin: Copy) -> None:
 
 
 def no_modality(plugin: Copy) -> None:
-    """.points:Points is no Modality of unite_mm.contract"""
+    """.points:Points is not a subclass of unite_mm.contract.Modality"""
     plugin.code("class Points(Modality):", "class Points:")
 
 
@@ -288,7 +288,7 @@ def statistics_of_tensors(plugin: Copy) -> None:
 
 
 def statistics_by_number(plugin: Copy) -> None:
-    """statistics()['sizes'] is another one when it is read back from JSON"""
+    """statistics()['sizes'] changes when it is read back from JSON"""
     plugin.code('return {"counts"', 'return {"sizes": {1: 2}, "counts"')
 
 

@@ -6,13 +6,16 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from unite_mm.api import Latents
+from unite_mm.api import UNITE
 from unite_mm.conformance.modules import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, difference, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.recipes.joint import joint_backward
+from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
 DISTINCT = 16
 """Training samples whose tokens are compared."""
@@ -149,9 +152,6 @@ def padding(subject: Subject) -> Iterator[Finding]:
 
 def gradients(subject: Subject) -> Iterator[Finding]:
     """The losses reach the latents, the tokenizer and the decoder, and leave no parameter out."""
-    from unite_mm.training.noise import Shard, StepNoise
-    from unite_mm.training.recipes.joint import joint_backward
-
     subject.need("terms")
     cut = subject.latents.values.clone().requires_grad_(True)
     _total(subject.losses(subject.decode(cut, subject.batch), subject.batch)).backward()
@@ -184,10 +184,6 @@ def gradients(subject: Subject) -> Iterator[Finding]:
 
 def reloading(subject: Subject) -> Iterator[Finding]:
     """The model is written and loaded again from configuration, statistics and weights alone."""
-    from unite_mm.storage.checkpoint import write_folder
-    from unite_mm.storage.pretrained import load_model
-    from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
-
     subject.need("latents")
     manifest = subject.plugin.manifest
     modality = ModalityRecord(
@@ -197,8 +193,9 @@ def reloading(subject: Subject) -> Iterator[Finding]:
         kind="export", step=0, config=subject.config, modalities={subject.name: modality}, files={}
     )
     folder = subject.scratch / "model"
-    write_folder(folder, {"weights": subject.model.state_dict()}, record)
-    again: Latents = load_model(folder).train().tokenize(subject.batch, subject.name)
+    subject.model.record = record
+    subject.model.save_pretrained(folder)
+    again = UNITE.from_pretrained(folder).train().tokenize(subject.batch, subject.name)
     if difference(again.values, subject.latents.values, ROUNDING):
         yield Finding(
             "a model that was written and loaded again gives other latents",
