@@ -145,4 +145,4 @@ def test_exported_folder_is_all_a_model_needs(uninterrupted, tmp_path, monkeypat
     for left, right in zip(model.generate(3, seed=1), again.generate(3, seed=1), strict=True):
         assert torch.equal(left, right)
     raw = UNITE.from_pretrained(uninterrupted, ema=False)
-    assert not torch.equal(next(raw.encoder.parameters()), next(model.encoder.parameters()))
+    assert not torch.equal(next(raw.network.parameters()), next(model.network.parameters()))

@@ -3,7 +3,7 @@
 import torch
 
 from unite_mm.api import UNITE
-from unite_mm.registry.build import build_model
+from unite_mm.registry.build import build_network
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.modality import Images
@@ -17,7 +17,9 @@ def make_model(trunk: dict | None = None, statistics: dict = STATISTICS, **image
     own = ImageConfig(**{**TINY, "lpips_weight": 0.0, **image})
     trunk = {"width": 16, "depth": 2, "heads": 2, "time_features": 8, "gate_start": 0.5} | (trunk or {})
     config = RunConfig(modalities={"image": ModalityRun(config=own.model_dump())}, trunk=TrunkConfig(**trunk))
-    return build_model(config, {"image": Images(own, "image")}, {"image": statistics})
+    modalities = {"image": Images(own, "image")}
+    network = build_network(config, modalities, {"image": statistics})
+    return UNITE(network, config, modalities, {"image": statistics})
 
 
 def make_batch(count: int, config: ImageConfig, classes: bool = True) -> ImageBatch:

@@ -69,7 +69,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
         if picture is not None:
             write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
     click.echo(
-        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {model.last_evaluations} evaluations of "
+        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {samples.evaluations} evaluations of "
         f"the network each): {output}"
     )
 

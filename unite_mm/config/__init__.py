@@ -8,7 +8,7 @@ validated `RunConfig` that also holds each plugin's own configuration, complete 
 """
 
 from unite_mm.config.files import parse_duration, read_yaml
-from unite_mm.config.options import Layer, RunOptions, trunk_layer
+from unite_mm.config.options import Layer, RunOptions, decoder_layer, trunk_layer
 from unite_mm.config.plugins import check_preset, resolve_plugin, with_metrics
 from unite_mm.config.resolve import resolve, resolve_resumed
 
@@ -16,6 +16,7 @@ __all__ = [
     "Layer",
     "RunOptions",
     "check_preset",
+    "decoder_layer",
     "parse_duration",
     "read_yaml",
     "resolve",

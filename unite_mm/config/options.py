@@ -33,6 +33,7 @@ class RunOptions:
         assignments: `key=value` pairs.
         flags: nested mapping of what flags set.
         base: layers that count above the presets and below everything else, such as `trunk_layer`.
+        start: a whole configuration in place of the presets, such as `decoder_layer`.
     """
 
     modalities: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class RunOptions:
     assignments: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     base: tuple[Layer, ...] = ()
+    start: Layer | None = None
 
 
 def trunk_layer(other: RunConfig, folder: Path) -> Layer:
@@ -52,4 +54,16 @@ def trunk_layer(other: RunConfig, folder: Path) -> Layer:
         folder: its folder; stored absolute, so that the new run resumes from anywhere.
     """
     trunk = other.trunk.model_dump(mode="json")
-    return Layer(f"--init-trunk {folder}", {"trunk": trunk, "train": {"init_trunk": str(folder.resolve())}})
+    recipe = {"kind": "joint", "init_trunk": str(folder.resolve())}
+    return Layer(f"--init-trunk {folder}", {"trunk": trunk, "recipe": recipe})
+
+
+def decoder_layer(trained: RunConfig, folder: Path) -> Layer:
+    """The layer of `--recipe decoder --init`: all that the trained model was configured with, under another recipe.
+
+    Args:
+        trained: the configuration of the trained model.
+        folder: its folder; stored absolute, so that the fine-tune resumes from anywhere.
+    """
+    recipe = {"kind": "decoder", "init": str(folder.resolve())}
+    return Layer(f"--init {folder}", {**trained.model_dump(mode="json"), "recipe": recipe})

@@ -24,7 +24,8 @@ def resolve(options: RunOptions, registry: Registry) -> RunConfig:
     """
     file = {} if options.file is None else read_yaml(options.file)
     plugins = _select(options, file, registry)
-    layers = [*preset_layers(plugins, options.preset), *options.base]
+    below = preset_layers(plugins, options.preset) if options.start is None else [options.start]
+    layers = [*below, *options.base]
     if options.file is not None:
         layers.append(Layer(str(options.file), expand(file, plugins, str(options.file))))
     layers += assignment_layers(options.assignments, plugins)
@@ -42,10 +43,10 @@ def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -
     Raises:
         UsageError: something that decides what the run computes would change.
     """
-    if options.preset is not None or options.file is not None or options.sources or options.base:
+    if options.preset is not None or options.file is not None or options.sources or options.base or options.start:
         raise UsageError(
             "--resume takes the configuration of the run folder",
-            "leave out --preset, --config, --data and --init-trunk",
+            "leave out --preset, --config, --data, --recipe and --init-trunk",
         )
     if options.modalities and set(options.modalities) != set(saved.modalities):
         raise UsageError(f"the run was started with {', '.join(saved.modalities)}", "leave --modality out")
@@ -67,6 +68,8 @@ def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) ->
     """The plugins of the run, each once, in the order named."""
     in_file = file.get("modalities")
     listed = list(in_file) if isinstance(in_file, dict) else []
+    if options.start is not None:
+        return _started(options, options.start, registry)
     names = list(dict.fromkeys(options.modalities)) or listed
     for name in listed:
         if name not in names:
@@ -75,3 +78,13 @@ def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) ->
         known = ", ".join(registry.plugins) or "none is installed"
         raise UsageError("no modality given", f"add --modality NAME; there are: {known}")
     return [registry.get(name) for name in names]
+
+
+def _started(options: RunOptions, start: Layer, registry: Registry) -> list[Plugin]:
+    """The plugins of the configuration that a run starts from."""
+    if options.preset is not None:
+        raise UsageError(f"--preset does not go with {start.origin}", "change settings with --set or --config")
+    trained = list(start.values["modalities"])
+    if options.modalities and set(options.modalities) != set(trained):
+        raise UsageError(f"{start.origin}: that model has {', '.join(trained)}", "leave --modality out")
+    return [registry.get(name) for name in trained]

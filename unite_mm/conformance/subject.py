@@ -15,7 +15,7 @@ from unite_mm.conformance.opened import OpenedPlugin
 from unite_mm.conformance.report import calling
 from unite_mm.conformance.step import Step
 from unite_mm.contract import LossTerm, Tokens
-from unite_mm.registry.build import build_model
+from unite_mm.registry.build import build_network
 
 
 class Subject(OpenedPlugin):
@@ -26,13 +26,15 @@ class Subject(OpenedPlugin):
         """A tiny model in training mode, its parameters disturbed: parts that begin at zero would hide mistakes."""
         _ = self.modules
         with calling("build_modules()"):
-            model = build_model(self.config, {self.name: self.modality}, {self.name: self.statistics})
+            modalities, statistics = {self.name: self.modality}, {self.name: self.statistics}
+            model = UNITE(build_network(self.config, modalities, statistics), self.config, modalities, statistics)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in model.parameters():
+            for parameter in model.network.parameters():
                 if parameter.is_floating_point():
                     parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-        return model.train()
+        model.network.train()
+        return model
 
     @Step
     def tokens(self) -> Tokens:
@@ -57,7 +59,7 @@ class Subject(OpenedPlugin):
         """The decoder's output for latents (B, L, C)."""
         model = self.model
         with calling("decoder()", "it takes latents (B, L, C) and the registers of the batch"):
-            return model.decode_from(self.name, latents, batch.registers)
+            return model.network.decode(self.name, latents, batch.registers)
 
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
         """The terms of the reconstruction loss."""

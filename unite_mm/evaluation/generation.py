@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unite_mm.api import UNITE
 from unite_mm.contract import Reference
 from unite_mm.errors import UsageError
 from unite_mm.evaluation.report import Settings, optional_picture
@@ -106,7 +105,7 @@ class Generation:
         if not is_best(score):
             _remove(candidate)
             return score
-        self.sampling, self.evaluations = sampling, _evaluations(task.model, samples)
+        self.sampling, self.evaluations = sampling, samples.evaluations
         if self.sweep_metric is not None:
             kept = task.samples_path("samples")
             _remove(kept)
@@ -119,12 +118,6 @@ class Generation:
         if task.plan.pictures:
             with optional_picture(PICTURE, task.progress), task.clock.stage("draw_samples"):
                 task.modality.save_picture(samples[:DRAWN_SAMPLES], task.folder / PICTURE)
-
-
-def _evaluations(model: UNITE, samples: Sequence[Any]) -> int:
-    """Evaluations of the network that the newest samples took each."""
-    del samples
-    return model.last_evaluations
 
 
 def _remove(path: Path) -> None:

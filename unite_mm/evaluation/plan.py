@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.labels import Labels
 from unite_mm_schemas.config import SamplingConfig
 
@@ -40,5 +41,5 @@ def chosen_indices(size: int, count: int | None, seed: int) -> Tensor:
     """Indices (N,) of the samples to use, ascending: all, or `count` at random, since files may be sorted."""
     if count is None or count >= size:
         return torch.arange(size)
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(size, generator=stream_generator(Stream.EVALUATION_SUBSET, seed))
     return order[:count].sort().values
