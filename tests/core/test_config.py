@@ -67,7 +67,7 @@ def test_the_trunk_of_another_run_counts_above_the_presets_and_below_everything_
     base = (trunk_layer(other, Path("other")),)
     file = write(tmp_path, "trunk: {depth: 2}\n")
     config = resolve(RunOptions(modalities=("dots",), preset="wide", file=file, base=base), registry)
-    assert (config.trunk.width, config.trunk.depth, config.train.init_trunk) == (64, 2, str(tmp_path / "other"))
+    assert (config.trunk.width, config.trunk.depth, config.recipe.init_trunk) == (64, 2, str(tmp_path / "other"))
     assert config.modalities["dots"].config["channels"] == 8
     wrong = Layer("--init-trunk other", {"trunk": {"widht": 3}})
     with pytest.raises(UsageError, match=r"trunk\.widht: unknown key; .*\(--init-trunk other\)"):
@@ -216,6 +216,28 @@ ERRORS = {
         {"assignments": ("trunk.heads=3",)},
         "trunk.heads=3 must divide trunk.width=128 into even parts (--set trunk.heads=3)",
     ),
+    "unknown kind": (
+        {"assignments": ("regime.kind=seperate",)},
+        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate "
+        "(--set regime.kind=seperate)",
+    ),
+    "key of another kind": (
+        {"assignments": ("recipe.init=x",)},
+        "recipe.init: unknown key; kind 'decoder' has it (--set recipe.init=x)",
+    ),
+    "misspelt key of a kind": (
+        {"assignments": ("regime.kind=separate", "regime.stop_gradent=false")},
+        "regime.stop_gradent: unknown key; did you mean 'stop_gradient'? (--set regime.stop_gradent=false)",
+    ),
+    "a rule of a kind": (
+        {"assignments": ("recipe.freeze_trunk=true",)},
+        "recipe.freeze_trunk needs recipe.init_trunk: a trunk that never learned is of no use "
+        "(--set recipe.freeze_trunk=true)",
+    ),
+    "what a kind needs": (
+        {"assignments": ("recipe.kind=decoder",)},
+        "recipe.init: is missing (--set recipe.kind=decoder)",
+    ),
     "a section that is no mapping": (
         {"assignments": ("trunk=3",)},
         "trunk: must be a mapping of keys, not 3 (--set trunk=3)",
@@ -280,7 +302,7 @@ FILE_ERRORS = {
         "modalities: {spots: {}}",
         "FILE configures the modality 'spots', which --modality does not select",
     ),
-    "other version": ("schema_version: 2", "schema_version: input should be 1, not 2 (FILE)"),
+    "other version": ("schema_version: 1", "schema_version: input should be 2, not 1 (FILE)"),
     "modalities is no mapping": ("modalities: 3", "modalities: must be a mapping of keys, not 3 (FILE)"),
 }
 
@@ -334,6 +356,8 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
     ("options", "message"),
     [
         ({"assignments": ("trunk.width=64",)}, "trunk.width cannot change on --resume"),
+        ({"assignments": ("regime.kind=separate",)}, "regime.kind cannot change on --resume"),
+        ({"start": Layer("--init other", {})}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
         ({"sources": ("drawn",)}, "--resume takes the configuration of the run folder"),
