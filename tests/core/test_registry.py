@@ -328,7 +328,7 @@ IMPORT_PROBLEMS = {
     "missing dependency": ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
     "bug": ("1 / 0", "ZeroDivisionError: division by zero"),
     "no class": ("", "AttributeError: module "),
-    "no Modality": ("class Dots: pass", "is no Modality of unite_mm.contract"),
+    "no Modality": ("class Dots: pass", "is not a subclass of unite_mm.contract.Modality"),
 }
 
 

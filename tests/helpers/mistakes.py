@@ -240,7 +240,7 @@ def refused_preset(plugin: Copy) -> None:
 
 
 def no_modality(plugin: Copy) -> None:
-    """.points:Points is no Modality of unite_mm.contract"""
+    """.points:Points is not a subclass of unite_mm.contract.Modality"""
     plugin.code("class Points(Modality):", "class Points:")
 
 
@@ -288,7 +288,7 @@ def statistics_of_tensors(plugin: Copy) -> None:
 
 
 def statistics_by_number(plugin: Copy) -> None:
-    """statistics()['sizes'] is another one when it is read back from JSON"""
+    """statistics()['sizes'] changes when it is read back from JSON"""
     plugin.code('return {"counts"', 'return {"sizes": {1: 2}, "counts"')
 
 
@@ -415,7 +415,7 @@ def other_encoding(plugin: Copy) -> None:
 
 def dropout(plugin: Copy) -> None:
     """decoder and losses give other values for the same latents"""
-    plugin.code("return self.out(", "return nn.functional.dropout(self.out(")
+    plugin.code("= self.out(", "= nn.functional.dropout(self.out(")
     plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)), 0.5, self.training)")
 
 
@@ -427,15 +427,15 @@ def unmasked_tokens(plugin: Copy) -> None:
 def unmasked_decoder(plugin: Copy) -> None:
     """than alone: decoder or losses()['distance'] lets padding or other samples in"""
     plugin.code(
-        "mask = registers.mask if registers.padded else None\n        return self.out",
-        "mask = None\n        return self.out",
+        "mask = registers.mask if registers.padded else None\n        points: Tensor = self.out",
+        "mask = None\n        points: Tensor = self.out",
     )
 
 
 def batch_norm(plugin: Copy) -> None:
     """than alone: decoder or losses()['distance'] lets padding or other samples in"""
     plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.norm = nn.BatchNorm1d(2)")
-    plugin.code("return self.out(", "return self.norm(self.out(")
+    plugin.code("= self.out(", "= self.norm(self.out(")
     plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)).transpose(1, 2)).transpose(1, 2)")
 
 
@@ -456,7 +456,7 @@ def cut_tokenizer(plugin: Copy) -> None:
 
 def cut_decoder(plugin: Copy) -> None:
     """no gradient reaches the decoder"""
-    plugin.code("return self.out(", "return latents[..., :2] if True else self.out(")
+    plugin.code("= self.out(", "= latents[..., :2] if True else self.out(")
 
 
 def idle_parameter(plugin: Copy) -> None:

@@ -114,7 +114,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     from unite_mm.registry import discover
 
     if options["reconstructions_of"] is not None:
-        raise UsageError("--reconstructions-of goes without RUN", "a model reconstructs its own data")
+        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
     if options["sweep"] is not None and options["guidance"] is not None:
         raise UsageError("--sweep tries guidance scales: leave --guidance out")
     count = _count(options["samples"])
@@ -187,5 +187,5 @@ def _count(text: str | None) -> int:
     if text is None:
         return DEFAULT_SAMPLES
     if not text.isdecimal():
-        raise UsageError(f"--samples {text}: with a RUN this is a number", "leave RUN out to score a file")
+        raise UsageError(f"--samples {text}: with RUN, expected a number", "leave RUN out to score a file")
     return int(text)

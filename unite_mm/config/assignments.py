@@ -67,7 +67,7 @@ def source_layer(text: str, plugins: Sequence[Plugin]) -> Layer:
     chosen = {plugin.name: plugin for plugin in plugins}
     if not (equals and name in chosen):
         if len(plugins) > 1:
-            raise UsageError(f"--data {text}: which modality's?", f"write --data NAME={text}")
+            raise UsageError(f"--data {text}: ambiguous, the run has several modalities", f"write --data NAME={text}")
         name, source = plugins[0].name, text
     known = [entry.name for entry in chosen[name].manifest.sources]
     path = Path(source).expanduser()

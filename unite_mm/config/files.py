@@ -22,7 +22,7 @@ def parse_duration(text: str) -> float:
     parts = match.groups() if match else ()
     seconds = sum(float(part) * unit for part, unit in zip(parts, _SECONDS, strict=False) if part is not None)
     if seconds <= 0:
-        raise UsageError(f"{text!r} is no duration", "write 90s, 30m, 1h or 1h30m")
+        raise UsageError(f"{text!r} is not a duration", "write 90s, 30m, 1h or 1h30m")
     return seconds
 
 

@@ -61,7 +61,7 @@ def with_metrics(
         own = layer.values.get("modalities", {}).get(plugin.name, {}).get("config", {})
         if not isinstance(known, Mapping) or set(own) != {"metrics"} or not isinstance(own["metrics"], Mapping):
             raise UsageError(
-                f"{layer.origin}: a trained model keeps its configuration",
+                f"{layer.origin}: the configuration of a trained model cannot change",
                 f"only {plugin.name}.metrics.KEY=VALUE can be set here; sampling has its own flags",
             )
         values = merge(values, own)

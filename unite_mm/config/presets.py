@@ -47,7 +47,7 @@ def expand(content: Mapping[str, Any], plugins: Sequence[Plugin], origin: str) -
     own = values.pop("modality")
     if len(plugins) != 1:
         raise UsageError(
-            f"{origin}: `modality:` is not clear with several modalities", "write modalities: NAME: config:"
+            f"{origin}: `modality:` is ambiguous with several modalities", "write modalities: NAME: config:"
         )
     if not isinstance(own, dict | None):
         raise UsageError(f"{origin}: `modality:` must be a mapping of keys")

@@ -33,7 +33,7 @@ def resolve(options: RunOptions, registry: Registry) -> RunConfig:
     layers.append(Layer("the command line", options.flags))
     config = complete(layers, plugins)
     if config.train.max_steps is None and config.train.max_time is None:
-        raise UsageError("the run has no length", "add --max-steps N or --max-time 30m")
+        raise UsageError("no run length given", "add --max-steps N or --max-time 30m")
     return config
 
 
@@ -76,7 +76,7 @@ def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) ->
             raise UsageError(f"{options.file} configures the modality {name!r}, which --modality does not select")
     if not names:
         known = ", ".join(registry.plugins) or "none is installed"
-        raise UsageError("no modality is named", f"add --modality NAME; there are: {known}")
+        raise UsageError("no modality given", f"add --modality NAME; there are: {known}")
     return [registry.get(name) for name in names]
 
 

@@ -41,7 +41,7 @@ def stored_configuration(subject: Subject) -> Iterator[Finding]:
         again = model.model_validate(own.model_dump(mode="json"))
     if again != own:
         yield Finding(
-            f"{model.__name__} is another one when it is read back from JSON",
+            f"{model.__name__} changes when it is read back from JSON",
             "checkpoints store the configuration as JSON: use fields that JSON can hold",
         )
 

@@ -13,6 +13,9 @@ from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, check_generator, difference, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
 DISTINCT = 16
 """Training samples whose tokens are compared."""
@@ -149,9 +152,6 @@ def padding(subject: Subject) -> Iterator[Finding]:
 
 def gradients(subject: Subject) -> Iterator[Finding]:
     """The losses reach the latents, the tokenizer and the decoder, and leave no parameter out."""
-    from unite_mm.training.noise import Shard, StepNoise
-    from unite_mm.training.recipes.joint import JointRecipe
-
     subject.need("terms")
     cut = subject.latents.values.clone().requires_grad_(True)
     _total(subject.losses(subject.decode(cut, subject.batch), subject.batch)).backward()
@@ -184,9 +184,6 @@ def gradients(subject: Subject) -> Iterator[Finding]:
 
 def reloading(subject: Subject) -> Iterator[Finding]:
     """The model is written and loaded again from configuration, statistics and weights alone."""
-    from unite_mm.storage.checkpoint import write_folder
-    from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
-
     subject.need("latents")
     manifest = subject.plugin.manifest
     modality = ModalityRecord(
@@ -196,7 +193,8 @@ def reloading(subject: Subject) -> Iterator[Finding]:
         kind="export", step=0, config=subject.config, modalities={subject.name: modality}, files={}
     )
     folder = subject.scratch / "model"
-    write_folder(folder, {"weights": subject.model.network.state_dict()}, record)
+    subject.model.record = record
+    subject.model.save_pretrained(folder)
     loaded = UNITE.from_pretrained(folder)
     loaded.network.train()
     again = loaded.tokenize(subject.batch, subject.name)

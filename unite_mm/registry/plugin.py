@@ -81,7 +81,9 @@ class Plugin:
 
         implementation = self._load(self.manifest.implementation)
         if not (isinstance(implementation, type) and issubclass(implementation, Modality)):
-            raise UniteError(f"{self._what}: {self.manifest.implementation} is no Modality of unite_mm.contract")
+            raise UniteError(
+                f"{self._what}: {self.manifest.implementation} is not a subclass of unite_mm.contract.Modality"
+            )
         return implementation
 
     def validate(self, config: Mapping[str, Any]) -> BaseModel:
@@ -162,5 +164,5 @@ class Plugin:
         except (Exception, SystemExit) as error:  # third-party code may raise anything while it is imported
             raise UniteError(
                 f"{self._what} cannot be loaded: {reference}: {type(error).__name__}: {error}",
-                "install what it misses, or report this to its author; --debug shows the traceback",
+                "install what is missing, or report this to its author; --debug shows the traceback",
             ) from error

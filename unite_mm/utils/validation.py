@@ -51,7 +51,7 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 
 def suggest_key(location: Sequence[str], model: type[BaseModel], prefix: str = "") -> str:
-    """What an unknown key may have meant: a sibling, or the same word elsewhere in the tree.
+    """What an unknown key may have meant: one of another kind of section, a sibling, or the same word elsewhere.
 
     Args:
         location: Pydantic's location of the key.
@@ -60,12 +60,15 @@ def suggest_key(location: Sequence[str], model: type[BaseModel], prefix: str = "
     """
     place = walk(location, model)
     word = location[-1]
+    tags = {key: tag for tag, member in place.others.items() for key in member.model_fields}
+    if word in tags:
+        return f"{place.discriminator} {tags[word]!r} has it"
     sibling = did_you_mean(word, place.parent.model_fields) if place.parent else ""
     if sibling:
         return sibling
-    elsewhere = _in_another(word, place)
-    if elsewhere:
-        return elsewhere
+    near = _nearest(word, tags)
+    if near:
+        return f"did you mean {near!r} of {place.discriminator} {tags[near]!r}?"
     last = {path.rpartition(".")[2]: path for path in reversed(list(dotted_keys(model)))}
     near = _nearest(word, last, cutoff=0.8)
     return f"did you mean {prefix + last[near]!r}?" if near else ""
@@ -84,15 +87,6 @@ def _in_words(detail: Any, model: type[BaseModel], prefix: str) -> tuple[str, st
     elif detail["type"] not in ("missing", "value_error"):
         message = f"{message[0].lower()}{message[1:]}, not {_shown(detail['input'])}"
     return path, message
-
-
-def _in_another(word: str, place: Place) -> str:
-    """What an unknown key of one member of a union means in another one."""
-    tags = {key: tag for tag, member in place.others.items() for key in member.model_fields}
-    if word in tags:
-        return f"{place.discriminator} {tags[word]!r} has it"
-    near = _nearest(word, tags)
-    return f"did you mean {near!r} of {place.discriminator} {tags[near]!r}?" if near else ""
 
 
 def _of_tag(detail: Any, place: Place) -> str:

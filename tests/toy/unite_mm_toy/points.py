@@ -120,7 +120,8 @@ class PointDecoder(nn.Module):
     def forward(self, latents: Tensor, registers: Registers) -> Tensor:
         positions = torch.arange(latents.shape[1], device=latents.device)
         mask = registers.mask if registers.padded else None
-        return self.out(self.block(self.up(latents), rotary_table(positions, 16, 100.0), mask)).float()
+        points: Tensor = self.out(self.block(self.up(latents), rotary_table(positions, 16, 100.0), mask)).float()
+        return points
 
 
 class PointModules(ModalityModules):
