@@ -13,7 +13,7 @@ from unite_mm_molecule.data import download, readers
 from unite_mm_molecule.data.convert import Piece
 from unite_mm_schemas.card import SourceFile
 
-EMBEDDED = Path(__file__).parent / "embedded" / "embedded.npz"
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "embedded.npz"
 """The set that ships with the package."""
 
 _RAW = "gdb9.sdf"

@@ -114,8 +114,8 @@ def test_qm9_is_downloaded_once_and_prepared(
     listed = Remote("uncharacterized.txt", (base + "/list",), partial(check_uncharacterized, least=2))
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/page", "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
-    for source in (None, "qm9"):
-        prepared = open_prepared(DataRequest(source, tmp_path / "cache", workers=1), MoleculeConfig())
+    for _ in range(2):
+        prepared = open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
         assert prepared.card.name == "qm9" and prepared.card.read == len(NAMED)
         assert prepared.card.excluded[0].examples == ("water: left out", "methane: left out")
         assert [file.name for file in prepared.card.files] == ["qm9.zip", "uncharacterized.txt"]
