@@ -12,7 +12,7 @@ import uuid
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,9 +26,11 @@ from unite_mm.progress import Progress
 from unite_mm.utils.files import folder_name, locked
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data import sources
-from unite_mm_molecule.data.convert import Converted, Piece, Rules, convert
+from unite_mm_molecule.data.convert import Converted, Rules, convert
 from unite_mm_molecule.data.flat import FlatMolecules, pack_lines, unpack_lines
+from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.splits import assign, split_hash
+from unite_mm_molecule.files.text import decode
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 FORMAT = 1
@@ -86,12 +88,14 @@ class Origin:
     """Where molecules come from, for their card.
 
     Attributes:
+        modality: name of the modality that asks for them.
         name: short name.
         description: line that every table of results repeats.
         files: input files.
         notes: anything else a user must know.
     """
 
+    modality: str
     name: str
     description: str
     files: tuple[SourceFile, ...] = ()
@@ -103,8 +107,13 @@ def count_splits(splits: NDArray[np.uint8]) -> dict[str, int]:
     return {name: int((splits == index).sum()) for index, name in enumerate(SPLITS)}
 
 
-def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
+def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -> Prepared:
     """The prepared source, from the cache or made now. Two processes that ask at once prepare it once.
+
+    Args:
+        request: names the source.
+        config: whether the molecules need a geometry.
+        modality: name for the card; the cache is shared by all modalities of this plugin.
 
     Raises:
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
@@ -115,28 +124,32 @@ def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
     rules = Rules(source.hydrogens_may_lack, embed=config.geometry and source.geometry_may_lack)
     files = source.files()
     folder = cache / f"{folder_name(source.name)}-{_key(source, files, rules)[:16]}"
-    if not request.refresh and (found := _load(folder, request.progress)):
-        return found
+    prepared = None if request.refresh else _load(folder, request.progress)
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock"), request.progress):
-            if not request.refresh and (found := _load(folder, request.progress)):  # by another process meanwhile
-                return found
-            prepared = _prepare(source, files, rules, request)
-            _save(prepared, folder)
-            return prepared
+        if prepared is None:
+            with locked(folder.with_name(f"{folder.name}.lock"), request.progress):
+                if not request.refresh:  # another process may have made it meanwhile
+                    prepared = _load(folder, request.progress)
+                if prepared is None:
+                    prepared = _prepare(source, files, rules, request, modality)
+                    _save(prepared, folder)
     except OSError as error:
-        hint = "Free space, or name another cache folder; nothing was left there."
+        hint = "free space, or name another cache folder"
         raise UniteError(f"cannot write to {cache}: {error.strerror or error}", hint) from error
+    return replace(prepared, card=prepared.card.model_copy(update={"modality": modality}))
 
 
-def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest) -> Prepared:
+def _prepare(
+    source: sources.Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest, modality: str
+) -> Prepared:
     pieces = source.pieces()
-    head = pieces[0].text[:500].decode(errors="replace").replace("\r\n", "\n")
+    first = pieces[0].records[:1]
+    head = decode(first[0][:500]) if first else ""
     notes = []
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
-    origin = Origin(source.name, source.description(head, rules.embed), files, tuple(notes))
+    origin = Origin(modality, source.name, source.description(head, rules.embed), files, tuple(notes))
     return check(pieces, rules, origin, request.progress, request.workers)
 
 
@@ -169,7 +182,7 @@ def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progr
         raise UsageError(f"{origin.name}: none of its {sum(p.count for p in pieces)} molecules is usable{first}")
     splits = assign(smiles)
     card = DataCard(
-        modality="qm9",
+        modality=origin.modality,
         name=origin.name,
         description=origin.description,
         files=origin.files,

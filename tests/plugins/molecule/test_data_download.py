@@ -115,7 +115,7 @@ def test_qm9_is_downloaded_once_and_prepared(
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/page", "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
     for _ in range(2):
-        prepared = open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
+        prepared = open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
         assert prepared.card.name == "qm9" and prepared.card.read == len(NAMED)
         assert prepared.card.excluded[0].examples == ("water: left out", "methane: left out")
         assert [file.name for file in prepared.card.files] == ["qm9.zip", "uncharacterized.txt"]
@@ -132,7 +132,7 @@ def test_qm9_without_its_list_of_uncharacterized_molecules_is_an_error(
     with pytest.raises(
         UniteError, match=r"^uncharacterized.txt of QM9 could not be downloaded .*HTTP 202; .*a web page"
     ):
-        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
+        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert not list((tmp_path / "cache").rglob("card.json"))
 
 
@@ -142,7 +142,7 @@ def test_without_a_network_the_alternatives_are_named(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(UniteError) as caught:
-        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
+        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert "qm9.zip of QM9 could not be downloaded" in caught.value.message
     assert "Name or service not known" in caught.value.message and "\n" not in caught.value.message
     assert all(way in caught.value.hint for way in ("--data embedded", ".sdf", ".xyz", ".smi", "zip"))

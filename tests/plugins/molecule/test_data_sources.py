@@ -50,7 +50,7 @@ def prepare(source: Path | str, cache: Path, **settings: Any) -> Prepared:
     progress = settings.pop("progress", None) or Recorder()
     refresh = settings.pop("refresh", False)
     request = DataRequest(str(source), cache, progress=progress, workers=1, refresh=refresh)
-    return open_prepared(request, MoleculeConfig(**settings))
+    return open_prepared(request, MoleculeConfig(**settings), "qm9")
 
 
 def reasons(prepared: Prepared) -> dict[str, tuple[int, str]]:
@@ -319,7 +319,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def _prepare_at_once(source: str, cache: str, barrier: Any, answers: Any) -> None:
     progress = Recorder()
     barrier.wait()
-    prepared = open_prepared(DataRequest(source, Path(cache), progress=progress, workers=1), MoleculeConfig())
+    prepared = open_prepared(DataRequest(source, Path(cache), progress=progress, workers=1), MoleculeConfig(), "qm9")
     answers.put((len(progress.titles), prepared.card.split_hash))
 
 
@@ -344,7 +344,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path) -> None:
     source.write_text((named_sdf() + sdf([block("pair", "C.O")])) * 100)  # six pieces: enough for processes
     alone = prepare(source, tmp_path / "one")
     request = DataRequest(str(source), tmp_path / "two", workers=2)
-    together = open_prepared(request, MoleculeConfig())
+    together = open_prepared(request, MoleculeConfig(), "qm9")
     assert together.card == alone.card and together.smiles == alone.smiles
     np.testing.assert_array_equal(together.molecules.positions, alone.molecules.positions)
     assert alone.card.excluded[0].count == 100 and len(alone.card.excluded[0].examples) == 5
@@ -361,7 +361,7 @@ import torch
 from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
-data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig())
+data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig(), "qm9")
 batch = data.batch("train", torch.arange(3), torch.Generator())
 print(len(batch.types), len(data.samples("train", torch.arange(2))))
 """
@@ -385,7 +385,7 @@ def test_splits_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
     assert first == dict(zip(backward.smiles, backward.splits.tolist(), strict=True))
     assert forward.card.split_hash == backward.card.split_hash
     assert forward.card.splits == {"train": 10, "validation": 1, "test": 1}
-    data = open_data(DataRequest(str(tmp_path / "a"), tmp_path / "cache", workers=1), MoleculeConfig())
+    data = open_data(DataRequest(str(tmp_path / "a"), tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert set(data.smiles("test")) == {key for key, split in first.items() if split == 2}
 
 
