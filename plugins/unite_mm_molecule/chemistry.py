@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm.kit.messages import first_line
 from unite_mm_molecule.molecule import Molecule
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ class NoBonds(ValueError):
 def rdkit_installed() -> bool:
     """Whether RDKit can be imported; reading and writing most sample files does without."""
     return find_spec("rdkit") is not None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error of RDKit; the others repeat the molecule."""
-    return str(error).split("\n", 1)[0]
 
 
 def canonical_smiles(molecule: "Mol") -> str:

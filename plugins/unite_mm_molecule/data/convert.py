@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, canonical_smiles, first_line, perceive_bonds
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, canonical_smiles, perceive_bonds
 from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.refusals import (

@@ -10,7 +10,8 @@ from unite_mm.contract import SPLITS, DataRequest, ModalityData
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
-from unite_mm_molecule.data.prepare import Prepared, open_prepared
+from unite_mm_molecule.data.prepare import open_prepared
+from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.statistics import condition_counts, training_statistics
 from unite_mm_molecule.molecule import Molecule
 

@@ -6,7 +6,8 @@ import torch
 
 from unite_mm.contract import Statistics
 from unite_mm.errors import UsageError
-from unite_mm_molecule.chemistry import add_hydrogens, first_line
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import add_hydrogens
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
 from unite_mm_molecule.data.flat import FlatMolecules

@@ -3,18 +3,33 @@
 Dimensions: N molecules, A atoms of all molecules, M bonds of all molecules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm.kit.arrays import ArraySpec
 from unite_mm_molecule.molecule import Molecule, hydrogen_parents
 
 Integers = NDArray[np.int64]
 Positions = NDArray[np.float32]
+
+INTEGER = cast(type[np.generic], np.integer)  # to mypy it is abstract
+ARRAYS: dict[str, ArraySpec] = {
+    "atoms": ArraySpec(INTEGER, (("N",),)),
+    "bonds": ArraySpec(INTEGER, (("N",),)),
+    "numbers": ArraySpec(INTEGER, (("A",),)),
+    "charges": ArraySpec(INTEGER, (("A",),)),
+    "positions": ArraySpec(cast(type[np.generic], np.floating), (("A", 3),)),
+    "begin": ArraySpec(INTEGER, (("M",),)),
+    "end": ArraySpec(INTEGER, (("M",),)),
+    "orders": ArraySpec(INTEGER, (("M",),)),
+    "names": ArraySpec(np.uint8),
+}
+"""What `FlatMolecules.to_arrays` saves."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +185,30 @@ class FlatMolecules:
         return arrays | {"names": pack_lines(self.names)}
 
     @classmethod
-    def from_arrays(cls, arrays: Any) -> "FlatMolecules":
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FlatMolecules":
         """The inverse of `to_arrays`.
 
+        Args:
+            arrays: as `ARRAYS` specifies.
+
         Raises:
-            KeyError: an array is missing.
+            ValueError: they do not belong together.
         """
-        plain = {field.name: np.asarray(arrays[field.name]) for field in fields(cls) if field.name != "names"}
-        return cls(**plain, names=unpack_lines(arrays["names"]))
+        plain = {name: arrays[name] for name in ARRAYS if name != "names"}
+        molecules = cls(**plain, names=unpack_lines(arrays["names"]))
+        molecules.check()
+        return molecules
+
+    def check(self) -> None:
+        """Check that the arrays are as long as they must be.
+
+        Raises:
+            ValueError: they do not belong together.
+        """
+        atoms = {len(self.numbers), len(self.charges), len(self.positions), int(self.atoms.sum())}
+        bonds = {len(self.begin), len(self.end), len(self.orders), int(self.bonds.sum())}
+        if not len(atoms) == len(bonds) == len({len(self.atoms), len(self.bonds), len(self.names)}) == 1:
+            raise ValueError("its arrays do not belong together")
 
     @classmethod
     def from_molecules(cls, molecules: Sequence[Molecule]) -> "FlatMolecules":

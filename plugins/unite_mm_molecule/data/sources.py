@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.cache import describe_file
+from unite_mm.kit.download import fetch
 from unite_mm.progress import Progress
-from unite_mm.utils.files import describe_file
 from unite_mm_molecule.data import download
 from unite_mm_molecule.data.pieces import Piece, TextPieces, array_pieces
 from unite_mm_molecule.files.arrays import read_arrays
@@ -105,7 +106,7 @@ class Source:
         return "QM9 molecules, MMFF94 geometries" if "MMFF94" in program else f"QM9 molecules of {self.name}"
 
 
-def find(source: str, downloads: Path, progress: Progress) -> Source:
+def find_source(source: str, downloads: Path, progress: Progress) -> Source:
     """Recognise a source; download QM9 if that is what is asked for.
 
     Args:
@@ -118,8 +119,8 @@ def find(source: str, downloads: Path, progress: Progress) -> Source:
         UniteError: QM9 cannot be downloaded.
     """
     if source == "qm9":
-        archive = download.fetch(download.ARCHIVE, downloads, progress)
-        listed = download.fetch(download.UNCHARACTERIZED, downloads, progress)
+        archive = fetch(download.ARCHIVE, downloads, progress)
+        listed = fetch(download.UNCHARACTERIZED, downloads, progress)
         return Source("qm9", "qm9", archive, _member(archive), listed)
     if source == "embedded":
         return Source("embedded", "arrays", EMBEDDED)

@@ -5,18 +5,18 @@ RDKit; where it is installed, molecules with implicit hydrogens get them in SDF 
 off again.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
-from unite_mm.errors import UniteError, UsageError
-from unite_mm_molecule.chemistry import first_line, rdkit_installed
-from unite_mm_molecule.files.arrays import read_samples, sample_arrays
+from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import rdkit_installed
+from unite_mm_molecule.files.arrays import array_file, read_samples
+from unite_mm_molecule.files.output import write_whole
 from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, with_hydrogens, without_added_hydrogens
 from unite_mm_molecule.files.sdf import read_record, without_dollars, write_record
 from unite_mm_molecule.files.smiles import read_smiles, split_line, write_smiles
@@ -46,11 +46,14 @@ def write(samples: Sequence[Molecule], path: Path) -> None:
     """
     suffix = _suffix(path, "write")
     if suffix == ".npz":
-        arrays: dict[str, Any] = sample_arrays(samples)
-        _replace(path, lambda file: np.savez_compressed(file, **arrays))
-        return
-    text = "".join(_texts(samples, path, TEXT_SUFFIXES[suffix]))
-    _replace(path, lambda file: file.write(text.encode()))
+        content = array_file(samples)
+    else:
+        content = "".join(_texts(samples, path, TEXT_SUFFIXES[suffix])).encode()
+
+    def fill(aside: Path) -> None:
+        aside.write_bytes(content)
+
+    write_whole(path, fill)
 
 
 def read(path: Path) -> list[Molecule]:
@@ -85,23 +88,6 @@ def _suffix(path: Path, verb: str) -> str:
 def _need_rdkit_for_smiles(path: Path) -> None:
     if not rdkit_installed():
         raise UsageError(f"{path}: SMILES need RDKit", f"{_INSTALL}, or use .sdf, .xyz or .npz")
-
-
-def _replace(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write beside `path`, then rename into place."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("wb") as file:
-                fill(file)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UniteError(
-            f"{path}: cannot be written: {error.strerror or error}", "check the folder and its free space"
-        ) from error
 
 
 def _texts(samples: Sequence[Molecule], path: Path, kind: TextKind) -> Iterator[str]:

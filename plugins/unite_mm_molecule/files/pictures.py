@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unite_mm.errors import UniteError
+from unite_mm_molecule.files.output import write_whole
 from unite_mm_molecule.metrics.reconstruction import bond_orders, compare
 from unite_mm_molecule.metrics.validity import allowed_valences, check_validity
 from unite_mm_molecule.molecule import Molecule, hydrogen_parents
@@ -262,9 +262,7 @@ def _rendered(panel: _Panel) -> "Image":
 
 
 def _save(picture: "Image", path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror or error}"
-        raise UniteError(message, "check the folder and its free space") from error
+    def fill(aside: Path) -> None:
+        picture.save(aside, format="PNG", optimize=True)
+
+    write_whole(path, fill)

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from unite_mm_molecule.chemistry import canonical_smiles, first_line, sanitize_without_cleanup, sanitized
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import canonical_smiles, sanitize_without_cleanup, sanitized
 from unite_mm_molecule.files.records import BadRecord, UnknownElement
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 

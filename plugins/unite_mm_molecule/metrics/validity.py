@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from unite_mm_molecule.chemistry import STANDARD_VALENCES, canonical_smiles, first_line, sanitized
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import STANDARD_VALENCES, canonical_smiles, sanitized
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
 Problem = Literal["", "empty", "does not sanitize", "radical", "fragments", "charged"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Registers
-from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
+from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
 
 BOND_CLASSES = 4
 """No bond, single, double, triple."""

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -15,10 +16,11 @@ from helpers.molecule_files import NAMED, block, raw_zip, uncharacterized
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError
+from unite_mm.kit.download import Rejected, Remote, fetch
 from unite_mm.progress import Silent
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data import download
-from unite_mm_molecule.data.download import Rejected, Remote, check_archive, check_uncharacterized, fetch
+from unite_mm_molecule.data.download import check_archive, check_uncharacterized
 from unite_mm_molecule.data.prepare import open_prepared
 
 PAGE = b"<!DOCTYPE html><html><body>AccessDenied</body></html>"
@@ -73,7 +75,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, type[Handler]]]:
 
 
 def remote(base: str, *paths: str) -> Remote:
-    return Remote("qm9.zip", tuple(base + path for path in paths), partial(check_archive, molecules=len(NAMED)))
+    urls = tuple(base + path for path in paths)
+    return replace(download.ARCHIVE, urls=urls, check=partial(check_archive, molecules=len(NAMED)))
 
 
 WRONG = {
@@ -111,7 +114,8 @@ def test_qm9_is_downloaded_once_and_prepared(
     server: tuple[str, type[Handler]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, handler = server
-    listed = Remote("uncharacterized.txt", (base + "/list",), partial(check_uncharacterized, least=2))
+    check = partial(check_uncharacterized, least=2)
+    listed = replace(download.UNCHARACTERIZED, urls=(base + "/list",), check=check)
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/page", "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
     for _ in range(2):
@@ -126,7 +130,7 @@ def test_qm9_without_its_list_of_uncharacterized_molecules_is_an_error(
     server: tuple[str, type[Handler]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _ = server
-    listed = Remote("uncharacterized.txt", (base + "/busy", base + "/page"), check_uncharacterized)
+    listed = replace(download.UNCHARACTERIZED, urls=(base + "/busy", base + "/page"))
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
     with pytest.raises(

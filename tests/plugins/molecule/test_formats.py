@@ -1,6 +1,7 @@
 """Sample files: every molecule survives, sound or not, and broken files are explained."""
 
 import gzip
+import os
 import sys
 from dataclasses import replace
 
@@ -264,12 +265,17 @@ def test_missing_files_are_explained(tmp_path):
 
 def test_arrays_of_something_else_are_explained(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros(3))
-    with pytest.raises(UsageError, match="not a file of molecules"):
+    with pytest.raises(UsageError, match="holds no array atoms") as caught:
         read(tmp_path / "a.npz")
+    assert caught.value.hint == "not a file of molecules"
     write(SOUND, tmp_path / "b.npz")
     with np.load(tmp_path / "b.npz") as arrays:
         damaged = dict(arrays)
     damaged["numbers"] = damaged["numbers"][:-1]
+    np.savez(tmp_path / "b.npz", **damaged)
+    with pytest.raises(UsageError, match=r"charges is int8 .*, not integer \(A,\) with A"):
+        read(tmp_path / "b.npz")
+    damaged |= {name: damaged[name][: len(damaged["numbers"])] for name in ("charges", "positions")}
     np.savez(tmp_path / "b.npz", **damaged)
     with pytest.raises(UsageError, match="do not belong together"):
         read(tmp_path / "b.npz")
@@ -293,16 +299,14 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    from pathlib import Path
-
     path = tmp_path / "a.sdf"
     write([METHANE], path)
     before = path.read_bytes()
 
-    def full(self, target):
+    def full(aside, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UniteError, match="No space left on device"):
         write([HYDROGEN], path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

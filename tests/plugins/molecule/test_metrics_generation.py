@@ -1,13 +1,11 @@
 """Generation metrics: denominators, references, conventions, distributions and the worker processes."""
 
-import os
-import signal
-import threading
 import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from helpers.molecule_processes import Recorder, misbehave, square
 from helpers.molecules_by_hand import (
     AMMONIUM,
     FIVE_BONDS,
@@ -281,51 +279,16 @@ def test_posebusters_goes_on_without_the_energy_check_where_that_takes_too_long(
 METHYL_AT_REST = replace(METHYL, positions=np.array([[0, 0, 0], [1.08, 0, 0], [-0.54, 0.935, 0], [-0.54, -0.935, 0]]))
 
 
-def square(value: int) -> int:
-    return value * value
-
-
-def misbehave(value: int) -> int:
-    """Crashes its process at 1, hangs at 2, fails at 100."""
-    if value == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if value == 2:
-        threading.Event().wait()
-    if value == 100:
-        raise ValueError("a bug of one's own")
-    return value
-
-
-class Counting(Silent):
-    """Counts what bars were told."""
-
-    def __init__(self):
-        self.done = 0
-
-    def task(self, title, total):
-        class Bar:
-            def __enter__(bar):
-                def advance(count):
-                    self.done += count
-
-                return advance
-
-            def __exit__(bar, *exc):
-                return None
-
-        return Bar()
-
-
 @pytest.mark.parametrize(("workers", "limit"), [(1, None), (2, 60.0)])
 def test_results_come_in_order(workers, limit):
-    bar = Counting()
+    bar = Recorder()
     items = list(range(100))
     found = map_items(square, items, title="", progress=bar, workers=workers, chunk=7, limit=limit)
     assert found == [value * value for value in items] and bar.done == 100
 
 
 def test_crashing_and_hanging_items_lose_only_themselves():
-    bar = Counting()
+    bar = Recorder()
     start = time.monotonic()
     found = map_items(misbehave, [0, 1, 2, 3], title="", progress=bar, workers=2, chunk=4, limit=0.5)
     assert found == [0, None, None, 3] and bar.done == 4
