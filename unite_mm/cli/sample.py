@@ -47,7 +47,8 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.registry import discover
     from unite_mm.sampling.labels import spread_labels
-    from unite_mm.utils.files import write_aside, write_samples
+    from unite_mm.storage.samples import write_samples
+    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
@@ -86,7 +87,8 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
     """Tokenize and decode the samples of a file."""
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.registry import discover
-    from unite_mm.utils.files import write_aside, write_samples
+    from unite_mm.storage.samples import write_samples
+    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])

@@ -147,14 +147,16 @@ def _saved_config(folder: Path) -> "RunConfig":
     from pydantic import ValidationError
 
     from unite_mm.config import read_yaml
-    from unite_mm.utils.validation import one_line
+    from unite_mm.utils.validation import check_format, one_line
     from unite_mm_schemas.config import RunConfig
 
     path = folder / "config.json"
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: it has no config.json", "leave out --resume to start one")
+    content = read_yaml(path)
+    check_format(path, content)
     try:
-        return RunConfig.model_validate(read_yaml(path))
+        return RunConfig.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {one_line(error, RunConfig)}") from error
 

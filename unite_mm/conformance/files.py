@@ -9,7 +9,7 @@ from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import difference
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.utils.files import write_samples
+from unite_mm.storage.samples import write_samples
 from unite_mm_schemas.metrics import Metric, Score
 
 NO_FORMAT = ".no-such-format"

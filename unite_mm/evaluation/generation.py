@@ -11,7 +11,8 @@ from unite_mm.evaluation.report import Settings, optional_picture
 from unite_mm.evaluation.sweep import sweep
 from unite_mm.evaluation.task import Task
 from unite_mm.sampling.labels import spread_labels
-from unite_mm.utils.files import write_samples, write_text
+from unite_mm.storage.samples import write_samples
+from unite_mm.utils.files import write_text
 from unite_mm_schemas.config import SamplingConfig
 from unite_mm_schemas.metrics import Score, Sweep
 

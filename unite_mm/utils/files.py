@@ -3,10 +3,10 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -14,7 +14,6 @@ from unite_mm.errors import UsageError
 from unite_mm_schemas.card import SourceFile
 
 if TYPE_CHECKING:
-    from unite_mm.contract import Modality
     from unite_mm.progress import Progress
 
 
@@ -37,11 +36,6 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
             shutil.rmtree(aside, ignore_errors=True)
         else:
             aside.unlink(missing_ok=True)
-
-
-def write_samples(modality: "Modality", samples: Sequence[Any], path: Path) -> None:
-    """Write native samples to a file or folder, whole or not at all."""
-    write_aside(path, lambda aside: modality.write(samples, aside))
 
 
 def write_text(path: Path, text: str) -> None:

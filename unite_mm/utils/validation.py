@@ -6,11 +6,14 @@ of an error, as if its tag were a key; the paths shown here are those that a use
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from unite_mm.errors import UniteError
 from unite_mm.utils.schema_tree import Place, dotted_keys, walk
+from unite_mm_schemas.config import RunConfig
 
 _WORDS = {
     "extra_forbidden": "unknown key",
@@ -108,3 +111,22 @@ def _shown(value: Any) -> str:
         return "a mapping"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def check_format(path: Path, config: Any) -> None:
+    """Refuse the run configuration of a file that an older version of unite-mm wrote.
+
+    Args:
+        path: the file.
+        config: the configuration as it was read, before validation.
+
+    Raises:
+        UniteError: it has an older format: its tensors have other names, and its seeds mean other numbers.
+    """
+    found = config.get("schema_version") if isinstance(config, Mapping) else None
+    current = RunConfig.model_fields["schema_version"].default
+    if isinstance(found, int) and found < current:
+        raise UniteError(
+            f"{path} was written by an older unite-mm: format {found}, and this version reads format {current}",
+            "use the version that wrote it, or train again",
+        )
