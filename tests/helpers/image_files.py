@@ -93,6 +93,13 @@ def opened(source: Path | str | None, cache: Path, **settings: Any) -> ImageData
     return open_data(request, config(**settings))
 
 
+def prepare_and_count(root: Path, cache: Path) -> tuple[int, str]:
+    """How many bars the preparation of a source showed, and the hash of its splits; here so that processes find it."""
+    progress = Recorder()
+    data = opened(root, cache, progress=progress)
+    return len(progress.titles), data.card.split_hash
+
+
 def excluded(data: ImageData) -> dict[str, tuple[int, tuple[str, ...]]]:
     """Reason -> count and examples; checks that the card adds up."""
     card = data.card

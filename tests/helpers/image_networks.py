@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 
 
 class Small(nn.Module):
@@ -32,7 +32,7 @@ def small_network(path: Path) -> Path:
 
 def random_inception(path: Path) -> Path:
     """torch-fidelity's Inception with random weights, as a file of the form that it publishes."""
-    torchvision()
+    import_torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Fresh(FeatureExtractorInceptionV3):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.cache import describe_file
+from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
-from unite_mm.utils.files import describe_file
 from unite_mm_image.data.listing import (
     OUTSIDE_ARCHIVE,
     OUTSIDE_SPLITS,
@@ -144,7 +145,7 @@ class ZipSource(Source):
             try:
                 content = archive.read(info)
             except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
-                raise Unreadable("cannot be read", str(error) or type(error).__name__) from error
+                raise Unreadable("cannot be read", first_line(error)) from error
             return decode(BytesIO(content))
 
         return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
@@ -221,7 +222,7 @@ def _check_bytes(size: int) -> None:
 
 
 def find(source: str, downloads: Path) -> Source:
-    """Recognise a source other than the drawn shapes.
+    """Recognise a source other than the rendered shapes.
 
     Args:
         source: `cifar10`, `imagenet`, or a path.
