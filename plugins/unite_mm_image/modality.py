@@ -61,7 +61,7 @@ class Images(Modality):
         Raises:
             UsageError: a class is outside the range of the model's.
         """
-        from unite_mm_image.native import label_of, to_pixels
+        from unite_mm_image.data.native import label_of, to_pixels
 
         pixels = to_pixels(samples, self.config)
         labels = [label_of(sample) for sample in samples]

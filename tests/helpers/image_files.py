@@ -3,7 +3,7 @@
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Recorder:
         self.advanced = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Any:
+    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         self.titles.append(f"{title} / {total}")
 
         def advance(count: int) -> None:

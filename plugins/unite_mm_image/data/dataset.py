@@ -16,10 +16,10 @@ from unite_mm.errors import UsageError
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data import shapes
 from unite_mm_image.data.batch import ImageBatch
+from unite_mm_image.data.native import from_rows, rows_to_pictures
 from unite_mm_image.data.prepare import Prepared, open_prepared
 from unite_mm_image.data.sources import EXAMPLES
 from unite_mm_image.data.splits import LEFT_OUT, count_splits, split_hash
-from unite_mm_image.native import from_rows, rows_to_pictures
 from unite_mm_schemas.card import DataCard, Exclusion
 
 NO_CLASS = "lies in no class folder"

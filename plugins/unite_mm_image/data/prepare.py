@@ -18,9 +18,10 @@ from unite_mm.kit.arrays import ArraySpec, read_npz
 from unite_mm.kit.cache import PluginCache
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.decoding import Decoded, check_limit, decode_all
+from unite_mm_image.data.find import find
 from unite_mm_image.data.listing import OUTSIDE_SPLITS
 from unite_mm_image.data.preprocessing import COLOURS
-from unite_mm_image.data.sources import EXAMPLES, Items, Source, find
+from unite_mm_image.data.sources import EXAMPLES, Items, Source
 from unite_mm_image.data.splits import Keys, complete, count_splits, shared, split_hash
 from unite_mm_schemas.card import DataCard, Exclusion
 

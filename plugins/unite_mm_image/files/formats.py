@@ -11,28 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.kit.arrays import ArraySpec, read_npz
 from unite_mm.kit.parallel import map_threads
+from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.listing import list_folder, list_zip
+from unite_mm_image.data.native import LABEL, label_of, labels_of, rows_to_pictures
 from unite_mm_image.data.preprocessing import SUFFIXES, Unreadable, decode, to_mode
-from unite_mm_image.native import LABEL, label_of, labels_of, rows_to_pictures
 
 READABLE = "a folder or .zip of images, an image file, or .npz"
 WRITABLE = "a folder (no suffix), .png or .npz"
 
 LARGEST_GRID = 10_000
 """Images of a grid that is written as samples."""
-
-ARRAYS = {
-    "arr_0": ArraySpec(np.uint8, (("N", "H", "W", 3), ("N", "H", "W", 1), ("N", "H", "W")), empty=False),
-    "arr_1": ArraySpec(np.integer, (("N",),), required=False, least=0),
-}
-"""Images and classes in a .npz file."""
 
 
 def write(samples: Sequence[Image.Image], path: Path) -> None:
@@ -161,14 +154,3 @@ def _read_one(name: str, source: Path | BytesIO) -> Image.Image:
     if label is not None:
         image.info[LABEL] = label
     return image
-
-
-def read_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-    """Pixels (N, H, W, C) uint8, C 3 or 1, and classes (N,) where there are any, of a .npz file.
-
-    Raises:
-        UsageError: the file is damaged, or its arrays are something else.
-    """
-    arrays = read_npz(path, ARRAYS, "Images are arr_0 (N, H, W, 3) or (N, H, W) uint8, classes arr_1 (N,) from 0.")
-    rows, labels = arrays["arr_0"], arrays.get("arr_1")
-    return rows[..., None] if rows.ndim == 3 else rows, None if labels is None else labels.astype(np.int64)

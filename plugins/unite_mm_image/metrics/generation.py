@@ -10,12 +10,12 @@ from unite_mm.contract import Reference
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.intervals import share
 from unite_mm.progress import Progress
+from unite_mm_image.data.native import labels_of
 from unite_mm_image.metrics.distances import SPLITS, inception_score, moments, precision_recall, random_subset
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import PictureSet
 from unite_mm_image.metrics.references import ImageReference
 from unite_mm_image.metrics.scoring import Scorer, error_note, few_images_note, frechet_metric, unmeasured
-from unite_mm_image.native import labels_of
 from unite_mm_schemas.metrics import Histogram, Metric, Score
 
 MOST_CLASSES = 20

@@ -15,10 +15,10 @@ from unite_mm.errors import UsageError
 from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
+from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.dataset import ImageData, open_data
 from unite_mm_image.data.listing import Layout, arrange, list_folder
 from unite_mm_image.data.preprocessing import Colours
-from unite_mm_image.files.formats import read_arrays
 from unite_mm_image.metrics.distances import Moments, moments
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import ArraySet, FolderSet, ImageSet, SplitSet

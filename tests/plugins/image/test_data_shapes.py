@@ -12,8 +12,8 @@ from helpers.image_files import opened
 from PIL import Image
 
 from unite_mm.contract import SPLITS
+from unite_mm_image.data.native import label_of
 from unite_mm_image.data.shapes import CLASSES, SIZES, ShapePixels, render_shape, scene
-from unite_mm_image.native import label_of
 
 
 def test_the_rendered_set_needs_neither_files_nor_a_cache(tmp_path: Path) -> None:

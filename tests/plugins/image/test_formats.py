@@ -11,9 +11,9 @@ from helpers.image_files import archive, encoded, folder, noise, pictures
 from PIL import Image
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm_image.data.native import label_of
 from unite_mm_image.files.formats import read, write
 from unite_mm_image.files.pictures import difference, save_pairs_picture, save_picture
-from unite_mm_image.native import label_of
 
 
 def samples(count: int, mode: str = "RGB", labelled: bool = True) -> list[Image.Image]:
