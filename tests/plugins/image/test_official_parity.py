@@ -18,7 +18,7 @@ from unite_mm.contract import Registers
 from unite_mm.flow.loss import flow_loss
 from unite_mm.flow.path import interpolate, velocity
 from unite_mm.flow.times import shift_time, time_grid
-from unite_mm.kit.layers import rotary_table
+from unite_mm.model.layers import rotary_table
 from unite_mm.sampling.solvers import guide
 from unite_mm.storage.importing import find_importer, import_checkpoint
 from unite_mm.training.noise import FlowNoise, ReconstructionNoise
