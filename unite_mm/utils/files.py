@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -14,8 +14,15 @@ from unite_mm.errors import UsageError
 from unite_mm_schemas.card import SourceFile
 
 if TYPE_CHECKING:
-    from unite_mm.contract import Modality
     from unite_mm.progress import Progress
+
+
+class SampleWriter(Protocol):
+    """What can write native samples: a modality, as far as this module needs to know it."""
+
+    def write(self, samples: Sequence[Any], path: Path) -> None:
+        """Write native samples to a file or folder."""
+        ...
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
@@ -39,7 +46,7 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_samples(modality: "Modality", samples: Sequence[Any], path: Path) -> None:
+def write_samples(modality: SampleWriter, samples: Sequence[Any], path: Path) -> None:
     """Write native samples to a file or folder, whole or not at all."""
     write_aside(path, lambda aside: modality.write(samples, aside))
 
