@@ -26,7 +26,7 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
 torch.set_num_threads(1)
 start = time.perf_counter()
-data = open_data(DataRequest(sys.argv[1], Path(sys.argv[2])), MoleculeConfig())
+data = open_data(DataRequest(sys.argv[1], Path(sys.argv[2])), MoleculeConfig(), "qm9")
 opened = time.perf_counter() - start
 rows = torch.randint(data.size("train"), (400, 64))
 generator = torch.Generator().manual_seed(0)
@@ -91,7 +91,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         with Peak() as peak:
             before, start = cpu_seconds(), time.perf_counter()
-            data = open_data(DataRequest(arguments.source, Path(cache), workers=arguments.workers), MoleculeConfig())
+            data = open_data(
+                DataRequest(arguments.source, Path(cache), workers=arguments.workers), MoleculeConfig(), "qm9"
+            )
             seconds = time.perf_counter() - start
         cpu = cpu_seconds() - before
         load = os.getloadavg()[0]

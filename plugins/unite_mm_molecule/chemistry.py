@@ -1,9 +1,32 @@
-"""The chemistry that data preparation and metrics must agree on. Every function needs RDKit and imports it inside."""
+"""The chemistry that data preparation, sample files and metrics must agree on. Functions import RDKit inside."""
 
+from dataclasses import replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.molecule import Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+
+STANDARD_VALENCES: dict[int, tuple[int, ...]] = {
+    1: (1,), 5: (3,), 6: (4,), 7: (3,), 8: (2,), 9: (1,), 14: (4,), 15: (3, 5), 16: (2, 4, 6), 17: (1,), 35: (1,),
+    53: (1,),
+}  # fmt: skip
+"""Valences of the neutral elements, by atomic number, the ordinary one first."""
+
+
+class NoBonds(ValueError):
+    """No consistent set of bonds follows from a geometry."""
+
+
+def rdkit_installed() -> bool:
+    """Whether RDKit can be imported; reading and writing most sample files does without."""
+    return find_spec("rdkit") is not None
 
 
 def canonical_smiles(molecule: "Mol") -> str:
@@ -22,6 +45,81 @@ def canonical_smiles(molecule: "Mol") -> str:
     from rdkit import Chem
 
     heavy = Chem.RemoveAllHs(molecule)
-    smiles = Chem.MolToSmiles(heavy if heavy.GetNumAtoms() else molecule, isomericSmiles=False)
+    smiles: str = Chem.MolToSmiles(heavy if heavy.GetNumAtoms() else molecule, isomericSmiles=False)
     again = Chem.MolFromSmiles(smiles)
-    return smiles if again is None else Chem.MolToSmiles(again, isomericSmiles=False)
+    return smiles if again is None else str(Chem.MolToSmiles(again, isomericSmiles=False))
+
+
+def sanitized(molecule: Molecule) -> "Mol":
+    """The RDKit molecule, sanitized as it is.
+
+    Raises:
+        rdkit.Chem.MolSanitizeException: the molecule is not chemically sound; a ValueError.
+    """
+    from rdkit import Chem
+
+    return sanitize_without_cleanup(molecule.to_rdkit(sanitize=False)) if molecule.size else Chem.Mol()
+
+
+def sanitize_without_cleanup(mol: "Mol") -> "Mol":
+    """Sanitize an RDKit molecule in place, and return it.
+
+    RDKit's clean-up step is left out: it would quietly repair five-valent nitrogen (`N(=O)=O` to `[N+](=O)[O-]`).
+
+    Raises:
+        rdkit.Chem.MolSanitizeException: it is not chemically sound; a ValueError.
+    """
+    from rdkit import Chem
+
+    flags = Chem.SanitizeFlags
+    clean_up = flags.SANITIZE_CLEANUP | flags.SANITIZE_CLEANUP_ORGANOMETALLICS
+    Chem.SanitizeMol(mol, sanitizeOps=int(flags.SANITIZE_ALL) & ~int(clean_up))
+    return mol
+
+
+def add_hydrogens(molecule: Molecule) -> Molecule:
+    """The molecule with its implicit hydrogens as atoms, after its own atoms, at standard bond lengths and angles.
+
+    Atoms, charges, bonds (also which of the kekulized forms) and positions of the molecule stay as they are. A molecule
+    with explicit hydrogens is returned unchanged.
+
+    Raises:
+        rdkit.Chem.MolSanitizeException: the molecule is not chemically sound, so the hydrogens are unknown.
+    """
+    from rdkit import Chem
+
+    if molecule.explicit_hydrogens:
+        return molecule
+    full = Chem.AddHs(sanitized(molecule), addCoords=molecule.positions is not None)
+    added = full.GetNumAtoms() - molecule.size
+    parents = [full.GetAtomWithIdx(molecule.size + k).GetNeighbors()[0].GetIdx() for k in range(added)]
+    bonds = [[parent, molecule.size + k, 1] for k, parent in enumerate(parents)]
+    return replace(
+        molecule,
+        numbers=np.concatenate([molecule.numbers, np.ones(added, dtype=np.int64)]),
+        charges=np.concatenate([molecule.charges, np.zeros(added, dtype=np.int64)]),
+        bonds=np.concatenate([molecule.bonds, np.array(bonds, dtype=np.int64).reshape(-1, 3)]),
+        positions=None if molecule.positions is None else np.array(full.GetConformer().GetPositions()),
+        explicit_hydrogens=True,
+    )
+
+
+def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> "Mol":
+    """The neutral molecule whose bonds follow from its geometry (RDKit's DetermineBonds), sanitized.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) in angstrom, all finite.
+
+    Raises:
+        NoBonds: no consistent set of bonds exists.
+    """
+    from rdkit.Chem import rdDetermineBonds
+
+    atoms = Molecule(numbers, np.zeros_like(numbers), np.empty((0, 3), dtype=np.int64), positions)
+    mol = atoms.to_rdkit(sanitize=False)
+    try:
+        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False)
+    except (ValueError, RuntimeError) as error:
+        raise NoBonds(first_line(error)) from error
+    return mol

@@ -1,28 +1,32 @@
-"""Molecules as a modality: ties data, parts of the model, files, pictures and metrics to the core's contract."""
+"""Molecules as a modality: ties data, parts of the model, files, pictures and metrics to the core's contract.
+
+Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.yaml`, for molecules of one's own.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
+from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.dataset import MoleculeBatch, MoleculeData, open_data
+from unite_mm_molecule.data.batch import MoleculeBatch
+from unite_mm_molecule.data.dataset import MoleculeData, open_data
 from unite_mm_molecule.data.encode import encode
 from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
 
 
-class Molecules(Modality):
-    """Molecules as sets of atoms with bonds and 3D positions; QM9 and one's own.
+class MoleculeModality(Modality):
+    """Molecules as sets of atoms with bonds and 3D positions.
 
-    Drawing and scoring need RDKit, imported when they are called; training and sampling from prepared data do not.
+    Pictures and scores need RDKit, imported when they are called; training and sampling from prepared data do not.
     """
 
     config: MoleculeConfig
 
     def open_data(self, request: DataRequest) -> MoleculeData:
-        return open_data(request, self.config)
+        return open_data(request, self.config, self.name)
 
     def statistics(self, data: ModalityData) -> Statistics:
         assert isinstance(data, MoleculeData)
@@ -32,7 +36,7 @@ class Molecules(Modality):
         return MoleculeModules(self.config, statistics, width)
 
     def encode_samples(self, samples: Sequence[Molecule], statistics: Statistics) -> MoleculeBatch:
-        return encode(samples, statistics, self.config)
+        return encode(samples, statistics, self.config, self.name)
 
     def write(self, samples: Sequence[Molecule], path: Path) -> None:
         from unite_mm_molecule.files.formats import write
@@ -45,13 +49,13 @@ class Molecules(Modality):
         return read(path)
 
     def save_picture(self, samples: Sequence[Molecule], path: Path) -> None:
-        from unite_mm_molecule.files.drawing import save_picture
+        from unite_mm_molecule.files.pictures import save_picture
 
         save_picture(samples, path)
 
     def save_pairs_picture(self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], path: Path) -> None:
         from unite_mm_molecule.data.encode import arrange
-        from unite_mm_molecule.files.drawing import save_pairs_picture
+        from unite_mm_molecule.files.pictures import save_pairs_picture
 
         save_pairs_picture(arrange(inputs, self.config), outputs, path)
 
@@ -64,7 +68,7 @@ class Molecules(Modality):
         return score_reconstruction(arrange(inputs, self.config), outputs, progress, workers)
 
     def score_generation(
-        self, samples: Sequence[Molecule], reference: ModalityData | None, progress: Progress, workers: int = 0
+        self, samples: Sequence[Molecule], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
         from unite_mm_molecule.metrics.generation import score_generation
 

@@ -1,7 +1,10 @@
-"""The plugin's native sample: a molecule as plain arrays, light to make and to send to worker processes."""
+"""The plugin's native sample: a molecule as plain arrays, light to make and to send to worker processes.
+
+Dimensions: n atoms, m bonds.
+"""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,9 @@ SYMBOLS: dict[int, str] = {
     53: "I",
 }
 """Elements the plugin knows, by atomic number."""
+
+ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in SYMBOLS.items()}
+"""The inverse of `SYMBOLS`."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ class Molecule:
     def size(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+    @property
+    def valences(self) -> NDArray[np.int64]:
+        """(n,) sum of the bond orders of each atom; hydrogens that are no atoms are not counted."""
+        return bond_order_sums(self.bonds, self.size)
 
     def to_rdkit(self, sanitize: bool = True) -> "Mol":
         """The RDKit molecule, with a conformer if there are positions.
@@ -106,3 +117,36 @@ class Molecule:
             explicit_hydrogens=all(a.GetTotalNumHs() == 0 for a in copy.GetAtoms()),
             name=name,
         )
+
+
+def bond_order_sums(bonds: NDArray[np.int64], atoms: int) -> NDArray[np.int64]:
+    """(n,) sum of the bond orders of each of n atoms; bonds (m, 3) begin, end, order."""
+    sums = np.bincount(bonds[:, 0], bonds[:, 2], atoms) + np.bincount(bonds[:, 1], bonds[:, 2], atoms)
+    return sums.astype(np.int64)
+
+
+def hydrogen_parents(
+    numbers: NDArray[Any], charges: NDArray[Any], begin: NDArray[Any], end: NDArray[Any], orders: NDArray[Any]
+) -> NDArray[np.int64]:
+    """For each atom the heavy atom that it can be left out with, as its hydrogen; itself where it is no such hydrogen.
+
+    These are uncharged hydrogens with exactly one bond, a single one to a heavy atom. Hydrogens of H2, bridging
+    hydrogens and hydride ions are atoms in their own right.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        charges: (n,) formal charges.
+        begin: (m,) one atom of each bond.
+        end: (m,) the other atom.
+        orders: (m,) bond orders.
+
+    Returns:
+        (n,) indices of atoms.
+    """
+    degree = np.bincount(begin, minlength=len(numbers)) + np.bincount(end, minlength=len(numbers))
+    leaf = (numbers == 1) & (charges == 0) & (degree == 1)
+    parents = np.arange(len(numbers))
+    for one, other in ((begin, end), (end, begin)):
+        removable = leaf[one] & (numbers[other] != 1) & (orders == 1)
+        parents[one[removable]] = other[removable]
+    return parents

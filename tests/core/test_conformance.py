@@ -35,6 +35,10 @@ class TestMolecules(ConformanceSuite):
         type(self).source = str(few_molecules)
 
 
+class TestMoleculesOfOnesOwn(TestMolecules):
+    modality = "molecule"
+
+
 class TestMoleculesWithoutHydrogens(TestMolecules):
     preset = "tiny-implicit"
 

@@ -22,9 +22,9 @@ TRAIN = ["train", "--modality", "points", "--set", "train.batch_size=16", "--set
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short joint run."""
+    """A joint run whose tokenizer has learned something."""
     folder = tmp_path_factory.mktemp("runs") / "joint"
-    assert run([*TRAIN, "--max-steps", "20", "--out", str(folder)]) == 0
+    assert run([*TRAIN, "--max-steps", "200", "--set", "train.log_every=100", "--out", str(folder)]) == 0
     return folder
 
 
@@ -93,7 +93,7 @@ def test_a_step_of_the_decoder_recipe_has_the_decoder_gradients_of_the_joint_one
 
 
 def test_a_fine_tune_changes_the_decoder_alone_and_improves_it(trained: Path, tmp_path: Path) -> None:
-    assert fine_tune(trained, tmp_path / "tuned", 60, "--set", "train.validate_every=1000") == 0
+    assert fine_tune(trained, tmp_path / "tuned", 100, "--set", "train.validate_every=1000") == 0
     before, after = weights(trained), weights(tmp_path / "tuned")
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}

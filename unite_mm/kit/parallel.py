@@ -1,13 +1,19 @@
-"""Work on many molecules over processes: in chunks, with progress, surviving workers that hang or crash."""
+"""A function of many items over processes or threads.
+
+Processes (`map_items`) serve Python code, and libraries that may hang or crash: work goes out in chunks, with progress,
+and an item that ends its process costs only itself. Threads (`map_threads`) serve libraries that release Python's lock.
+"""
 
 import math
 import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -22,9 +28,40 @@ _WORTH_A_WORKER = 256
 """Items below which starting another process costs more than it saves, where the caller sets no time limit."""
 
 
+_AHEAD = 4
+"""Items for each thread that `map_threads` starts before the results of earlier ones are taken."""
+
+
 def cores() -> int:
-    """Cores this process may use."""
+    """Cores that this process may use, at least 1: those it is bound to, which may be fewer than the machine has."""
+    if sys.version_info >= (3, 13):
+        return os.process_cpu_count() or 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+    """`function` of every item, in order, over threads; results are given as they come.
+
+    Only a few items for each thread are taken in advance, so neither items nor results need to fit memory.
+
+    Args:
+        function: called from several threads at once. The first exception it raises, in the order of the items, is
+            raised here, and no further item is started.
+        items: what to work on; taken in the caller's thread.
+        workers: threads; 0: as many as there are cores.
+    """
+    threads = workers or cores()
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) >= _AHEAD * threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -93,7 +130,7 @@ def map_items(
     return job.results
 
 
-def _follow(futures: list[Any], finished: "queue.SimpleQueue[int]", advance: Callable[[int], None]) -> None:
+def _follow(futures: list[Future[None]], finished: "queue.SimpleQueue[int]", advance: Callable[[int], None]) -> None:
     """Advance the bar until all lanes are done; raise what a lane raised."""
     while not all(future.done() for future in futures):
         try:

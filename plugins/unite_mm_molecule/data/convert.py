@@ -1,75 +1,46 @@
 """One piece of a source into checked molecules: what worker processes do while data is prepared. Needs RDKit.
 
 Every molecule either passes all checks or is refused with a reason that ends up in the data-set card. RDKit decides
-what is chemistry: it reads, sanitizes and names the molecule. The arrays themselves are cut out of the text by fixed
-columns: walking over the atoms of an RDKit molecule in Python (0.24 ms) takes longer than sanitizing it (0.05 ms).
+what is chemistry: it reads, sanitizes and names the molecule. The arrays of SDF records are parsed from the text:
+walking over the atoms of an RDKit molecule in Python (0.24 ms) takes longer than sanitizing it (0.05 ms).
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.chemistry import canonical_smiles
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, canonical_smiles, perceive_bonds
 from unite_mm_molecule.data.flat import FlatMolecules
+from unite_mm_molecule.data.pieces import Piece
+from unite_mm_molecule.data.refusals import (
+    FRAGMENTS,
+    NO_ATOMS,
+    NO_BONDS,
+    NO_GEOMETRY,
+    NOT_FINITE,
+    RADICAL,
+    REFUSED,
+    UNCHARACTERIZED,
+    UNKNOWN_ELEMENT,
+    UNREADABLE,
+    Refused,
+)
+from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, UnknownElement
+from unite_mm_molecule.files.sdf import read_record, with_plain_exponents, without_dollars
+from unite_mm_molecule.files.smiles import split_line
+from unite_mm_molecule.files.text import decode
+from unite_mm_molecule.files.xyz import parse_atoms, split_frame
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-UNCHARACTERIZED = "listed as uncharacterized (geometry and bonds disagree)"
-UNREADABLE = "cannot be read"
-NO_ATOMS = "holds no atom"
-UNKNOWN_ELEMENT = "holds an element that the plugin does not know"
-REFUSED = "refused by RDKit (valence, charge or aromaticity)"
-FRAGMENTS = "more than one fragment"
-RADICAL = "an atom is short of bonds (radical or missing hydrogen)"
-NOT_FINITE = "coordinates that are not finite numbers"
-NO_BONDS = "no consistent bonds found from the geometry (total charge 0 assumed)"
-NO_GEOMETRY = "no 3D geometry could be made"
-
-_NUMBERS = {symbol: number for number, symbol in SYMBOLS.items()}
-_ORDINARY_VALENCE = {1: 1, 5: 3, 6: 4, 7: 3, 8: 2, 9: 1, 14: 4, 15: 3, 16: 2, 17: 1, 35: 1, 53: 1}
-_VALENCE = np.array([_ORDINARY_VALENCE.get(number, 0) for number in range(max(SYMBOLS) + 1)])
-_CHARGE_CODES = {"0": 0, "": 0, "1": 3, "2": 2, "3": 1, "5": -1, "6": -2, "7": -3}
+_ORDINARY_VALENCES = np.array([STANDARD_VALENCES.get(number, (0,))[0] for number in range(max(SYMBOLS) + 1)])
 _EMBEDDING_SEED = 61453
-
-
-class Refused(Exception):
-    """A molecule that is left out.
-
-    Args:
-        reason: one of the constants of this module: molecules are counted by it.
-        detail: what exactly, for the examples in the card.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = " ".join(detail.split())[:120]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some consecutive molecules of a source.
-
-    Attributes:
-        kind: format of `text`; `records` for molecules that are arrays already.
-        first: index in the source of the first one.
-        count: how many.
-        text: the molecules; empty for `records`.
-        records: the molecules; None for text.
-        skip: indices in the source of molecules to leave out as uncharacterized.
-    """
-
-    kind: Literal["sdf", "xyz", "smiles", "records"]
-    first: int
-    count: int
-    text: bytes = b""
-    records: FlatMolecules | None = None
-    skip: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,7 +102,7 @@ def convert(piece: Piece, rules: Rules) -> Converted:
             try:
                 if piece.first + offset in piece.skip:
                     raise Refused(UNCHARACTERIZED, "left out")
-                draft = _draft(piece.kind, source)
+                draft = _draft(source, piece.kind)
                 molecule, key = _examine(draft, rules, label)
             except Refused as refusal:
                 refused.append((refusal.reason, f"{label}: {refusal.detail}"))
@@ -149,38 +120,31 @@ def convert(piece: Piece, rules: Rules) -> Converted:
     )
 
 
-def _entries(piece: Piece) -> Iterator[tuple[str, "str | Molecule"]]:
-    """(name, molecule as text or record) of each molecule."""
-    text = piece.text.decode("utf-8", errors="replace").replace("\r\n", "\n")
-    if piece.records is not None:
-        for index in range(len(piece.records)):
-            record = piece.records.molecule(index)
-            yield record.name, record
-    elif piece.kind == "sdf":
-        for block in split_blocks(text):
+def _entries(piece: Piece) -> Iterator[tuple[str, "str | list[str] | Molecule"]]:
+    """Name and content of each molecule: a MOL block, atom lines of XYZ, a SMILES, or a molecule of arrays."""
+    if piece.molecules is not None:
+        for index in range(len(piece.molecules)):
+            molecule = piece.molecules.molecule(index)
+            yield molecule.name, molecule
+        return
+    for text in map(decode, piece.records):
+        if piece.kind == "sdf":
+            block = without_dollars(text)
             yield block.split("\n", 1)[0].strip(), block
-    elif piece.kind == "xyz":
-        lines = text.split("\n")
-        at = 0
-        while at < len(lines) and lines[at].strip():
-            count = int(lines[at])
-            yield lines[at + 1].strip()[:60], "\n".join(lines[at + 2 : at + 2 + count])
-            at += 2 + count
-    else:
-        for line in filter(str.strip, text.split("\n")):
-            smiles, *rest = line.split(maxsplit=1)
-            yield (rest[0].strip() if rest else smiles), smiles
+        elif piece.kind == "xyz":
+            comment, rows = split_frame(text)
+            yield comment.strip()[:60], rows
+        else:
+            smiles, name = split_line(text)
+            yield name or smiles, smiles
 
 
-def split_blocks(text: str) -> list[str]:
-    """The molecules of SDF text, each up to its `$$$$` line, which is left out."""
-    blocks = f"\n{text}".split("\n$$$$")
-    # What follows the dollars on their line belongs to nothing.
-    blocks = [blocks[0][1:], *(block.split("\n", 1)[1] if "\n" in block else "" for block in blocks[1:])]
-    return blocks if blocks[-1].strip() else blocks[:-1]
+def _draft(source: "str | list[str] | Molecule", kind: str) -> _Draft:
+    """RDKit's view of a molecule, not yet sanitized, unless its bonds had to be perceived.
 
-
-def _draft(kind: str, source: "str | Molecule") -> _Draft:
+    Raises:
+        Refused: RDKit cannot read it.
+    """
     from rdkit import Chem
 
     if isinstance(source, Molecule):
@@ -188,18 +152,36 @@ def _draft(kind: str, source: "str | Molecule") -> _Draft:
         # Left to itself RDKit would call atoms short of bonds radicals; told that hydrogens may be missing, it counts
         # them, which is quicker to ask for.
         return _Draft(replace(source, explicit_hydrogens=False).to_rdkit(sanitize=False), source)
+    if isinstance(source, list):
+        return _Draft(_perceived(source))
     if kind == "sdf":
-        block = _repair_exponents(source) if "*^" in source else source
+        block = with_plain_exponents(source) if "*^" in source else source
         mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
         if mol is None:
             raise Refused(UNREADABLE, "not a valid MOL block")
         return _Draft(mol, _plain_arrays(block, mol))
-    if kind == "xyz":
-        return _Draft(perceive_bonds(*_xyz_atoms(source)))
     mol = Chem.MolFromSmiles(source, sanitize=False)
     if mol is None:
         raise Refused(UNREADABLE, "not a valid SMILES")
     return _Draft(mol)
+
+
+def _perceived(rows: list[str]) -> "Mol":
+    """The molecule of atom lines of XYZ, its bonds found from the geometry."""
+    try:
+        numbers, positions = parse_atoms(rows)
+    except UnknownElement as error:
+        raise Refused(UNKNOWN_ELEMENT, error.element) from error
+    except BadRecord as error:
+        raise Refused(UNREADABLE, str(error)) from error
+    if not len(numbers):
+        raise Refused(NO_ATOMS, "no atom")
+    if not np.isfinite(positions).all():
+        raise Refused(NOT_FINITE, "coordinates")
+    try:
+        return perceive_bonds(numbers, positions)
+    except NoBonds as error:
+        raise Refused(NO_BONDS, str(error)) from error
 
 
 def _examine(draft: _Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
@@ -230,7 +212,7 @@ def _examine(draft: _Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
             raise Refused(UNREADABLE, "a bond that is not single, double or triple")
         key = canonical_smiles(mol)
     except ValueError as error:  # the base of every chemistry error of RDKit
-        raise Refused(REFUSED, str(error).split("\n", 1)[0]) from error
+        raise Refused(REFUSED, first_line(error)) from error
     if molecule.positions is not None and not np.isfinite(molecule.positions).all():
         raise Refused(NOT_FINITE, "coordinates")
     return replace(molecule, name=name, explicit_hydrogens=True), key
@@ -253,95 +235,22 @@ def _is_3d(mol: "Mol") -> bool:
 def _plain_arrays(block: str, mol: "Mol") -> Molecule | None:
     """The arrays of a plain V2000 block, or None for anything that only RDKit should interpret.
 
-    Fixed columns: coordinates 0-30, symbol 31-34, old-style charge 36-39; bond atoms and order 0-9. Radicals, isotopes,
-    aromatic bonds, unknown elements and neutral atoms above their ordinary valence (which RDKit may rewrite, such as
-    N(=O)=O) are left to RDKit.
+    Radicals, isotopes, aromatic bonds, unknown elements and neutral atoms above their ordinary valence (which RDKit may
+    rewrite, such as N(=O)=O) are left to RDKit.
     """
-    lines = block.split("\n")
-    header = lines[3]
+    header = block.split("\n", 4)[3]
     if "V2000" not in header or "M  RAD" in block or "M  ISO" in block or "M  ZBO" in block or not _is_3d(mol):
         return None
     try:
-        count, bond_count = int(header[0:3]), int(header[3:6])
-        rows, bond_rows = lines[4 : 4 + count], lines[4 + count : 4 + count + bond_count]
-        numbers = np.array([_NUMBERS[row[31:34].strip()] for row in rows], dtype=np.int64)
-        charges = np.array([_CHARGE_CODES[row[36:39].strip()] for row in rows], dtype=np.int64)
-        places = [(float(row[0:10]), float(row[10:20]), float(row[20:30])) for row in rows]
-        bonds = np.array(
-            [(int(row[0:3]) - 1, int(row[3:6]) - 1, int(row[6:9])) for row in bond_rows], dtype=np.int64
-        ).reshape(-1, 3)
-        declared = [line for line in lines[4 + count + bond_count :] if line.startswith("M  CHG")]
-        if declared:  # these lines replace the old-style charges
-            charges[:] = 0
-        for line in declared:
-            fields = [int(value) for value in line[9:].split()]
-            charges[np.array(fields[0::2]) - 1] = fields[1::2]
-    except (KeyError, ValueError, IndexError):
+        record = read_record(block)
+    except (BadRecord, NeedsRdkit):
         return None
-    if not np.isin(bonds[:, 2], (1, 2, 3)).all() or count != mol.GetNumAtoms():
+    molecule = record.molecule
+    if record.doublets or molecule.positions is None or molecule.size != mol.GetNumAtoms():
         return None
-    order = bonds[:, 2].astype(np.float64)
-    valence = np.bincount(bonds[:, 0], order, count) + np.bincount(bonds[:, 1], order, count)
-    if ((charges == 0) & (valence > _VALENCE[numbers])).any():
+    if ((molecule.charges == 0) & (molecule.valences > _ORDINARY_VALENCES[molecule.numbers])).any():
         return None
-    bonds[:, :2].sort(axis=1)
-    return Molecule(numbers=numbers, charges=charges, bonds=bonds, positions=np.array(places))
-
-
-def _repair_exponents(block: str) -> str:
-    """Rewrite atom lines with numbers such as `1.5*^-6`, Mathematica's exponents, into fixed columns."""
-    lines = block.split("\n")
-    for index, line in enumerate(lines):
-        words = line.replace("*^", "e").split()
-        if "*^" in line and len(words) >= 4:
-            try:
-                x, y, z = (float(word) for word in words[:3])
-            except ValueError:
-                continue
-            lines[index] = f"{x:10.4f}{y:10.4f}{z:10.4f} {words[3]:<3} 0  0  0  0  0  0  0  0  0  0  0  0"
-    return "\n".join(lines)
-
-
-def _xyz_atoms(text: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atomic numbers (n,) and positions (n, 3) of the atom lines of an XYZ frame; further columns are ignored."""
-    numbers, positions = [], []
-    for line in text.split("\n"):
-        words = line.replace("*^", "e").split()
-        try:
-            symbol, place = words[0].capitalize(), [float(word) for word in words[1:4]]
-        except (IndexError, ValueError) as error:
-            raise Refused(UNREADABLE, f"atom line {line.strip()!r}") from error
-        if len(place) != 3:
-            raise Refused(UNREADABLE, f"atom line {line.strip()!r}")
-        number = int(symbol) if symbol.isdecimal() else _NUMBERS.get(symbol, 0)
-        if number not in SYMBOLS:
-            raise Refused(UNKNOWN_ELEMENT, symbol)
-        numbers.append(number)
-        positions.append(place)
-    return np.array(numbers, dtype=np.int64), np.array(positions, dtype=np.float64).reshape(-1, 3)
-
-
-def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> "Mol":
-    """The neutral molecule whose bonds follow from its geometry (RDKit's DetermineBonds), sanitized.
-
-    Args:
-        numbers: (n,) atomic numbers.
-        positions: (n, 3) in angstrom.
-
-    Raises:
-        Refused: no consistent set of bonds exists, or the coordinates are not finite.
-    """
-    from rdkit.Chem import rdDetermineBonds
-
-    if not np.isfinite(positions).all():
-        raise Refused(NOT_FINITE, "coordinates")
-    atoms = Molecule(numbers, np.zeros_like(numbers), np.empty((0, 3), dtype=np.int64), positions)
-    mol = atoms.to_rdkit(sanitize=False)
-    try:
-        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False)
-    except (ValueError, RuntimeError) as error:
-        raise Refused(NO_BONDS, str(error).split("\n", 1)[0]) from error
-    return mol
+    return molecule
 
 
 def _embed(mol: "Mol", draft: _Draft) -> "Mol":

@@ -1,125 +1,19 @@
-"""Prepared molecules as tensors: batches cut from whole arrays, random rotations, facts of the training split.
+"""A prepared set of molecules, seen as a configuration says, in three splits. Needs no RDKit."""
 
-Needs no RDKit. Dimensions: B batch, L atoms of the longest molecule of a batch; N molecules with A atoms in all.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from unite_mm.contract import SPLITS, DataRequest, ModalityData, Registers, Statistics
+from unite_mm.contract import SPLITS, DataRequest, ModalityData
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.flat import FlatMolecules
-from unite_mm_molecule.data.prepare import Prepared, open_prepared
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
-
-Positions = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class MoleculeBatch:
-    """A batch of molecules. Entries of atoms that a molecule does not have are 0.
-
-    Attributes:
-        types: (B, L) int64, index into the statistics' `elements`.
-        charges: (B, L) int64, index into the statistics' `charges`.
-        positions: (B, L, 3) float32 in units of the statistics' `position_scale`; centred, then perhaps rotated and
-            shifted; 0 for plain graphs.
-        bonds: (B, L, L) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
-        registers: one per atom.
-        condition: (B, M) float, the counts of each whole molecule that the denoiser is told; None where not wanted.
-    """
-
-    types: Tensor
-    charges: Tensor
-    positions: Tensor
-    bonds: Tensor
-    registers: Registers
-    condition: Tensor | None = None
-
-    def to(self, device: torch.device) -> "MoleculeBatch":
-        """A copy on `device`."""
-        return MoleculeBatch(
-            types=self.types.to(device, non_blocking=True),
-            charges=self.charges.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            bonds=self.bonds.to(device, non_blocking=True),
-            registers=self.registers.to(device),
-            condition=None if self.condition is None else self.condition.to(device, non_blocking=True),
-        )
-
-
-class MoleculeTensors:
-    """N molecules as whole tensors, in the terms of a model: class indices and scaled, centred positions.
-
-    Args:
-        molecules: the molecules, with the hydrogens and the order of atoms that the model sees.
-        statistics: elements, charges and scale; every element and charge of the molecules must be among them.
-        positions: (A, 3) as `centred` gives them; None for plain graphs.
-        composition: (N, M) counts to be told to the denoiser; None or M = 0: it is told nothing.
-    """
-
-    def __init__(
-        self,
-        molecules: FlatMolecules,
-        statistics: Statistics,
-        positions: Positions | None,
-        composition: NDArray[np.int64] | None = None,
-    ) -> None:
-        told = composition is not None and composition.shape[1] > 0
-        self._composition = torch.from_numpy(composition).float() if told else None
-        self.atoms = torch.from_numpy(molecules.atoms.astype(np.int64))
-        self.bonds = torch.from_numpy(molecules.bonds.astype(np.int64))
-        self._atom_start = torch.from_numpy(molecules.atom_start[:-1].copy())
-        self._bond_start = torch.from_numpy(molecules.bond_start[:-1].copy())
-        self._types = _class_index(molecules.numbers, statistics["elements"])
-        self._charges = _class_index(molecules.charges, statistics["charges"])
-        self._begin, self._end = torch.from_numpy(molecules.begin), torch.from_numpy(molecules.end)
-        self._orders = torch.from_numpy(molecules.orders)
-        self._geometry = positions is not None
-        scaled = np.zeros_like(molecules.positions) if positions is None else positions / statistics["position_scale"]
-        self._positions = torch.from_numpy(scaled.astype(np.float32))
-
-    def batch(self, chosen: Tensor, generator: torch.Generator | None, translation: float = 0.0) -> MoleculeBatch:
-        """The batch of the chosen molecules (B,), in that order.
-
-        Args:
-            chosen: indices, int64.
-            generator: rotate each molecule at random (uniformly) and shift it; None: leave it as it is.
-            translation: standard deviation of the shift, in scaled units.
-        """
-        atoms = self.atoms[chosen]
-        registers = Registers.from_counts(atoms)
-        mask = registers.mask  # (B, L)
-        size, longest = mask.shape
-        place = (self._atom_start[chosen, None] + torch.arange(longest)) * mask  # unused entries point at atom 0
-        counts = self.bonds[chosen]
-        row = torch.repeat_interleave(torch.arange(size), counts)
-        first = self._bond_start[chosen] - (counts.cumsum(0) - counts)
-        bond = torch.arange(len(row)) + first[row]
-        begin, end, orders = self._begin[bond].long(), self._end[bond].long(), self._orders[bond].long()
-        bonds = torch.zeros(size, longest, longest, dtype=torch.int64)
-        bonds[row, begin, end] = orders
-        bonds[row, end, begin] = orders
-        positions = self._positions[place]
-        if generator is not None and self._geometry:
-            rotations = random_rotations(size, generator)
-            shifts = torch.randn(size, 1, 3, generator=generator) * translation
-            positions = positions @ rotations.transpose(1, 2) + shifts
-        return MoleculeBatch(
-            types=self._types[place].long() * mask,
-            charges=self._charges[place].long() * mask,
-            positions=positions * mask[..., None],
-            bonds=bonds,
-            registers=registers,
-            condition=None if self._composition is None else self._composition[chosen],
-        )
+from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
+from unite_mm_molecule.data.prepare import open_prepared
+from unite_mm_molecule.data.prepared import Prepared
+from unite_mm_molecule.data.statistics import condition_counts, training_statistics
+from unite_mm_molecule.molecule import Molecule
 
 
 class MoleculeData(ModalityData):
@@ -130,7 +24,7 @@ class MoleculeData(ModalityData):
         config: how to see them.
 
     Attributes:
-        statistics: what `measure` found; JSON-able.
+        statistics: what `training_statistics` found; JSON-able.
 
     Raises:
         UsageError: no training molecule is left.
@@ -139,9 +33,9 @@ class MoleculeData(ModalityData):
     def __init__(self, prepared: Prepared, config: MoleculeConfig) -> None:
         if config.geometry:
             lost = np.isnan(prepared.molecules.positions).any(axis=1)
-            without = np.bincount(_owner(prepared.molecules.atoms)[lost], minlength=len(prepared.molecules)) > 0
+            without = np.bincount(prepared.molecules.atom_owner[lost], minlength=len(prepared.molecules)) > 0
             prepared = prepared.without("has no 3D geometry", without, ["no coordinates"] * len(without))
-        seen = arranged(prepared.molecules, config)
+        seen = arrange_atoms(prepared.molecules, config)
         if config.max_atoms is not None:
             large = seen.atoms > config.max_atoms
             reason = f"more than max_atoms={config.max_atoms} atoms"
@@ -155,10 +49,10 @@ class MoleculeData(ModalityData):
         self._smiles = prepared.smiles
         self._molecules = seen
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
-        positions = centred(seen) if config.geometry else None
-        composition = count_composition(prepared.molecules, config)
-        self.statistics: dict[str, Any] = measure(prepared, seen, positions, composition, config)
-        self._tensors = MoleculeTensors(seen, self.statistics, positions, composition.counts)
+        positions = seen.centred_positions() if config.geometry else None
+        condition = condition_counts(prepared.molecules, config)
+        self.statistics: dict[str, Any] = training_statistics(prepared, seen, positions, condition, config)
+        self._tensors = MoleculeTensors(seen, self.statistics, positions, condition.counts)
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
@@ -180,126 +74,16 @@ class MoleculeData(ModalityData):
         return [self._smiles[row] for row in self._rows[split].tolist()]
 
 
-def open_data(request: DataRequest, config: MoleculeConfig) -> MoleculeData:
+def open_data(request: DataRequest, config: MoleculeConfig, modality: str) -> MoleculeData:
     """Prepare a source, or find it prepared, and open it.
+
+    Args:
+        request: names the source.
+        config: how the model sees the molecules.
+        modality: name for the card.
 
     Raises:
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
-    return MoleculeData(open_prepared(request, config), config)
-
-
-def arranged(molecules: FlatMolecules, config: MoleculeConfig) -> FlatMolecules:
-    """The molecules with the hydrogens and the order of atoms that a model of this configuration sees."""
-    if config.hydrogens == "implicit":
-        return molecules.without_hydrogens()
-    return molecules.grouped() if config.atom_order == "grouped" else molecules
-
-
-def measure(
-    prepared: Prepared,
-    seen: FlatMolecules,
-    positions: Positions | None,
-    composition: "Composition",
-    config: MoleculeConfig,
-) -> dict[str, Any]:
-    """What the model must know of the data; goes into every checkpoint.
-
-    Args:
-        prepared: the molecules with all hydrogens.
-        seen: the same molecules as the model sees them.
-        positions: their positions as `centred` gives them; None for plain graphs.
-        composition: what the denoiser is told of each molecule.
-        config: the configuration.
-
-    Returns:
-        `elements` (atomic numbers), `charges` (formal charges) and `max_atoms` cover all splits, so that the held-out
-        molecules fit the layout. The rest is of the training split: `molecules`; `position_scale`, the standard
-        deviation in angstrom of the centred coordinates (1 without geometry); `composition_names`, what is counted;
-        `composition`, rows of [atoms the model sees, a count for each name, molecules].
-    """
-    train = prepared.splits == SPLITS.index("train")
-    atoms = seen.atoms[train]
-    scale = 1.0
-    if positions is not None:
-        scale = float(np.sqrt(np.square(positions[np.repeat(train, seen.atoms)]).mean(dtype=np.float64)))
-    return {
-        "elements": np.flatnonzero(np.bincount(seen.numbers)).tolist(),
-        "charges": (np.flatnonzero(np.bincount(seen.charges.astype(np.int64) + 128)) - 128).tolist(),
-        "max_atoms": config.max_atoms or int(seen.atoms.max()),
-        "molecules": int(train.sum()),
-        "position_scale": scale or 1.0,  # a set of single atoms has no extent
-        "composition_names": list(composition.names),
-        "composition": _histogram(np.column_stack([atoms, composition.counts[train]])),
-    }
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What the denoiser is told of N molecules.
-
-    Attributes:
-        names: of the M counts.
-        counts: (N, M) int64.
-    """
-
-    names: tuple[str, ...]
-    counts: NDArray[np.int64]
-
-
-def count_composition(molecules: FlatMolecules, config: MoleculeConfig) -> Composition:
-    """Count what the configuration wants told: heavy atoms and hydrogens, or the atoms of every element, or nothing.
-
-    Args:
-        molecules: N molecules with all their hydrogens.
-        config: its `condition` decides.
-    """
-    owner = _owner(molecules.atoms)
-
-    def count(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        return np.bincount(owner[chosen], minlength=len(molecules)).astype(np.int64)
-
-    hydrogen = molecules.numbers == 1
-    wanted: dict[str, NDArray[np.int64]] = {}
-    if config.condition == "counts":
-        wanted = {"heavy atoms": count(~hydrogen), "hydrogens": count(hydrogen)}
-    elif config.condition == "formula":
-        for number in np.flatnonzero(np.bincount(molecules.numbers)).tolist():
-            wanted[SYMBOLS.get(number, str(number))] = count(molecules.numbers == number)
-    counts = np.stack(list(wanted.values()), axis=1) if wanted else np.empty((len(molecules), 0), dtype=np.int64)
-    return Composition(tuple(wanted), counts)
-
-
-def random_rotations(count: int, generator: torch.Generator) -> Tensor:
-    """Uniformly distributed rotation matrices (count, 3, 3), from normalised Gaussian quaternions."""
-    w, x, y, z = torch.nn.functional.normalize(torch.randn(4, count, generator=generator), dim=0)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=1).view(count, 3, 3)
-
-
-def centred(molecules: FlatMolecules) -> Positions:
-    """Positions (A, 3) with the mean of each molecule's atoms at the origin; every molecule has an atom."""
-    sums = np.add.reduceat(molecules.positions, molecules.atom_start[:-1], axis=0)
-    means = (sums / molecules.atoms[:, None]).astype(np.float32)
-    return np.asarray(molecules.positions - np.repeat(means, molecules.atoms, axis=0))
-
-
-def _owner(counts: NDArray[np.int32]) -> NDArray[np.int64]:
-    """(A,) the molecule of each atom."""
-    return np.repeat(np.arange(len(counts)), counts)
-
-
-def _histogram(rows: NDArray[Any]) -> list[list[int]]:
-    """Distinct rows, each followed by how often it occurs."""
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    return [[*row, count] for row, count in zip(distinct.tolist(), counts.tolist(), strict=True)]
-
-
-def _class_index(values: NDArray[Any], classes: Sequence[int]) -> Tensor:
-    """Index of each value among the sorted classes, (A,) uint8."""
-    return torch.from_numpy(np.searchsorted(np.asarray(classes), values).astype(np.uint8))
+    return MoleculeData(open_prepared(request, config, modality), config)

@@ -1,4 +1,4 @@
-"""Any molecules into the batch that a trained model expects, or a clear word on why that cannot be."""
+"""Any molecules into the batch that a trained model expects, or a clear message on why they do not fit."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,11 @@ import torch
 
 from unite_mm.contract import Statistics
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import add_hydrogens
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.dataset import MoleculeBatch, MoleculeTensors, arranged, centred
+from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
 from unite_mm_molecule.data.flat import FlatMolecules
-from unite_mm_molecule.hydrogens import add_hydrogens
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
 
@@ -23,39 +24,40 @@ def arrange(samples: Sequence[Molecule], config: MoleculeConfig) -> list[Molecul
     """
     explicit = config.hydrogens == "explicit"
     complete = [_with_hydrogens(molecule, index) for index, molecule in enumerate(samples)] if explicit else samples
-    flat = arranged(FlatMolecules.from_molecules(complete), config)
+    flat = arrange_atoms(FlatMolecules.from_molecules(complete), config)
     return [flat.molecule(index, explicit, config.geometry) for index in range(len(flat))]
 
 
-def encode(samples: Sequence[Molecule], statistics: Statistics, config: MoleculeConfig) -> MoleculeBatch:
+def encode(samples: Sequence[Molecule], statistics: Statistics, config: MoleculeConfig, modality: str) -> MoleculeBatch:
     """A batch of any molecules, not augmented.
 
     Args:
         samples: the molecules; hydrogens are added or removed as the configuration wants them.
         statistics: what the model was trained on.
         config: the model's configuration.
+        modality: name of the modality, for messages.
 
     Raises:
         UsageError: there are none, or one does not fit: too large, an element or a charge the model has not seen, no
             geometry; the message names the molecule and the value.
     """
     if not samples:
-        raise UsageError("no molecule to encode")
+        raise UsageError("no molecules to encode")
     molecules = arrange(samples, config)
     for index, molecule in enumerate(molecules):
-        _check(molecule, _label(samples[index], index), statistics, config)
+        _check(molecule, _label(samples[index], index), statistics, config, modality)
     flat = FlatMolecules.from_molecules(molecules)
-    tensors = MoleculeTensors(flat, statistics, centred(flat) if config.geometry else None)
+    tensors = MoleculeTensors(flat, statistics, flat.centred_positions() if config.geometry else None)
     return tensors.batch(torch.arange(len(molecules)), None)
 
 
-def _check(molecule: Molecule, label: str, statistics: Statistics, config: MoleculeConfig) -> None:
+def _check(molecule: Molecule, label: str, statistics: Statistics, config: MoleculeConfig, modality: str) -> None:
     if molecule.size == 0:
         raise UsageError(f"{label}: holds no atom")
     if molecule.size > statistics["max_atoms"]:
         raise UsageError(
             f"{label}: {molecule.size} atoms, but the model has room for {statistics['max_atoms']}",
-            "Train with a larger max_atoms, on molecules of that size.",
+            f"train on larger molecules, with {modality}.max_atoms at least {molecule.size}",
         )
     for number in molecule.numbers.tolist():
         if number not in statistics["elements"]:
@@ -67,8 +69,8 @@ def _check(molecule: Molecule, label: str, statistics: Statistics, config: Molec
             raise UsageError(f"{label}: an atom of charge {charge:+d}, but the model knows {known}")
     if config.geometry and molecule.positions is None:
         raise UsageError(
-            f"{label}: has no 3D coordinates (or some that are not finite), which the model needs",
-            "Give a file with coordinates, or train a model with geometry: false.",
+            f"{label}: no 3D coordinates, or some that are not finite; the model needs them",
+            f"use a file with coordinates, or train a model with {modality}.geometry=false",
         )
 
 
@@ -76,8 +78,8 @@ def _with_hydrogens(molecule: Molecule, index: int) -> Molecule:
     try:
         return add_hydrogens(molecule)
     except ValueError as error:  # the base of every chemistry error of RDKit
-        line = str(error).split("\n", 1)[0]
-        raise UsageError(f"{_label(molecule, index)}: its missing hydrogens cannot be added: {line}") from error
+        label = _label(molecule, index)
+        raise UsageError(f"{label}: its missing hydrogens cannot be added: {first_line(error)}") from error
 
 
 def _label(molecule: Molecule, index: int) -> str:

@@ -3,17 +3,33 @@
 Dimensions: N molecules, A atoms of all molecules, M bonds of all molecules.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.molecule import Molecule
+from unite_mm.kit.arrays import ArraySpec
+from unite_mm_molecule.molecule import Molecule, hydrogen_parents
 
 Integers = NDArray[np.int64]
+Positions = NDArray[np.float32]
+
+INTEGER = cast(type[np.generic], np.integer)  # to mypy it is abstract
+ARRAYS: dict[str, ArraySpec] = {
+    "atoms": ArraySpec(INTEGER, (("N",),)),
+    "bonds": ArraySpec(INTEGER, (("N",),)),
+    "numbers": ArraySpec(INTEGER, (("A",),)),
+    "charges": ArraySpec(INTEGER, (("A",),)),
+    "positions": ArraySpec(cast(type[np.generic], np.floating), (("A", 3),)),
+    "begin": ArraySpec(INTEGER, (("M",),)),
+    "end": ArraySpec(INTEGER, (("M",),)),
+    "orders": ArraySpec(INTEGER, (("M",),)),
+    "names": ArraySpec(np.uint8),
+}
+"""What `FlatMolecules.to_arrays` saves."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,17 @@ class FlatMolecules:
     def bond_start(self) -> Integers:
         """(N + 1,) where the bonds of each molecule start."""
         return _starts(self.bonds)
+
+    @cached_property
+    def atom_owner(self) -> Integers:
+        """(A,) the molecule of each atom."""
+        return np.repeat(np.arange(len(self)), self.atoms)
+
+    def centred_positions(self) -> Positions:
+        """Positions (A, 3) with the mean of each molecule's atoms at the origin; every molecule must have an atom."""
+        sums = np.add.reduceat(self.positions, self.atom_start[:-1], axis=0)
+        means = (sums / self.atoms[:, None]).astype(np.float32)
+        return np.asarray(self.positions - np.repeat(means, self.atoms, axis=0))
 
     def molecule(self, index: int, explicit_hydrogens: bool = True, geometry: bool = True) -> Molecule:
         """One molecule as a record of its own.
@@ -111,26 +138,16 @@ class FlatMolecules:
             names=tuple(name for name, keep in zip(self.names, molecules.tolist(), strict=True) if keep),
         )
 
-    def _owners(self) -> tuple[Integers, NDArray[np.bool_]]:
-        """For each atom: the heavy atom it hangs on (global index; itself if it is none), and whether it hangs on one.
-
-        Hanging on a heavy atom are uncharged hydrogens with exactly one bond, a single one to a heavy atom. Hydrogens
-        of H2, bridging hydrogens and hydride ions are atoms in their own right.
-        """
+    def _parents(self) -> tuple[Integers, NDArray[np.bool_]]:
+        """(A,) `hydrogen_parents` as indices into all atoms, and whether each atom is such a hydrogen."""
         offset = np.repeat(self.atom_start[:-1], self.bonds)
-        begin, end = self.begin + offset, self.end + offset
-        degree = np.bincount(begin, minlength=len(self.numbers)) + np.bincount(end, minlength=len(self.numbers))
-        leaf = (self.numbers == 1) & (self.charges == 0) & (degree == 1)
-        owner = np.arange(len(self.numbers))
-        for one, other in ((begin, end), (end, begin)):
-            hangs = leaf[one] & (self.numbers[other] != 1) & (self.orders == 1)
-            owner[one[hangs]] = other[hangs]
-        return owner, owner != np.arange(len(owner))
+        parents = hydrogen_parents(self.numbers, self.charges, self.begin + offset, self.end + offset, self.orders)
+        return parents, parents != np.arange(len(parents))
 
     def grouped(self) -> "FlatMolecules":
         """The same molecules, each heavy atom followed by its hydrogens; otherwise the order stays."""
-        owner, hangs = self._owners()
-        order = np.argsort(owner * 2 + hangs, kind="stable")
+        parents, hydrogen = self._parents()
+        order = np.argsort(parents * 2 + hydrogen, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         offset = np.repeat(self.atom_start[:-1], self.bonds)
@@ -145,15 +162,14 @@ class FlatMolecules:
         )
 
     def without_hydrogens(self) -> "FlatMolecules":
-        """The same molecules without the hydrogens that hang on heavy atoms, in the same order."""
-        _, hangs = self._owners()
+        """The same molecules without the hydrogens of heavy atoms (see `hydrogen_parents`), in the same order."""
+        _, hydrogen = self._parents()
         offset = np.repeat(self.atom_start[:-1], self.bonds)
-        keep_bond = ~(hangs[self.begin + offset] | hangs[self.end + offset])
-        kept = self._select(~hangs, keep_bond, np.ones(len(self), dtype=bool))
-        before: Integers = np.cumsum(hangs) - hangs  # hydrogens dropped before each atom, over all molecules
+        keep_bond = ~(hydrogen[self.begin + offset] | hydrogen[self.end + offset])
+        kept = self._select(~hydrogen, keep_bond, np.ones(len(self), dtype=bool))
+        before: Integers = np.cumsum(hydrogen) - hydrogen  # hydrogens dropped before each atom, over all molecules
         lost: Integers = before - np.repeat(before[np.minimum(self.atom_start[:-1], len(before) - 1)], self.atoms)
-        molecule = np.repeat(np.arange(len(self)), self.atoms)
-        atoms = np.bincount(molecule[~hangs], minlength=len(self)).astype(np.int32)
+        atoms = np.bincount(self.atom_owner[~hydrogen], minlength=len(self)).astype(np.int32)
         owner = np.repeat(np.arange(len(self)), self.bonds)
         return replace(
             kept,
@@ -169,14 +185,30 @@ class FlatMolecules:
         return arrays | {"names": pack_lines(self.names)}
 
     @classmethod
-    def from_arrays(cls, arrays: Any) -> "FlatMolecules":
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "FlatMolecules":
         """The inverse of `to_arrays`.
 
+        Args:
+            arrays: as `ARRAYS` specifies.
+
         Raises:
-            KeyError: an array is missing.
+            ValueError: they do not belong together.
         """
-        plain = {field.name: np.asarray(arrays[field.name]) for field in fields(cls) if field.name != "names"}
-        return cls(**plain, names=unpack_lines(arrays["names"]))
+        plain = {name: arrays[name] for name in ARRAYS if name != "names"}
+        molecules = cls(**plain, names=unpack_lines(arrays["names"]))
+        molecules.check()
+        return molecules
+
+    def check(self) -> None:
+        """Check that the arrays are as long as they must be.
+
+        Raises:
+            ValueError: they do not belong together.
+        """
+        atoms = {len(self.numbers), len(self.charges), len(self.positions), int(self.atoms.sum())}
+        bonds = {len(self.begin), len(self.end), len(self.orders), int(self.bonds.sum())}
+        if not len(atoms) == len(bonds) == len({len(self.atoms), len(self.bonds), len(self.names)}) == 1:
+            raise ValueError("its arrays do not belong together")
 
     @classmethod
     def from_molecules(cls, molecules: Sequence[Molecule]) -> "FlatMolecules":

@@ -4,31 +4,25 @@ The cache folder of a source is named by a hash of its content and of everything
 again needs no RDKit.
 """
 
-import hashlib
-import json
-import os
-import shutil
-import uuid
-import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from unite_mm.contract import SPLITS, DataRequest
+from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.cache import PluginCache
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
-from unite_mm.utils.files import folder_name, locked
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data import sources
-from unite_mm_molecule.data.convert import Converted, Piece, Rules, convert
-from unite_mm_molecule.data.flat import FlatMolecules, pack_lines, unpack_lines
+from unite_mm_molecule.data.convert import Converted, Rules, convert
+from unite_mm_molecule.data.flat import FlatMolecules
+from unite_mm_molecule.data.pieces import Piece
+from unite_mm_molecule.data.prepared import EXAMPLES, Prepared, count_splits
+from unite_mm_molecule.data.sources import Source, find_source
 from unite_mm_molecule.data.splits import assign, split_hash
+from unite_mm_molecule.files.text import decode
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 FORMAT = 1
@@ -38,47 +32,6 @@ _TIME_LIMIT = 600.0
 """Seconds a worker may spend on one piece before it is taken to hang."""
 
 _CRASHED = "made a worker process crash or hang"
-_EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared source: N molecules with explicit hydrogens, in the order of the source.
-
-    Attributes:
-        molecules: the molecules.
-        smiles: (N,) canonical SMILES.
-        splits: (N,) index into `SPLITS`.
-        card: where they came from and what was left out.
-    """
-
-    molecules: FlatMolecules
-    smiles: tuple[str, ...]
-    splits: NDArray[np.uint8]
-    card: DataCard
-
-    def without(self, reason: str, left_out: NDArray[np.bool_], details: Sequence[str]) -> "Prepared":
-        """The same without some molecules, which the card then counts; the others stay in their splits.
-
-        Args:
-            reason: why.
-            left_out: (N,) True for those to leave out.
-            details: (N,) what the card says of each.
-        """
-        if not left_out.any():
-            return self
-        examples = [f"{self.molecules.names[i]}: {details[i]}" for i in np.flatnonzero(left_out)[:_EXAMPLES]]
-        gone = Exclusion(reason=reason, count=int(left_out.sum()), examples=tuple(examples))
-        keep = ~left_out
-        smiles = tuple(key for key, kept in zip(self.smiles, keep.tolist(), strict=True) if kept)
-        splits = self.splits[keep]
-        changed = {
-            "kept": int(keep.sum()),
-            "excluded": (*self.card.excluded, gone),
-            "splits": count_splits(splits),
-            "split_hash": split_hash(smiles, splits),
-        }
-        return Prepared(self.molecules.select(keep), smiles, splits, self.card.model_copy(update=changed))
 
 
 @dataclass(frozen=True)
@@ -86,57 +39,54 @@ class Origin:
     """Where molecules come from, for their card.
 
     Attributes:
+        modality: name of the modality that asks for them.
         name: short name.
         description: line that every table of results repeats.
         files: input files.
         notes: anything else a user must know.
     """
 
+    modality: str
     name: str
     description: str
     files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def count_splits(splits: NDArray[np.uint8]) -> dict[str, int]:
-    """Molecules in each split."""
-    return {name: int((splits == index).sum()) for index, name in enumerate(SPLITS)}
-
-
-def open_prepared(request: DataRequest, config: MoleculeConfig) -> Prepared:
+def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -> Prepared:
     """The prepared source, from the cache or made now. Two processes that ask at once prepare it once.
+
+    Args:
+        request: names the source.
+        config: whether the molecules need a geometry.
+        modality: name for the card; the cache is shared by all modalities of this plugin.
 
     Raises:
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
-    cache = request.cache.expanduser() / "molecule"
-    source = sources.find(request.source, cache / "downloads", request.progress)
+    cache = PluginCache(request, "molecule")
+    source = find_source(request.source, cache.downloads, request.progress)
     rules = Rules(source.hydrogens_may_lack, embed=config.geometry and source.geometry_may_lack)
     files = source.files()
-    folder = cache / f"{folder_name(source.name)}-{_key(source, files, rules)[:16]}"
-    if not request.refresh and (found := _load(folder, request.progress)):
-        return found
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock"), request.progress):
-            if not request.refresh and (found := _load(folder, request.progress)):  # by another process meanwhile
-                return found
-            prepared = _prepare(source, files, rules, request)
-            _save(prepared, folder)
-            return prepared
-    except OSError as error:
-        hint = "Free space, or name another cache folder; nothing was left there."
-        raise UniteError(f"cannot write to {cache}: {error.strerror or error}", hint) from error
+    facts = [FORMAT, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
+
+    def prepare(folder: Path) -> None:
+        _prepare(source, files, rules, request, modality).write(folder)
+
+    return cache.open(cache.folder(source.name, facts), prepare, Prepared.read).named(modality)
 
 
-def _prepare(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest) -> Prepared:
+def _prepare(
+    source: Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest, modality: str
+) -> Prepared:
     pieces = source.pieces()
-    head = pieces[0].text[:500].decode(errors="replace").replace("\r\n", "\n")
+    first = pieces[0].records[:1]
+    head = decode(first[0][:500]) if first else ""
     notes = []
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
-    origin = Origin(source.name, source.description(head, rules.embed), files, tuple(notes))
+    origin = Origin(modality, source.name, source.description(head, rules.embed), files, tuple(notes))
     return check(pieces, rules, origin, request.progress, request.workers)
 
 
@@ -154,7 +104,7 @@ def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progr
         UsageError: not one molecule is usable.
         UniteError: RDKit is not installed.
     """
-    version = _rdkit()
+    version = _rdkit_version()
     # A process of its own takes a second to start: a few pieces are done sooner in this one.
     limit = _TIME_LIMIT if len(pieces) > 4 and workers != 1 else None
     title = f"Preparing {origin.name}, pieces of {pieces[0].count} molecules"
@@ -169,7 +119,7 @@ def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progr
         raise UsageError(f"{origin.name}: none of its {sum(p.count for p in pieces)} molecules is usable{first}")
     splits = assign(smiles)
     card = DataCard(
-        modality="qm9",
+        modality=origin.modality,
         name=origin.name,
         description=origin.description,
         files=origin.files,
@@ -197,22 +147,22 @@ def _count_refused(pieces: Sequence[Piece], results: Sequence[Converted | None])
             counts[reason] += 1
             examples[reason].append(example)
     ranked = sorted(counts, key=lambda reason: (-counts[reason], reason))
-    return tuple(Exclusion(reason=r, count=counts[r], examples=tuple(examples[r][:_EXAMPLES])) for r in ranked)
+    return tuple(Exclusion(reason=r, count=counts[r], examples=tuple(examples[r][:EXAMPLES])) for r in ranked)
 
 
 def _notes(done: Sequence[Converted]) -> list[str]:
     completed, embedded = sum(r.completed for r in done), sum(r.embedded for r in done)
     unrelaxed = sum(r.unrelaxed for r in done)
-    said = [
+    counted = [
         (completed, f"{completed} molecules were given the hydrogens they lacked."),
         (embedded, f"{embedded} molecules were given a geometry by RDKit (ETKDGv3, relaxed with MMFF94)."),
         (unrelaxed, f"{unrelaxed} of these geometries the force field could not relax fully."),
     ]
-    return [text for count, text in said if count]
+    return [text for count, text in counted if count]
 
 
-def _rdkit() -> str:
-    """Version of RDKit.
+def _rdkit_version() -> str:
+    """The version of RDKit.
 
     Raises:
         UniteError: it is not installed.
@@ -220,45 +170,6 @@ def _rdkit() -> str:
     try:
         from rdkit import rdBase
     except ImportError as error:
-        hint = "Install it (pip install rdkit), or prepare the data where it is and copy the cache folder."
+        hint = "pip install rdkit, or prepare the data on a machine that has it and copy the cache folder"
         raise UniteError("preparing molecules needs RDKit, which cannot be imported", hint) from error
     return str(rdBase.rdkitVersion)
-
-
-def _key(source: sources.Source, files: tuple[SourceFile, ...], rules: Rules) -> str:
-    facts = [FORMAT, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _load(folder: Path, progress: Progress) -> Prepared | None:
-    """The content of a cache folder; None where there is none, or (said aloud) a damaged one."""
-    try:
-        card = DataCard.model_validate_json((folder / "card.json").read_bytes())
-        with (folder / "molecules.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            molecules = FlatMolecules.from_arrays(arrays)
-            prepared = Prepared(molecules, unpack_lines(arrays["smiles"]), arrays["splits"], card)
-        if not len(molecules) == len(prepared.smiles) == len(prepared.splits) == card.kept:
-            raise ValueError("counts disagree")
-    except FileNotFoundError:
-        return None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        progress.say(f"{folder}: damaged ({str(error).splitlines()[0]}); preparing again")
-        return None
-    return prepared
-
-
-def _save(prepared: Prepared, folder: Path) -> None:
-    """Write aside, then rename; called with the lock held, so other leftovers belong to processes that were killed."""
-    for leftover in folder.parent.glob(f"{folder.name}.part-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside = folder.with_name(f"{folder.name}.part-{uuid.uuid4().hex}")
-    try:
-        aside.mkdir()
-        arrays = prepared.molecules.to_arrays() | {"smiles": pack_lines(prepared.smiles), "splits": prepared.splits}
-        np.savez(aside / "molecules.npz", **arrays)
-        (aside / "card.json").write_text(prepared.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)

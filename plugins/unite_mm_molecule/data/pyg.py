@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress, Silent
+from unite_mm_molecule.chemistry import NoBonds, canonical_smiles, perceive_bonds
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.convert import Refused, Rules, perceive_bonds
+from unite_mm_molecule.data.convert import Rules
 from unite_mm_molecule.data.dataset import MoleculeData
 from unite_mm_molecule.data.flat import FlatMolecules
+from unite_mm_molecule.data.pieces import array_pieces
 from unite_mm_molecule.data.prepare import Origin, check
-from unite_mm_molecule.data.readers import cut_records
-from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.data.refusals import NO_BONDS, NOT_FINITE
+from unite_mm_molecule.molecule import Molecule, bond_order_sums
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -37,8 +39,6 @@ def to_pyg(molecule: Molecule) -> "Data":
     """
     import torch
     from torch_geometric.data import Data
-
-    from unite_mm_molecule.chemistry import canonical_smiles
 
     begin, end, order = molecule.bonds.reshape(-1, 3).T
     edges = np.stack([np.concatenate([begin, end]), np.concatenate([end, begin])])
@@ -79,10 +79,12 @@ def from_pyg(data: "Data") -> Molecule:
     if edges is None or orders is None:
         if positions is None:
             raise UsageError(f"{label}: has neither positions `pos` nor bonds `edge_index` with `edge_attr`")
+        if not np.isfinite(positions).all():
+            raise UsageError(f"{label}: {NOT_FINITE}")
         try:
             return Molecule.from_rdkit(perceive_bonds(numbers, positions), name=label)
-        except Refused as refusal:
-            raise UsageError(f"{label}: {refusal}") from refusal
+        except NoBonds as error:
+            raise UsageError(f"{label}: {NO_BONDS}: {error}") from error
     bonds = _bonds(edges, orders, label)
     if (bonds[:, 2] == _AROMATIC).any():
         bonds = _kekulized(numbers, charges, bonds, label)
@@ -95,6 +97,7 @@ def dataset_from_pyg(
     dataset: "Iterable[Data]",
     config: MoleculeConfig,
     *,
+    modality: str = "molecule",
     name: str = "pyg",
     description: str = "molecules of a PyTorch Geometric data set",
     progress: Progress | None = None,
@@ -105,6 +108,7 @@ def dataset_from_pyg(
     Args:
         dataset: the molecules.
         config: how the model sees them.
+        modality: name of the modality, for the card.
         name: short name for the card.
         description: line for tables of results.
         progress: where to show the work.
@@ -117,8 +121,9 @@ def dataset_from_pyg(
     if not molecules:
         raise UsageError(f"{name}: holds no molecule")
     rules = Rules(add_hydrogens=not any(m.explicit_hydrogens for m in molecules), embed=config.geometry)
-    pieces = cut_records(FlatMolecules.from_molecules(molecules))
-    return MoleculeData(check(pieces, rules, Origin(name, description), progress or Silent(), workers), config)
+    pieces = array_pieces(FlatMolecules.from_molecules(molecules))
+    origin = Origin(modality, name, description)
+    return MoleculeData(check(pieces, rules, origin, progress or Silent(), workers), config)
 
 
 def _get(data: "Data", key: str) -> Any:
@@ -173,7 +178,5 @@ def _kekulized(
 
 def _charges(numbers: NDArray[np.int64], bonds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Formal charges from the sums of bond orders."""
-    order = bonds[:, 2].astype(np.float64)
-    valence = np.bincount(bonds[:, 0], order, len(numbers)) + np.bincount(bonds[:, 1], order, len(numbers))
-    pairs = zip(numbers.tolist(), valence.astype(int).tolist(), strict=True)
+    pairs = zip(numbers.tolist(), bond_order_sums(bonds, len(numbers)).tolist(), strict=True)
     return np.array([_CHARGE_BY_VALENCE.get(pair, 0) for pair in pairs], dtype=np.int64)

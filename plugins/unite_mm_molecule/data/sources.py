@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.cache import describe_file
+from unite_mm.kit.download import fetch
 from unite_mm.progress import Progress
-from unite_mm.utils.files import describe_file
-from unite_mm_molecule.data import download, readers
-from unite_mm_molecule.data.convert import Piece
+from unite_mm_molecule.data import download
+from unite_mm_molecule.data.pieces import Piece, TextPieces, array_pieces
+from unite_mm_molecule.files.arrays import read_arrays
+from unite_mm_molecule.files.text import read_text, text_kind
 from unite_mm_schemas.card import SourceFile
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "embedded.npz"
@@ -68,18 +71,18 @@ class Source:
             UsageError: a file cannot be read, is cut off, or holds no molecule.
         """
         if self.kind == "arrays":
-            pieces: Sequence[Piece] = readers.cut_records(readers.read_arrays(self.path))
+            pieces: Sequence[Piece] = array_pieces(read_arrays(self.path)[0])
         else:
-            text = readers.read_text(self.path, self.member)
+            text = read_text(self.path, self.member)
             skip = download.parse_uncharacterized(self._list()) if self.uncharacterized else frozenset()
-            pieces = readers.cut(self.path, "sdf" if self.kind == "qm9" else self.kind, text, skip)
+            pieces = TextPieces(self.path, "sdf" if self.kind == "qm9" else self.kind, text, skip)
         if not pieces:
             raise UsageError(f"{self.path}: holds no molecule")
         return pieces
 
     def _list(self) -> str:
         if isinstance(self.uncharacterized, Path):
-            return bytes(readers.read_text(self.uncharacterized)[:]).decode(errors="replace")
+            return bytes(read_text(self.uncharacterized)[:]).decode(errors="replace")
         with zipfile.ZipFile(self.path) as archive:
             member = next(name for name in archive.namelist() if name.split("/")[-1] == _LIST)
             return archive.read(member).decode(errors="replace")
@@ -103,7 +106,7 @@ class Source:
         return "QM9 molecules, MMFF94 geometries" if "MMFF94" in program else f"QM9 molecules of {self.name}"
 
 
-def find(source: str, downloads: Path, progress: Progress) -> Source:
+def find_source(source: str, downloads: Path, progress: Progress) -> Source:
     """Recognise a source; download QM9 if that is what is asked for.
 
     Args:
@@ -116,8 +119,8 @@ def find(source: str, downloads: Path, progress: Progress) -> Source:
         UniteError: QM9 cannot be downloaded.
     """
     if source == "qm9":
-        archive = download.fetch(download.ARCHIVE, downloads, progress)
-        listed = download.fetch(download.UNCHARACTERIZED, downloads, progress)
+        archive = fetch(download.ARCHIVE, downloads, progress)
+        listed = fetch(download.UNCHARACTERIZED, downloads, progress)
         return Source("qm9", "qm9", archive, _member(archive), listed)
     if source == "embedded":
         return Source("embedded", "arrays", EMBEDDED)
@@ -132,7 +135,7 @@ def find(source: str, downloads: Path, progress: Progress) -> Source:
         return Source(f"{path.resolve().parent.name}/{path.name}", "arrays", path)
     if path.name == _RAW:
         return _with_list(path.name, path, None)
-    kind = readers.text_kind(path)
+    kind = text_kind(path)
     if kind is None:
         raise UsageError(f"--data {source}: unknown kind of file", f"Known: {_KINDS}.")
     return Source(path.name, kind, path)

@@ -1,41 +1,32 @@
 """SDF records (V2000) written and read without RDKit, so that raw, also invalid, molecules survive the trip.
 
-Written by fixed columns after the CTfile format (Biovia, "CTfile Formats"): coordinates with 4 decimals, charges in
-`M  CHG` lines. The data field `unite_mm_hydrogens` tells a later reader which hydrogens are the molecule's own:
-`explicit`; `implicit` (none are, and none were added); `added N` (the first N atoms are its own).
+By fixed columns after the CTfile format (Biovia, "CTfile Formats"): coordinates 0-30, symbol 31-34, old-style charge
+36-39; bond atoms and order 0-9. Coordinates are written with 4 decimals, charges in `M  CHG` lines, which replace the
+old style. The data field `unite_mm_hydrogens` holds the note on hydrogens (see `unite_mm_molecule.files.records`).
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, UnknownElement
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
 
 HYDROGENS_FIELD = "unite_mm_hydrogens"
 MOST_ATOMS = 999
 """What the three digits of a V2000 counts line can say."""
 
-_NUMBERS = {symbol: number for number, symbol in SYMBOLS.items()}
-_OLD_CHARGES = {0: 0, 1: 3, 2: 2, 3: 1, 4: 0, 5: -1, 6: -2, 7: -3}  # code of the atom line; 4 is a doublet radical
+_DOUBLET = 4
+_CHARGES = {0: 0, 1: 3, 2: 2, 3: 1, _DOUBLET: 0, 5: -1, 6: -2, 7: -3}
+"""Charge by the code of an atom line."""
 
 
-class BadRecord(ValueError):
-    """A record that cannot be understood; the message says why."""
-
-
-class NeedsRdkit(Exception):
-    """A record of a kind that is left to RDKit: V3000, aromatic or query bonds."""
-
-
-def write_record(molecule: Molecule, hydrogens: str) -> str:
-    """One record with its `$$$$` line.
-
-    Args:
-        molecule: at most `MOST_ATOMS` atoms; valences are not looked at.
-        hydrogens: value of the field `unite_mm_hydrogens`.
+def write_record(record: Record) -> str:
+    """A record with its `$$$$` line; valences are not looked at.
 
     Raises:
-        BadRecord: too many atoms or bonds.
+        BadRecord: more atoms or bonds than `MOST_ATOMS`.
     """
+    molecule = record.molecule
     if max(molecule.size, len(molecule.bonds)) > MOST_ATOMS:
         raise BadRecord(f"{molecule.size} atoms and {len(molecule.bonds)} bonds; SDF V2000 holds at most {MOST_ATOMS}")
     dimension = "  " if molecule.positions is None else "3D"
@@ -54,7 +45,7 @@ def write_record(molecule: Molecule, hydrogens: str) -> str:
     for start in range(0, len(charged), 8):
         part = charged[start : start + 8]
         lines.append(f"M  CHG{len(part):3d}" + "".join(f" {index:3d} {charge:3d}" for index, charge in part))
-    lines += ["M  END", f"> <{HYDROGENS_FIELD}>", hydrogens, "", "$$$$", ""]
+    lines += ["M  END", f"> <{HYDROGENS_FIELD}>", record.hydrogens, "", "$$$$", ""]
     return "\n".join(lines)
 
 
@@ -64,22 +55,44 @@ def _coordinate(value: float) -> str:
     return text if len(text) == 10 else f"{value:10.2e}"[:10]
 
 
-def read_record(text: str) -> tuple[Molecule, str]:
-    """The molecule of one record and the value of its field `unite_mm_hydrogens` (empty if there is none).
+def without_dollars(text: str) -> str:
+    """A record of an SDF file without its `$$$$` line, as a MOL block."""
+    return f"\n{text}".partition("\n$$$$")[0][1:]
 
-    The molecule has all atoms of the record and is marked as having explicit hydrogens. Positions are read where the
-    header says `3D` or any z differs from 0; flat drawings become plain graphs.
+
+def with_plain_exponents(block: str) -> str:
+    """A MOL block in which atom lines with numbers such as `1.5*^-6`, Mathematica's exponents, keep to the columns."""
+    lines = block.split("\n")
+    for index, line in enumerate(lines):
+        words = _split_exponents(line)
+        if "*^" in line and len(words) >= 4:
+            try:
+                x, y, z = (float(word) for word in words[:3])
+            except ValueError:
+                continue
+            lines[index] = f"{x:10.4f}{y:10.4f}{z:10.4f} {words[3]:<3} 0  0  0  0  0  0  0  0  0  0  0  0"
+    return "\n".join(lines)
+
+
+def _split_exponents(line: str) -> list[str]:
+    return line.replace("*^", "e").split()
+
+
+def read_record(text: str) -> Record:
+    """The molecule of one record.
+
+    Positions are read where the header says `3D` or any z differs from 0; flat drawings become plain graphs.
 
     Args:
         text: the record, without its `$$$$` line.
 
     Raises:
-        BadRecord: cut off, or nonsense.
+        BadRecord: incomplete, or nonsense.
         NeedsRdkit: V3000, aromatic or query bonds.
     """
     lines = text.split("\n")
     if len(lines) < 4:
-        raise BadRecord("cut off before the counts line")
+        raise BadRecord("incomplete: it ends before the counts line")
     if "V3000" in lines[3]:
         raise NeedsRdkit("V3000")
     try:
@@ -89,45 +102,42 @@ def read_record(text: str) -> tuple[Molecule, str]:
     rest = lines[4 + atoms + bonds :]
     end = next((index for index, line in enumerate(rest) if line.startswith("M  END")), None)
     if len(lines) < 4 + atoms + bonds or end is None:
-        raise BadRecord(f"cut off: {atoms} atoms, {bonds} bonds and an `M  END` line should follow the counts")
-    numbers, charges, positions = _atoms(lines[4 : 4 + atoms])
+        raise BadRecord(f"incomplete: {atoms} atoms, {bonds} bonds and an `M  END` line should follow the counts")
+    numbers, codes, positions = _atoms(lines[4 : 4 + atoms])
     declared = [line for line in rest[:end] if line.startswith("M  CHG")]
-    if declared:
-        charges = _charges(declared, atoms)
+    charges = _declared_charges(declared, atoms) if declared else [_CHARGES[code] for code in codes]
     flat = lines[1][20:22].upper() != "3D" and not positions[:, 2].any()
     molecule = Molecule(
         numbers=numbers,
-        charges=charges,
+        charges=np.array(charges, dtype=np.int64),
         bonds=_bonds(lines[4 + atoms : 4 + atoms + bonds], atoms),
         positions=None if flat else positions,
         name=lines[0].strip(),
     )
-    return molecule, _field(rest[end:])
+    return Record(molecule, _hydrogens_field(rest[end:]), doublets=_DOUBLET in codes)
 
 
-def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Atomic numbers (n,), charges (n,) of the old kind and positions (n, 3) of the atom lines."""
-    numbers, charges, positions = [], [], []
+def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], list[int], NDArray[np.float64]]:
+    """Atomic numbers (n,), codes of old-style charges (n,) and positions (n, 3) of the atom lines."""
+    numbers, codes, positions = [], [], []
     for index, row in enumerate(rows):
         columns = [row[0:10], row[10:20], row[20:30], row[31:34], row[34:36], row[36:39]]
-        if "*^" in row:  # QM9's raw file has numbers such as 1.5*^-6, which do not keep to the columns
-            columns = row.replace("*^", "e").split()
+        if "*^" in row:  # QM9's raw file has a few numbers that do not keep to the columns
+            columns = _split_exponents(row)
         try:
-            place = [float(column) for column in columns[:3]]
+            position = [float(column) for column in columns[:3]]
             symbol = columns[3].strip()
-            charge = _OLD_CHARGES[int(columns[5].strip() or 0)]
-        except (ValueError, KeyError, IndexError):
-            raise BadRecord(f"atom {index + 1}: {row.strip()[:40]!r}") from None
-        if symbol not in _NUMBERS:
-            raise BadRecord(f"atom {index + 1}: unknown element {symbol!r}; known are {', '.join(_NUMBERS)}")
-        numbers.append(_NUMBERS[symbol])
-        charges.append(charge)
-        positions.append(place)
-    return (
-        np.array(numbers, dtype=np.int64),
-        np.array(charges, dtype=np.int64),
-        np.array(positions, dtype=np.float64).reshape(-1, 3),
-    )
+            code = int(columns[5].strip() or 0)
+        except (ValueError, IndexError):
+            code = -1
+        if code not in _CHARGES:
+            raise BadRecord(f"atom {index + 1}: {row.strip()[:40]!r}")
+        if symbol not in ATOMIC_NUMBERS:
+            raise BadRecord(f"atom {index + 1}: {UnknownElement(symbol)}")
+        numbers.append(ATOMIC_NUMBERS[symbol])
+        codes.append(code)
+        positions.append(position)
+    return np.array(numbers, dtype=np.int64), codes, np.array(positions, dtype=np.float64).reshape(-1, 3)
 
 
 def _bonds(rows: list[str], atoms: int) -> NDArray[np.int64]:
@@ -148,24 +158,25 @@ def _bonds(rows: list[str], atoms: int) -> NDArray[np.int64]:
     return np.array(bonds, dtype=np.int64).reshape(-1, 3)
 
 
-def _charges(lines: list[str], atoms: int) -> NDArray[np.int64]:
-    """(n,) charges of the `M  CHG` lines, which replace the old kind."""
-    charges = np.zeros(atoms, dtype=np.int64)
+def _declared_charges(lines: list[str], atoms: int) -> list[int]:
+    """(n,) charges of the `M  CHG` lines."""
+    charges = [0] * atoms
     for line in lines:
         try:
             values = [int(word) for word in line[9:].split()]
             pairs = list(zip(values[0::2], values[1::2], strict=True))
+            count = int(line[6:9])
         except ValueError:
             raise BadRecord(f"charge line {line!r}") from None
-        if len(pairs) != int(line[6:9]) or any(not 1 <= index <= atoms for index, _ in pairs):
+        if len(pairs) != count or any(not 1 <= index <= atoms for index, _ in pairs):
             raise BadRecord(f"charge line {line!r}")
         for index, charge in pairs:
             charges[index - 1] = charge
     return charges
 
 
-def _field(lines: list[str]) -> str:
-    """The value of the field `unite_mm_hydrogens`."""
+def _hydrogens_field(lines: list[str]) -> str:
+    """The value of the field `unite_mm_hydrogens`; empty where there is none."""
     for index, line in enumerate(lines[:-1]):
         if line.startswith(">") and f"<{HYDROGENS_FIELD}>" in line:
             return lines[index + 1].strip()

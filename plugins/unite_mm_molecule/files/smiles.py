@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from unite_mm_molecule.chemistry import canonical_smiles
-from unite_mm_molecule.files.sdf import BadRecord
-from unite_mm_molecule.metrics.validity import sanitize_uncleaned, sanitized
+from unite_mm.kit.messages import first_line
+from unite_mm_molecule.chemistry import canonical_smiles, sanitize_without_cleanup, sanitized
+from unite_mm_molecule.files.records import BadRecord, UnknownElement
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
 if TYPE_CHECKING:
@@ -34,27 +34,20 @@ def write_smiles(molecule: Molecule) -> str:
         return Chem.MolToSmiles(raw, allHsExplicit=molecule.explicit_hydrogens, canonical=False)
 
 
-def read_smiles(text: str) -> list[Molecule]:
-    """The molecules of lines `SMILES [name]`; a title line, empty lines and lines that start with # are passed over.
+def split_line(line: str) -> tuple[str, str]:
+    """SMILES and name of a line `SMILES [name]` that is not empty; the name is empty where there is none."""
+    smiles, *name = line.split(maxsplit=1)
+    return smiles, name[0].strip() if name else ""
 
-    A molecule that sanitizes has implicit hydrogens, unless it is a radical. Others keep exactly the atoms written.
+
+def read_smiles(smiles: str, name: str) -> Molecule:
+    """A molecule of any program's SMILES.
+
+    One that sanitizes has implicit hydrogens, unless it is a radical. Others keep exactly the atoms written.
 
     Raises:
-        BadRecord: not a SMILES, or an unknown element; the message names the line.
+        BadRecord: not a SMILES, or an unknown element.
     """
-    molecules: list[Molecule] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        smiles, _, name = line.strip().replace("\t", " ").partition(" ")
-        if not smiles or smiles.startswith("#") or (not molecules and smiles.lower() == "smiles"):
-            continue
-        try:
-            molecules.append(_read(smiles, name.strip()))
-        except BadRecord as error:
-            raise BadRecord(f"line {number}: {error}") from error
-    return molecules
-
-
-def _read(smiles: str, name: str) -> Molecule:
     from rdkit import Chem, rdBase
 
     if smiles == "*":
@@ -68,10 +61,10 @@ def _read(smiles: str, name: str) -> Molecule:
             raise BadRecord(f"{smiles[:60]!r} is not a SMILES")
         unknown = {atom.GetSymbol() for atom in read.GetAtoms() if atom.GetAtomicNum() not in SYMBOLS}
         if unknown:
-            raise BadRecord(f"unknown element {', '.join(sorted(unknown))}; known are {', '.join(SYMBOLS.values())}")
+            raise UnknownElement(", ".join(sorted(unknown)))
         sound = Chem.Mol(read)
         try:
-            sanitize_uncleaned(sound)
+            sanitize_without_cleanup(sound)
             if any(atom.GetNumRadicalElectrons() for atom in sound.GetAtoms()):
                 sound = Chem.AddHs(sound)  # with its hydrogens explicit, nobody fills the open valence
             return Molecule.from_rdkit(sound, name)
@@ -80,4 +73,4 @@ def _read(smiles: str, name: str) -> Molecule:
         try:
             return Molecule.from_rdkit(read, name)
         except ValueError as error:
-            raise BadRecord(f"{smiles[:60]!r}: {str(error).splitlines()[0]}") from error
+            raise BadRecord(f"{smiles[:60]!r}: {first_line(error)}") from error

@@ -4,32 +4,30 @@ Read and written without RDKit; only frames without bonds, from other programs, 
 """
 
 import json
-from importlib.util import find_spec
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unite_mm_molecule.files.sdf import BadRecord
+from unite_mm_molecule.chemistry import perceive_bonds, rdkit_installed
+from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
 from unite_mm_molecule.metrics.perception import edm_bonds
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
 
 _MARK = "unite-mm "
-_NUMBERS = {symbol: number for number, symbol in SYMBOLS.items()}
 
 
-def write_frame(molecule: Molecule, hydrogens: str) -> str:
-    """One frame: count, comment, one line per atom with 6 decimals.
-
-    Args:
-        molecule: with positions; valences are not looked at.
-        hydrogens: note on hydrogens, kept in the comment.
+def write_frame(record: Record) -> str:
+    """One frame: count, comment, one line per atom with 6 decimals; valences are not looked at.
 
     Raises:
-        BadRecord: it has no positions.
+        BadRecord: the molecule has no positions.
     """
+    molecule = record.molecule
     if molecule.positions is None:
         raise BadRecord("no positions, which XYZ is made of")
-    facts: dict[str, Any] = {"name": molecule.name, "hydrogens": hydrogens, "bonds": molecule.bonds.tolist()}
+    facts: dict[str, Any] = {"name": molecule.name, "hydrogens": record.hydrogens, "bonds": molecule.bonds.tolist()}
     if molecule.charges.any():
         facts["charges"] = molecule.charges.tolist()
     lines = [str(molecule.size), _MARK + json.dumps(facts, separators=(",", ":"))]
@@ -38,63 +36,59 @@ def write_frame(molecule: Molecule, hydrogens: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_frames(text: str) -> list[tuple[Molecule, str]]:
-    """All frames: molecules, marked as having explicit hydrogens, and their notes on hydrogens (empty if foreign).
+def split_frame(text: str) -> tuple[str, list[str]]:
+    """The comment and the atom lines of a frame, as `unite_mm_molecule.files.text` cuts them out."""
+    count, comment, *rows = text.split("\n")
+    return comment, rows[: int(count)]
+
+
+def parse_atoms(rows: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Atomic numbers (n,) and positions (n, 3) of atom lines; further columns are ignored.
 
     Raises:
-        BadRecord: cut off, or nonsense; the message names frame and line.
+        BadRecord: a line is not an element (a symbol or an atomic number) and three numbers.
+        UnknownElement: the plugin does not know it.
     """
-    lines = text.split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    frames: list[tuple[Molecule, str]] = []
-    at = 0
-    while at < len(lines):
-        where = f"frame {len(frames) + 1} (line {at + 1})"
-        if not lines[at].strip().isdecimal():
-            raise BadRecord(f"{where}: {lines[at].strip()[:40]!r} where the number of atoms should stand")
-        count = int(lines[at])
-        rows = lines[at + 2 : at + 2 + count]
-        if len(rows) < count or at + 1 >= len(lines):
-            raise BadRecord(f"{where}: cut off: {len(rows)} of {count} atom lines")
-        try:
-            frames.append(_frame(lines[at + 1], rows))
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-            raise BadRecord(f"{where}: {error}") from error
-        at += 2 + count
-    return frames
-
-
-def _frame(comment: str, rows: list[str]) -> tuple[Molecule, str]:
     numbers, positions = [], []
     for row in rows:
         words = row.replace("*^", "e").split()
-        if len(words) < 4:
-            raise BadRecord(f"atom line {row.strip()[:40]!r}")
-        number = int(words[0]) if words[0].isdecimal() else _NUMBERS.get(words[0].capitalize(), 0)
+        try:
+            symbol, position = words[0].capitalize(), [float(word) for word in words[1:4]]
+        except (IndexError, ValueError):
+            position = []
+        if len(position) != 3:
+            raise BadRecord(f"atom line {row.strip()[:100]!r}")
+        number = int(symbol) if symbol.isdecimal() else ATOMIC_NUMBERS.get(symbol, 0)
         if number not in SYMBOLS:
-            raise BadRecord(f"unknown element {words[0]!r}; known are {', '.join(_NUMBERS)}")
+            raise UnknownElement(symbol)
         numbers.append(number)
-        positions.append([float(word) for word in words[1:4]])
-    bare = Molecule(
-        numbers=np.array(numbers, dtype=np.int64),
-        charges=np.zeros(len(numbers), dtype=np.int64),
-        bonds=np.empty((0, 3), dtype=np.int64),
-        positions=np.array(positions, dtype=np.float64).reshape(-1, 3),
-        name=comment.strip()[:60],
-    )
+        positions.append(position)
+    return np.array(numbers, dtype=np.int64), np.array(positions, dtype=np.float64).reshape(-1, 3)
+
+
+def read_frame(text: str) -> Record:
+    """The molecule of a frame; where the comment names no bonds, they are found from the geometry.
+
+    Raises:
+        BadRecord: an atom line or the comment cannot be understood.
+    """
+    comment, rows = split_frame(text)
+    numbers, positions = parse_atoms(rows)
     if not comment.startswith(_MARK):
-        return _with_bonds(bare), ""
-    facts = json.loads(comment[len(_MARK) :])
-    bonds = np.array(facts["bonds"], dtype=np.int64).reshape(-1, 3)
-    charges = np.array(facts.get("charges", bare.charges), dtype=np.int64)
-    if len(charges) != bare.size or (len(bonds) and not _sound_bonds(bonds, bare.size)):
+        return Record(_with_bonds(numbers, positions, comment.strip()[:60]))
+    try:
+        facts = json.loads(comment[len(_MARK) :])
+        bonds = np.array(facts["bonds"], dtype=np.int64).reshape(-1, 3)
+        charges = np.array(facts.get("charges", np.zeros_like(numbers)), dtype=np.int64)
+        name, hydrogens = str(facts["name"]), str(facts["hydrogens"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRecord(f"comment line: {error}") from error
+    if charges.shape != numbers.shape or not _sound_bonds(bonds, len(numbers)):
         raise BadRecord("bonds or charges in the comment do not fit the atoms")
-    whole = Molecule(bare.numbers, charges, bonds, bare.positions, True, str(facts["name"]))
-    return whole, str(facts["hydrogens"])
+    return Record(Molecule(numbers, charges, bonds, positions, name=name), hydrogens)
 
 
-def _sound_bonds(bonds: np.ndarray[Any, np.dtype[np.int64]], atoms: int) -> bool:
+def _sound_bonds(bonds: NDArray[np.int64], atoms: int) -> bool:
     """Whether bonds (m, 3) join two atoms that exist, begin < end, orders 1 to 3."""
     begin, end, order = bonds.T
     return bool(
@@ -102,17 +96,14 @@ def _sound_bonds(bonds: np.ndarray[Any, np.dtype[np.int64]], atoms: int) -> bool
     )
 
 
-def _with_bonds(bare: Molecule) -> Molecule:
+def _with_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64], name: str) -> Molecule:
     """Bonds from the geometry: RDKit's if it finds a sound neutral molecule, else those of EDM's distance table."""
-    assert bare.positions is not None
-    if find_spec("rdkit") is not None:
+    if rdkit_installed() and np.isfinite(positions).all():
         from rdkit import rdBase
-
-        from unite_mm_molecule.data.convert import Refused, perceive_bonds
 
         with rdBase.BlockLogs():
             try:
-                return Molecule.from_rdkit(perceive_bonds(bare.numbers, bare.positions), bare.name)
-            except (Refused, ValueError):
+                return Molecule.from_rdkit(perceive_bonds(numbers, positions), name)
+            except ValueError:  # no consistent bonds, or none that can be kekulized
                 pass
-    return Molecule(bare.numbers, bare.charges, edm_bonds(bare.numbers, bare.positions), bare.positions, name=bare.name)
+    return Molecule(numbers, np.zeros_like(numbers), edm_bonds(numbers, positions), positions, name=name)

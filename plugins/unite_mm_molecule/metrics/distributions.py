@@ -14,7 +14,7 @@ _ORDERS = {1: "single", 2: "double", 3: "triple"}
 
 
 @dataclass
-class Composition:
+class StructureCounts:
     """Counts over a set of molecules.
 
     Attributes:
@@ -42,9 +42,9 @@ class Composition:
     explicit: bool = True
 
 
-def compose(molecules: Sequence[Molecule]) -> Composition:
+def count_structures(molecules: Sequence[Molecule]) -> StructureCounts:
     """Count what molecules are made of."""
-    counts = Composition()
+    counts = StructureCounts()
     for molecule in molecules:
         heavy = molecule.numbers != 1
         inner = molecule.bonds[heavy[molecule.bonds[:, 0]] & heavy[molecule.bonds[:, 1]], 2]
@@ -85,19 +85,26 @@ def total_variation(first: dict[str, float], second: dict[str, float]) -> float:
     return sum(abs(first.get(name, 0.0) - second.get(name, 0.0)) for name in first.keys() | second.keys()) / 2
 
 
-def histograms(samples: Composition, reference: Composition | None) -> list[Histogram]:
+def histograms(samples: StructureCounts, reference: StructureCounts | None) -> list[Histogram]:
     """Distributions of the samples beside the reference's, with their total variation.
 
     A distribution over nothing (no molecules, no bond at all) is left out.
     """
-    kinds: list[tuple[str, str, Callable[[Composition], Counter[int]], Callable[[int], str]]] = [
+    kinds: list[tuple[str, str, Callable[[StructureCounts], Counter[int]], Callable[[int], str]]] = [
         ("rings", "rings per molecule (SSSR)", lambda c: _capped(c.rings), _ring_name),
         ("bond_orders", "bonds between heavy atoms, kekulized", lambda c: c.orders, _ORDERS.__getitem__),
         ("elements", "heavy atoms by element", lambda c: c.elements, SYMBOLS.__getitem__),
         ("heavy_atoms", "heavy atoms per molecule", lambda c: c.sizes, str),
     ]
     if samples.explicit and (reference is None or reference.explicit):
-        kinds.append(("elements_with_hydrogen", "all atoms by element", lambda c: c.all_elements, SYMBOLS.__getitem__))
+        kinds.append(
+            (
+                "elements_with_hydrogen",
+                "all atoms by element",
+                lambda c: c.all_elements,
+                SYMBOLS.__getitem__,
+            )
+        )
     return [
         _histogram(name, title, pick, label, samples, reference)
         for name, title, pick, label in kinds
@@ -108,10 +115,10 @@ def histograms(samples: Composition, reference: Composition | None) -> list[Hist
 def _histogram(
     name: str,
     title: str,
-    pick: Callable[[Composition], Counter[int]],
+    pick: Callable[[StructureCounts], Counter[int]],
     label: Callable[[int], str],
-    samples: Composition,
-    reference: Composition | None,
+    samples: StructureCounts,
+    reference: StructureCounts | None,
 ) -> Histogram:
     bins = sorted(pick(samples).keys() | (pick(reference).keys() if reference else set()))
     mine = _shares(pick(samples), bins, label)

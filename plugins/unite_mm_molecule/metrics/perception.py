@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, Molecule, bond_order_sums
 
 # Bond lengths in picometres with the margins and valences of EDM (Hoogeboom et al. 2022, arXiv 2203.17003, appendix E),
 # whose sources are wiredchemist.com (bond energies and lengths) and chemistry-reference.com.
@@ -43,12 +43,11 @@ _EDM_VALENCES: dict[int, tuple[int, ...]] = {
 
 def _limits() -> NDArray[np.float64]:
     """(3, 54, 54) greatest length in angstrom of a single, double and triple bond; -1 where there is none."""
-    atomic_numbers = {symbol: number for number, symbol in SYMBOLS.items()}
     limits = np.full((3, 54, 54), -1.0)
     for order, (table, margin) in enumerate(zip((_SINGLE, _DOUBLE, _TRIPLE), _MARGINS, strict=True)):
         for first, row in table.items():
             for second, length in row.items():
-                a, b = atomic_numbers[first], atomic_numbers[second]
+                a, b = ATOMIC_NUMBERS[first], ATOMIC_NUMBERS[second]
                 limits[order, a, b] = limits[order, b, a] = (length + margin) / 100
     return limits
 
@@ -77,12 +76,8 @@ def edm_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> NDA
 
 def edm_stable_atoms(numbers: NDArray[np.int64], bonds: NDArray[np.int64]) -> int:
     """Atoms whose bond orders add up to EDM's valence of the element (no charges); bonds (m, 3) of `edm_bonds`."""
-    valences = np.zeros(len(numbers), dtype=np.int64)
-    np.add.at(valences, bonds[:, 0], bonds[:, 2])
-    np.add.at(valences, bonds[:, 1], bonds[:, 2])
-    return sum(
-        int(valence) in _EDM_VALENCES.get(int(number), ()) for number, valence in zip(numbers, valences, strict=True)
-    )
+    pairs = zip(numbers.tolist(), bond_order_sums(bonds, len(numbers)).tolist(), strict=True)
+    return sum(valence in _EDM_VALENCES.get(number, ()) for number, valence in pairs)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,15 @@ from numpy.typing import NDArray
 from unite_mm.kit.intervals import mean, median, share
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
+from unite_mm_molecule.metrics.extras import missing_extras
 from unite_mm_molecule.metrics.geometry import aligned_rmsd
-from unite_mm_molecule.metrics.validity import judge
+from unite_mm_molecule.metrics.validity import check_validity
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric, Score
 
 Pair = tuple[Molecule, Molecule]
 """Input and reconstruction."""
 
-EVAL_HINT = "pip install 'unite-mm[eval]'"
 _GEOMETRY_LIMIT = 60.0
 """Seconds the geometry match may take for one molecule; ordinary ones take 3 ms, the worst half a second."""
 
@@ -59,7 +58,7 @@ class _Comparison:
 def compare(pair: Pair) -> _Comparison:
     """Compare a reconstruction with its input; register i of one is register i of the other."""
     original, copy = pair
-    goal, found = judge(original), judge(copy)
+    goal, found = check_validity(original), check_validity(copy)
     common = min(original.size, copy.size)
     bonds, bonded = bond_agreement(original, copy)
     rmsd = None
@@ -158,9 +157,9 @@ def score_reconstruction(
         *_rmsd_metrics([c.rmsd for c in matched if c.rmsd is not None], heavy_only),
     ]  # fmt: skip
     if geometry:
-        found, said = _geometry_metrics(pairs, progress, workers)
+        found, remarks = _geometry_metrics(pairs, progress, workers)
         metrics += found
-        notes += said
+        notes += remarks
     return Score(kind="reconstruction", metrics=(*metrics, *_part_metrics(comparisons, total)), notes=tuple(notes))
 
 
@@ -197,10 +196,9 @@ def _rmsd_metrics(values: list[float], heavy_only: bool) -> list[Metric]:
 
 
 def _geometry_metrics(pairs: list[Pair], progress: Progress, workers: int) -> tuple[list[Metric], list[str]]:
-    """Match by types and coordinates alone; with a note instead where it cannot be had."""
-    absent = [name for name in ("pymatgen", "openbabel") if find_spec(name) is None]
-    if absent:
-        return [], [f"match (geometry) left out: {' and '.join(absent)} not installed ({EVAL_HINT})"]
+    """Match by types and coordinates alone, and remarks on it; needs `pymatgen` and `openbabel`."""
+    if missing := missing_extras("pymatgen", "openbabel"):
+        return [], [f"match (geometry) left out: {missing}"]
     if any(not m.explicit_hydrogens or m.positions is None for pair in pairs for m in pair):
         return [], ["match (geometry) does not apply: it needs positions and explicit hydrogens"]
     results = map_items(

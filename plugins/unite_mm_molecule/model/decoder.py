@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Registers
-from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
+from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
 
 BOND_CLASSES = 4
 """No bond, single, double, triple."""
@@ -54,14 +54,14 @@ class BondHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, W) -> (B, 4, L, L)."""
         batch, count, _ = x.shape
-        features = (
-            self.project(x).view(batch, count, BOND_CLASSES, self.channels).transpose(1, 2)
-        )  # (B, 4, L, channels)
+        features = self.project(x).view(batch, count, BOND_CLASSES, self.channels)
+        features = features.transpose(1, 2)  # (B, 4, L, channels)
         pair = (features * self.signs.to(features.dtype)) @ features.transpose(-1, -2)
         single = self.single(x).transpose(1, 2)  # (B, 4, L)
         index = torch.arange(count, device=x.device)
         distance = self.distance[(index[:, None] - index[None, :]).abs()].permute(2, 0, 1)  # (4, L, L)
-        return pair.float() + (single[..., :, None] + single[..., None, :]).float() + distance
+        logits: Tensor = pair.float() + (single[..., :, None] + single[..., None, :]).float() + distance
+        return logits
 
 
 class MoleculeDecoder(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unite_mm.contract import LossTerm
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.dataset import MoleculeBatch
+from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.model.decoder import MoleculeLogits
 
 

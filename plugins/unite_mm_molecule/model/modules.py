@@ -9,7 +9,7 @@ from torch import Tensor
 from unite_mm.contract import ConditionSpec, LatentLayout, LossTerm, ModalityModules, PriorSample, Registers, Statistics
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.dataset import MoleculeBatch
+from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.model.decoder import MoleculeDecoder, MoleculeLogits
 from unite_mm_molecule.model.losses import reconstruction_terms
 from unite_mm_molecule.model.tokenizer import GraphTokenizer

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Tokens
-from unite_mm.model.layers import HiddenLinear
-from unite_mm_molecule.data.dataset import MoleculeBatch
+from unite_mm.kit.layers import HiddenLinear
+from unite_mm_molecule.data.batch import MoleculeBatch
 
 BOND_ORDERS = 3
 

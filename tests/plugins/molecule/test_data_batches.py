@@ -14,7 +14,8 @@ from unite_mm.contract import DataRequest, Registers
 from unite_mm.errors import UsageError
 from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.dataset import MoleculeBatch, MoleculeData, open_data, random_rotations
+from unite_mm_molecule.data.batch import MoleculeBatch, random_rotations
+from unite_mm_molecule.data.dataset import MoleculeData, open_data
 from unite_mm_molecule.data.encode import arrange, encode
 from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.molecule import Molecule
@@ -36,7 +37,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(source: Path, **settings: Any) -> MoleculeData:
-    return open_data(DataRequest(str(source), source.parent / "cache", workers=1), MoleculeConfig(**settings))
+    return open_data(DataRequest(str(source), source.parent / "cache", workers=1), MoleculeConfig(**settings), "qm9")
 
 
 def everything(data: MoleculeData, split: str = "train", generator: torch.Generator | None = None) -> MoleculeBatch:
@@ -211,7 +212,7 @@ def test_molecules_above_max_atoms_are_left_out_and_counted(source: Path) -> Non
 def test_encoding_samples_gives_the_batch_of_the_data(source: Path, settings: dict[str, Any]) -> None:
     data = opened(source, **settings)
     samples = data.samples("train", torch.arange(data.size("train")))
-    batch, expected = encode(samples, data.statistics, data.config), everything(data)
+    batch, expected = encode(samples, data.statistics, data.config, "qm9"), everything(data)
     assert batch.types.equal(expected.types) and batch.charges.equal(expected.charges)
     assert batch.bonds.equal(expected.bonds) and batch.registers.mask.equal(expected.registers.mask)
     torch.testing.assert_close(batch.positions, expected.positions, atol=1e-6, rtol=0)
@@ -227,7 +228,7 @@ def test_foreign_molecules_are_arranged_as_the_model_sees_them(source: Path, set
     assert canonical_smiles(arranged[0].to_rdkit()) == "CCO"
     again = arrange(arranged, data.config)[0]
     assert again.numbers.tolist() == arranged[0].numbers.tolist() and again.bonds.tolist() == arranged[0].bonds.tolist()
-    batch = encode([mixed], data.statistics, data.config)
+    batch = encode([mixed], data.statistics, data.config, "qm9")
     assert [canonical_smiles(m.to_rdkit()) for m in decoded(batch, data)] == ["CCO"]
 
 
@@ -235,10 +236,10 @@ def test_implicit_hydrogens_are_supplied_to_a_model_that_wants_them(source: Path
     data = opened(source, geometry=False)
     bare = Molecule.from_rdkit(Chem.MolFromSmiles("CCO"))
     assert not bare.explicit_hydrogens
-    assert encode([bare], data.statistics, data.config).registers.mask.sum() == 9
+    assert encode([bare], data.statistics, data.config, "qm9").registers.mask.sum() == 9
     overfull = replace(bare, bonds=np.array([[0, 1, 3], [1, 2, 3]]), name="odd")
     with pytest.raises(UsageError, match=r"^odd: its missing hydrogens cannot be added: "):
-        encode([overfull], data.statistics, data.config)
+        encode([overfull], data.statistics, data.config, "qm9")
 
 
 def molecule(smiles: str, name: str = "mine") -> Molecule:
@@ -253,8 +254,8 @@ UNFIT = [
     (lambda: molecule("CCl"), "mine: element Cl, but the model knows H, C, N, O, F"),
     (lambda: molecule("[Mg+2]"), "mine: element 12, but the model knows H, C, N, O, F"),
     (lambda: molecule("[O-2]"), "mine: an atom of charge -2, but the model knows -1, 0, +1"),
-    (lambda: replace(molecule("CC"), positions=None), "mine: has no 3D coordinates"),
-    (lambda: replace(molecule("CC"), positions=np.full((8, 3), np.nan)), "mine: has no 3D coordinates"),
+    (lambda: replace(molecule("CC"), positions=None), "mine: no 3D coordinates"),
+    (lambda: replace(molecule("CC"), positions=np.full((8, 3), np.nan)), "mine: no 3D coordinates"),
     (
         lambda: Molecule(*(np.empty(0, dtype=np.int64),) * 2, np.empty((0, 3), dtype=np.int64)),
         "molecule 2: holds no atom",
@@ -266,7 +267,7 @@ UNFIT = [
 def test_samples_that_do_not_fit_are_named(source: Path, make: Any, message: str) -> None:
     data = opened(source)
     with pytest.raises(UsageError) as caught:
-        encode([molecule("CC", "fine"), make()], data.statistics, data.config)
+        encode([molecule("CC", "fine"), make()], data.statistics, data.config, "qm9")
     assert caught.value.message.startswith(message)
     with pytest.raises(UsageError, match="no molecule"):
-        encode([], data.statistics, data.config)
+        encode([], data.statistics, data.config, "qm9")

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -15,10 +16,11 @@ from helpers.molecule_files import NAMED, block, raw_zip, uncharacterized
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError
+from unite_mm.kit.download import Rejected, Remote, fetch
 from unite_mm.progress import Silent
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data import download
-from unite_mm_molecule.data.download import Rejected, Remote, check_archive, check_uncharacterized, fetch
+from unite_mm_molecule.data.download import check_archive, check_uncharacterized
 from unite_mm_molecule.data.prepare import open_prepared
 
 PAGE = b"<!DOCTYPE html><html><body>AccessDenied</body></html>"
@@ -73,7 +75,8 @@ def server(tmp_path: Path) -> Iterator[tuple[str, type[Handler]]]:
 
 
 def remote(base: str, *paths: str) -> Remote:
-    return Remote("qm9.zip", tuple(base + path for path in paths), partial(check_archive, molecules=len(NAMED)))
+    urls = tuple(base + path for path in paths)
+    return replace(download.ARCHIVE, urls=urls, check=partial(check_archive, molecules=len(NAMED)))
 
 
 WRONG = {
@@ -111,11 +114,12 @@ def test_qm9_is_downloaded_once_and_prepared(
     server: tuple[str, type[Handler]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, handler = server
-    listed = Remote("uncharacterized.txt", (base + "/list",), partial(check_uncharacterized, least=2))
+    check = partial(check_uncharacterized, least=2)
+    listed = replace(download.UNCHARACTERIZED, urls=(base + "/list",), check=check)
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/page", "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
-    for source in (None, "qm9"):
-        prepared = open_prepared(DataRequest(source, tmp_path / "cache", workers=1), MoleculeConfig())
+    for _ in range(2):
+        prepared = open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
         assert prepared.card.name == "qm9" and prepared.card.read == len(NAMED)
         assert prepared.card.excluded[0].examples == ("water: left out", "methane: left out")
         assert [file.name for file in prepared.card.files] == ["qm9.zip", "uncharacterized.txt"]
@@ -126,13 +130,13 @@ def test_qm9_without_its_list_of_uncharacterized_molecules_is_an_error(
     server: tuple[str, type[Handler]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, _ = server
-    listed = Remote("uncharacterized.txt", (base + "/busy", base + "/page"), check_uncharacterized)
+    listed = replace(download.UNCHARACTERIZED, urls=(base + "/busy", base + "/page"))
     monkeypatch.setattr(download, "ARCHIVE", remote(base, "/good"))
     monkeypatch.setattr(download, "UNCHARACTERIZED", listed)
     with pytest.raises(
         UniteError, match=r"^uncharacterized.txt of QM9 could not be downloaded .*HTTP 202; .*a web page"
     ):
-        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
+        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert not list((tmp_path / "cache").rglob("card.json"))
 
 
@@ -142,7 +146,7 @@ def test_without_a_network_the_alternatives_are_named(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(urllib.request, "urlopen", offline)
     with pytest.raises(UniteError) as caught:
-        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig())
+        open_prepared(DataRequest("qm9", tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert "qm9.zip of QM9 could not be downloaded" in caught.value.message
     assert "Name or service not known" in caught.value.message and "\n" not in caught.value.message
     assert all(way in caught.value.hint for way in ("--data embedded", ".sdf", ".xyz", ".smi", "zip"))

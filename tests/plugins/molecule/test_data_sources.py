@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.molecule_files import NAMED, block, named_sdf, raw_folder, raw_zip, sdf, uncharacterized
+from helpers.molecule_processes import Recorder, prepare_at_once
 from rdkit import Chem
 
 from unite_mm.contract import DataRequest
@@ -22,35 +22,19 @@ from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
 from unite_mm_molecule.data.download import parse_uncharacterized
-from unite_mm_molecule.data.prepare import Prepared, open_prepared
+from unite_mm_molecule.data.prepare import open_prepared
+from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.splits import assign, split_hash
 
 EXPECTED = {name: Chem.CanonSmiles(smiles) for name, smiles in NAMED.items()}
 EXPECTED["hydrogen"] = "[H][H]"
 
 
-class Recorder:
-    """A `Progress` that keeps titles and messages."""
-
-    def __init__(self) -> None:
-        self.titles: list[str] = []
-        self.messages: list[str] = []
-
-    @contextmanager
-    def task(self, title: str, total: int | None) -> Any:
-        del total
-        self.titles.append(title)
-        yield lambda n: None
-
-    def say(self, message: str) -> None:
-        self.messages.append(message)
-
-
 def prepare(source: Path | str, cache: Path, **settings: Any) -> Prepared:
     progress = settings.pop("progress", None) or Recorder()
     refresh = settings.pop("refresh", False)
     request = DataRequest(str(source), cache, progress=progress, workers=1, refresh=refresh)
-    return open_prepared(request, MoleculeConfig(**settings))
+    return open_prepared(request, MoleculeConfig(**settings), "qm9")
 
 
 def reasons(prepared: Prepared) -> dict[str, tuple[int, str]]:
@@ -222,10 +206,12 @@ BROKEN = {
     "no such file": lambda folder: folder / "absent.sdf",
     "unknown kind of file": lambda folder: put(folder / "data.csv", "a,b\n"),
     "the file is empty": lambda folder: put(folder / "empty.sdf", ""),
-    "ends inside molecule 13": lambda folder: put(folder / "cut.sdf", named_sdf() + block("water")[:300]),
-    "it ends inside molecule 1": lambda folder: put(folder / "cut.xyz", "3\nwater\nO 0 0 0\n"),
+    "incomplete SDF file: it ends inside molecule 13": lambda folder: put(
+        folder / "cut.sdf", named_sdf() + block("water")[:300]
+    ),
+    "incomplete XYZ file: it ends inside molecule 1": lambda folder: put(folder / "cut.xyz", "3\nwater\nO 0 0 0\n"),
     "expected a number of atoms, found 'hello'": lambda folder: put(folder / "text.xyz", "hello\n"),
-    "web page": lambda folder: put(folder / "page.sdf", "<!DOCTYPE html><html>403</html>"),
+    "a web page, not molecules": lambda folder: put(folder / "page.sdf", "<!DOCTYPE html><html>403</html>"),
     "not a readable zip file": lambda folder: put(folder / "page.zip", "<html>Forbidden</html>"),
     "holds no gdb9.sdf": lambda folder: other_zip(folder / "other.zip"),
     "cannot be read": lambda folder: damaged_zip(folder / "damaged.zip"),
@@ -233,9 +219,14 @@ BROKEN = {
     "holds neither gdb9.sdf nor qm9.zip": lambda folder: folder,
     "holds no molecule": lambda folder: put(folder / "blank.smi", "smiles\n"),
     "none of its 2 molecules is usable: more than one": lambda folder: put(folder / "bad.smi", "C.C\nO.O\n"),
-    "not a file of molecules": lambda folder: other_arrays(folder / "other.npz"),
-    "do not belong together": lambda folder: torn_arrays(folder / "torn.npz"),
+    "holds no array atoms": lambda folder: other_arrays(folder / "other.npz"),
+    "orders is uint8": lambda folder: torn_arrays(folder / "torn.npz", "orders"),
+    "do not belong together": lambda folder: torn_arrays(folder / "mixed.npz", "begin", "end", "orders"),
 }
+
+
+def cut_off_sdf() -> str:
+    return named_sdf() + block("water")[:300]
 
 
 def put(path: Path, text: str) -> Path:
@@ -266,10 +257,11 @@ def other_arrays(path: Path) -> Path:
     return path
 
 
-def torn_arrays(path: Path) -> Path:
+def torn_arrays(path: Path, *names: str) -> Path:
+    """Arrays of molecules, some of them without their last entry."""
     whole = write_source("npz", path.parent)
     with np.load(whole) as arrays:
-        np.savez(path, **{**arrays, "orders": arrays["orders"][:-1]})
+        np.savez(path, **{**arrays, **{name: arrays[name][:-1] for name in names}})
     return path
 
 
@@ -316,20 +308,13 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     assert [path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()] in ([], [".lock"])
 
 
-def _prepare_at_once(source: str, cache: str, barrier: Any, answers: Any) -> None:
-    progress = Recorder()
-    barrier.wait()
-    prepared = open_prepared(DataRequest(source, Path(cache), progress=progress, workers=1), MoleculeConfig())
-    answers.put((len(progress.titles), prepared.card.split_hash))
-
-
 def test_two_processes_at_once_prepare_once(tmp_path: Path) -> None:
     source = tmp_path / "own.sdf"
     source.write_text(named_sdf() * 20)
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
     arguments = (str(source), str(tmp_path / "cache"), barrier, answers)
-    processes = [context.Process(target=_prepare_at_once, args=arguments) for _ in range(2)]
+    processes = [context.Process(target=prepare_at_once, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     results = [answers.get(timeout=60) for _ in processes]
@@ -344,7 +329,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path) -> None:
     source.write_text((named_sdf() + sdf([block("pair", "C.O")])) * 100)  # six pieces: enough for processes
     alone = prepare(source, tmp_path / "one")
     request = DataRequest(str(source), tmp_path / "two", workers=2)
-    together = open_prepared(request, MoleculeConfig())
+    together = open_prepared(request, MoleculeConfig(), "qm9")
     assert together.card == alone.card and together.smiles == alone.smiles
     np.testing.assert_array_equal(together.molecules.positions, alone.molecules.positions)
     assert alone.card.excluded[0].count == 100 and len(alone.card.excluded[0].examples) == 5
@@ -361,7 +346,7 @@ import torch
 from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
-data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig())
+data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig(), "qm9")
 batch = data.batch("train", torch.arange(3), torch.Generator())
 print(len(batch.types), len(data.samples("train", torch.arange(2))))
 """
@@ -385,7 +370,7 @@ def test_splits_do_not_depend_on_the_order_of_the_file(tmp_path: Path) -> None:
     assert first == dict(zip(backward.smiles, backward.splits.tolist(), strict=True))
     assert forward.card.split_hash == backward.card.split_hash
     assert forward.card.splits == {"train": 10, "validation": 1, "test": 1}
-    data = open_data(DataRequest(str(tmp_path / "a"), tmp_path / "cache", workers=1), MoleculeConfig())
+    data = open_data(DataRequest(str(tmp_path / "a"), tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert set(data.smiles("test")) == {key for key, split in first.items() if split == 2}
 
 

@@ -1,6 +1,7 @@
 """Sample files: every molecule survives, sound or not, and broken files are explained."""
 
 import gzip
+import os
 import sys
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ from rdkit import Chem
 
 from unite_mm.errors import UniteError, UsageError
 from unite_mm_molecule.files.formats import read, write
-from unite_mm_molecule.metrics.validity import judge
+from unite_mm_molecule.metrics.validity import check_validity
 from unite_mm_molecule.molecule import Molecule
 
 
@@ -66,7 +67,7 @@ def test_plain_graphs_stay_plain_graphs(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".sdf", ".smi", ".smiles", ".xyz", ".npz"])
 def test_a_file_has_the_validity_of_its_samples(tmp_path, suffix):
     write(ALL, tmp_path / f"s{suffix}")
-    before, after = ([judge(m) for m in samples] for samples in (ALL, read(tmp_path / f"s{suffix}")))
+    before, after = ([check_validity(m) for m in samples] for samples in (ALL, read(tmp_path / f"s{suffix}")))
     assert [(v.problem, v.smiles) for v in before] == [(v.problem, v.smiles) for v in after]
 
 
@@ -82,7 +83,11 @@ def test_sdf_is_what_rdkit_reads(tmp_path):
     supplier = Chem.SDMolSupplier(str(tmp_path / "s.sdf"), removeHs=False)
     for before, after in zip(sound, supplier, strict=True):
         assert after.GetProp("_Name") == before.name
-        assert Chem.MolToSmiles(Chem.RemoveAllHs(after), isomericSmiles=False) in (judge(before).smiles, "[H][H]", "")
+        assert Chem.MolToSmiles(Chem.RemoveAllHs(after), isomericSmiles=False) in (
+            check_validity(before).smiles,
+            "[H][H]",
+            "",
+        )
         assert after.GetConformer().Is3D()
         np.testing.assert_allclose(after.GetConformer().GetPositions()[: before.size], before.positions, atol=5.1e-5)
         # Hydrogens that were implicit are there, with places of their own.
@@ -122,9 +127,9 @@ def test_files_of_rdkit_are_read(tmp_path):
         file.write(Chem.MolToMolBlock(aromatic, kekulize=False) + "$$$$\n")
         file.write(Chem.MolToV3KMolBlock(from_smiles("CC#N").to_rdkit()) + "$$$$\n")
     found = read(path)
-    assert [judge(m).smiles for m in found[:4]] == ["CCO", "[NH3+]CC(=O)[O-]", "c1ccccc1", "C[N+](=O)[O-]"]
+    assert [check_validity(m).smiles for m in found[:4]] == ["CCO", "[NH3+]CC(=O)[O-]", "c1ccccc1", "C[N+](=O)[O-]"]
     assert sorted(found[4].bonds[:, 2].tolist()) == [1, 1, 1, 2, 2, 2] and found[4].positions is None
-    assert judge(found[5]).smiles == "CC#N" and found[5].positions is not None
+    assert check_validity(found[5]).smiles == "CC#N" and found[5].positions is not None
     assert all(m.explicit_hydrogens for m in found)
 
 
@@ -132,7 +137,7 @@ def test_sdf_without_hydrogens_has_implicit_ones(tmp_path):
     path = tmp_path / "h.sdf"
     path.write_text(Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")))  # a MOL file: no dollars, 2D
     (found,) = read(path)
-    assert not found.explicit_hydrogens and found.positions is None and judge(found).smiles == "CCO"
+    assert not found.explicit_hydrogens and found.positions is None and check_validity(found).smiles == "CCO"
 
 
 def test_old_charges_and_windows_line_ends(tmp_path):
@@ -166,18 +171,18 @@ def test_xyz_of_other_programs_gets_bonds_from_its_geometry(tmp_path):
         lines += [f"{symbols[int(number)]} {x} {y} {z} 0.1" for number, (x, y, z) in rows]
     (tmp_path / "x.xyz").write_text("\n".join([*lines, "", ""]))
     found = read(tmp_path / "x.xyz")
-    assert judge(found[0]).smiles == "C[N+](=O)[O-]" and found[0].name == "made elsewhere"
+    assert check_validity(found[0]).smiles == "C[N+](=O)[O-]" and found[0].name == "made elsewhere"
     # No neutral molecule has these atoms: the bonds are those of a distance table, and the charge is not known.
-    assert len(found[1].bonds) == 4 and judge(found[1]).problem == "does not sanitize"
+    assert len(found[1].bonds) == 4 and check_validity(found[1]).problem == "does not sanitize"
 
 
 def test_smiles_of_other_programs(tmp_path):
     (tmp_path / "s.smi").write_text("smiles name\nCCO ethanol\n\n# a remark\n[CH3]\nc1cc[nH]c1\tpyrrole\n[H]O[H]\n")
     ethanol, methyl, pyrrole, water = read(tmp_path / "s.smi")
     assert (ethanol.name, ethanol.size, ethanol.explicit_hydrogens) == ("ethanol", 3, False)
-    assert judge(methyl).problem == "radical"
-    assert judge(pyrrole).smiles == "c1cc[nH]c1" and pyrrole.name == "pyrrole"
-    assert water.size == 3 and judge(water).smiles == "O"
+    assert check_validity(methyl).problem == "radical"
+    assert check_validity(pyrrole).smiles == "c1cc[nH]c1" and pyrrole.name == "pyrrole"
+    assert water.size == 3 and check_validity(water).smiles == "O"
 
 
 def test_smiles_lines_are_canonical_where_that_is_possible(tmp_path):
@@ -195,10 +200,6 @@ def test_nameless_samples_get_numbers(tmp_path):
 @pytest.fixture
 def no_rdkit(monkeypatch):
     """As on a GPU node: RDKit cannot be found or imported."""
-    from unite_mm_molecule.files import formats, xyz
-
-    for module in (formats, xyz):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
     for name in [name for name in sys.modules if name.split(".")[0] == "rdkit"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, "rdkit", None)
@@ -227,22 +228,23 @@ GOOD = "x\n\n\n  1  0  0  0  0  0            999 V2000\n    0.0000    0.0000    
         ("a.sdf", "", "the file is empty"),
         ("a.sdf", "   \n\n", "the file is empty"),
         ("a.smi", "# nothing\n", "holds no molecule"),
-        ("a.sdf", "<!DOCTYPE html><html>", "this is a web page"),
-        ("a.sdf", GOOD + GOOD[:60], "record 2: cut off: no"),
-        ("a.sdf", GOOD + GOOD[:30] + "\n$$$$\n", "record 2 of 2: cut off"),
-        ("a.sdf", GOOD.replace("  1  0  0", "  2  0  0"), "record 1 of 1: cut off"),
+        ("a.sdf", "<!DOCTYPE html><html>", "a web page, not molecules"),
+        ("a.sdf", GOOD + GOOD[:60], "incomplete SDF file: it ends inside molecule 2"),
+        ("a.sdf", GOOD + GOOD.removesuffix("$$$$\n"), r"record 2: incomplete: no `\$\$\$\$` line at the end"),
+        ("a.sdf", GOOD + GOOD[:30] + "\n$$$$\n", "record 2 of 2: incomplete"),
+        ("a.sdf", GOOD.replace("  1  0  0", "  2  0  0"), "record 1 of 1: incomplete: 2 atoms"),
         ("a.sdf", GOOD.replace(" C  ", " Xx "), "record 1 of 1: atom 1: unknown element 'Xx'"),
         ("a.sdf", GOOD.replace("0.5000", "0.5x00"), "record 1 of 1: atom 1"),
         ("a.sdf", GOOD.replace("  1  0", "  1  1").replace("M  END", "  1  2  1\nM  END"), "joins atoms 1 and 2 of 1"),
         ("a.sdf", GOOD.replace("M  END", "M  CHG  1   7   1\nM  END"), "charge line"),
-        ("a.sdf", "no molecule at all", "record 1 of 1: cut off"),
-        ("a.xyz", "2\nx\nC 0 0 0\n", r"frame 1 \(line 1\): cut off: 1 of 2"),
-        ("a.xyz", "1\nx\nC 0 0 0\nhello\n", r"frame 2 \(line 4\): 'hello'"),
-        ("a.xyz", "1\nx\nQ 0 0 0\n", "unknown element 'Q'"),
-        ("a.xyz", "1\nx\nC 0 zero 0\n", "frame 1"),
+        ("a.sdf", "no molecule at all", "incomplete SDF file: it ends inside molecule 1"),
+        ("a.xyz", "2\nx\nC 0 0 0\n", "incomplete XYZ file: it ends inside molecule 1"),
+        ("a.xyz", "1\nx\nC 0 0 0\nhello\n", "line 4: expected a number of atoms, found 'hello'"),
+        ("a.xyz", "1\nx\nQ 0 0 0\n", "frame 1 of 1: unknown element 'Q'"),
+        ("a.xyz", "1\nx\nC 0 zero 0\n", "frame 1 of 1: atom line 'C 0 zero 0'"),
         ("a.xyz", '1\nunite-mm {"bonds":[[0,3,1]],"name":"","hydrogens":"explicit"}\nC 0 0 0\n', "do not fit"),
         ("a.smi", "CCO\nC1CC\n", "line 2: 'C1CC' is not a SMILES"),
-        ("a.smi", "CCO\n[Fe]\n", "line 2: unknown element Fe"),
+        ("a.smi", "CCO\n[Fe]\n", "line 2: unknown element 'Fe'"),
         ("a.npz", "no zip", "cannot be read"),
         ("a.pdb", "x", "cannot read molecules as .pdb files"),
         ("a", "x", "cannot read molecules as a file without suffix"),
@@ -263,12 +265,17 @@ def test_missing_files_are_explained(tmp_path):
 
 def test_arrays_of_something_else_are_explained(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros(3))
-    with pytest.raises(UsageError, match="not a file of molecules"):
+    with pytest.raises(UsageError, match="holds no array atoms") as caught:
         read(tmp_path / "a.npz")
+    assert caught.value.hint == "not a file of molecules"
     write(SOUND, tmp_path / "b.npz")
     with np.load(tmp_path / "b.npz") as arrays:
         damaged = dict(arrays)
     damaged["numbers"] = damaged["numbers"][:-1]
+    np.savez(tmp_path / "b.npz", **damaged)
+    with pytest.raises(UsageError, match=r"charges is int8 .*, not integer \(A,\) with A"):
+        read(tmp_path / "b.npz")
+    damaged |= {name: damaged[name][: len(damaged["numbers"])] for name in ("charges", "positions")}
     np.savez(tmp_path / "b.npz", **damaged)
     with pytest.raises(UsageError, match="do not belong together"):
         read(tmp_path / "b.npz")
@@ -292,16 +299,14 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path):
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    from pathlib import Path
-
     path = tmp_path / "a.sdf"
     write([METHANE], path)
     before = path.read_bytes()
 
-    def full(self, target):
+    def full(aside, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UniteError, match="No space left on device"):
         write([HYDROGEN], path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -22,10 +22,10 @@ from helpers.molecules_by_hand import (
 )
 
 from unite_mm.kit.intervals import mean, median, share, wilson
-from unite_mm_molecule.hydrogens import add_hydrogens
+from unite_mm_molecule.chemistry import add_hydrogens
 from unite_mm_molecule.metrics.geometry import aligned_rmsd, kabsch
 from unite_mm_molecule.metrics.reconstruction import score_reconstruction
-from unite_mm_molecule.metrics.validity import allowed_valences, judge, stable_atoms
+from unite_mm_molecule.metrics.validity import allowed_valences, check_validity, stable_atoms
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric, Score
 
@@ -72,8 +72,8 @@ def permuted(molecule: Molecule, order: list[int]) -> Molecule:
     ],
 )
 def test_strict_validity(molecule, problem, detail):
-    verdict = judge(molecule)
-    assert (verdict.problem, verdict.detail, verdict.valid) == (problem, detail, not problem)
+    result = check_validity(molecule)
+    assert (result.problem, result.detail, result.valid) == (problem, detail, not problem)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_strict_validity(molecule, problem, detail):
 def test_the_same_smiles_with_and_without_hydrogens(smiles):
     explicit, implicit = from_smiles(smiles), from_smiles(smiles, explicit=False)
     assert explicit.size > implicit.size
-    assert judge(explicit).valid and judge(explicit).smiles == judge(implicit).smiles
+    assert check_validity(explicit).valid and check_validity(explicit).smiles == check_validity(implicit).smiles
 
 
 def test_a_missing_hydrogen_is_a_radical_only_where_hydrogens_are_explicit():
-    assert judge(METHYL).problem == "radical"
-    assert judge(by_hand("C", explicit=False)).valid
+    assert check_validity(METHYL).problem == "radical"
+    assert check_validity(by_hand("C", explicit=False)).valid
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_added_hydrogens_leave_the_molecule_as_it_is():
     assert full.bonds.tolist() == [*heavy.bonds.tolist(), [0, 4, 1], [0, 5, 1], [0, 6, 1]]
     np.testing.assert_array_equal(full.positions[:4], heavy.positions)
     lengths = np.linalg.norm(full.positions[4:] - full.positions[0], axis=1)
-    assert np.all((lengths > 1.0) & (lengths < 1.2)) and judge(full).smiles == judge(heavy).smiles
+    assert np.all((lengths > 1.0) & (lengths < 1.2)) and check_validity(full).smiles == check_validity(heavy).smiles
     assert add_hydrogens(full) is full
 
 
@@ -292,9 +292,9 @@ def test_unequal_numbers_are_refused():
 
 
 def test_geometry_match_needs_its_packages(monkeypatch):
-    from unite_mm_molecule.metrics import reconstruction as reconstruction_metrics
+    from unite_mm_molecule.metrics import extras
 
-    monkeypatch.setattr(reconstruction_metrics, "find_spec", lambda name: None if name == "pymatgen" else object())
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "pymatgen" else object())
     score = score_reconstruction([ETHANOL], [ETHANOL])
     assert score.notes == ("match (geometry) left out: pymatgen not installed (pip install 'unite-mm[eval]')",)
     assert metric(score, "match_graph").count == 1

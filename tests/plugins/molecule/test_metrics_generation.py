@@ -1,13 +1,11 @@
 """Generation metrics: denominators, references, conventions, distributions and the worker processes."""
 
-import os
-import signal
-import threading
 import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+from helpers.molecule_processes import Recorder, misbehave, square
 from helpers.molecules_by_hand import (
     AMMONIUM,
     FIVE_BONDS,
@@ -25,11 +23,11 @@ from unite_mm.errors import UniteError
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Silent
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.metrics.distributions import compose, histograms, ring_count, total_variation
+from unite_mm_molecule.metrics.distributions import count_structures, histograms, ring_count, total_variation
 from unite_mm_molecule.metrics.generation import score_generation
 from unite_mm_molecule.metrics.perception import edm_bonds, perceive_adit, perceive_edm
-from unite_mm_molecule.metrics.validity import judge
-from unite_mm_molecule.modality import Molecules
+from unite_mm_molecule.metrics.validity import check_validity
+from unite_mm_molecule.modality import MoleculeModality
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Histogram, Metric, Score
 
@@ -78,7 +76,7 @@ def test_validity_uniqueness_and_novelty_have_their_denominators():
     assert shares(score, "novelty", "novelty_all_data", "novelty_of_all") == [(2, 4), (1, 4), (2, 8)]
     assert metric(score, "validity").value == 0.5
     assert metric(score, "validity").interval == pytest.approx((0.2152, 0.7848), abs=5e-5)
-    assert histogram(score, "verdicts").samples == {
+    assert histogram(score, "validity_problems").samples == {
         "valid": 0.5, "does not sanitize": 0.125, "radical": 0.125, "fragments": 0.125, "charged": 0.125
     }  # fmt: skip
 
@@ -101,7 +99,7 @@ def test_no_valid_sample_leaves_shares_without_value():
     score = score_generation([METHYL], Reference([WATER], {"train": ["O"]}))
     assert metric(score, "uniqueness").value is None and metric(score, "novelty").value is None
     assert metric(score, "validity").value == 0.0
-    assert [histogram.name for histogram in score.histograms] == ["verdicts"]
+    assert [histogram.name for histogram in score.histograms] == ["validity_problems"]
 
 
 def test_no_sample_at_all():
@@ -164,7 +162,7 @@ def test_histograms_by_hand():
 
 
 def test_aromatic_bonds_are_counted_kekulized():
-    found = histograms(compose([from_smiles("c1ccccc1")]), None)
+    found = histograms(count_structures([from_smiles("c1ccccc1")]), None)
     assert next(h for h in found if h.name == "bond_orders").samples == {"single": 0.5, "double": 0.5}
 
 
@@ -174,7 +172,7 @@ def test_only_valid_samples_enter_the_distributions():
 
 
 def test_a_distribution_over_nothing_is_left_out():
-    names = {h.name for h in histograms(compose([METHANE]), compose([from_smiles("CC")]))}
+    names = {h.name for h in histograms(count_structures([METHANE]), count_structures([from_smiles("CC")]))}
     assert "bond_orders" not in names and "rings" in names
 
 
@@ -218,9 +216,9 @@ def test_adit_convention_ignores_bonds():
 
 
 def test_optional_tools_that_are_absent_are_named(monkeypatch):
-    from unite_mm_molecule.metrics import generation as generation_metrics
+    from unite_mm_molecule.metrics import extras
 
-    monkeypatch.setattr(generation_metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     score = score_generation([from_smiles("CCO")], posebusters=True)
     said = [note for note in score.notes if "not installed" in note]
     assert len(said) == 2 and all("pip install 'unite-mm[eval]'" in note for note in said)
@@ -229,11 +227,11 @@ def test_optional_tools_that_are_absent_are_named(monkeypatch):
 
 @pytest.mark.parametrize("wanted", [False, True])
 def test_posebusters_runs_when_the_configuration_asks_for_it(monkeypatch, wanted):
-    from unite_mm_molecule.metrics import generation as generation_metrics
+    from unite_mm_molecule.metrics import extras
 
-    monkeypatch.setattr(generation_metrics, "find_spec", lambda name: None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
     config = MoleculeConfig.model_validate({"metrics": {"posebusters": wanted}})
-    score = Molecules(config, "qm9").score_generation([from_smiles("CCO")], None, Silent(), 1)
+    score = MoleculeModality(config, "qm9").score_generation([from_smiles("CCO")], None, Silent(), 1)
     assert any(note.startswith("PoseBusters left out") for note in score.notes) == wanted
 
 
@@ -243,7 +241,7 @@ def test_distributions_are_those_of_the_split_that_the_configuration_names():
         config = MoleculeConfig.model_validate({"metrics": metrics})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("unite_mm_molecule.modality.MoleculeData", Reference)
-            score = Molecules(config, "qm9").score_generation([from_smiles("CCO")], reference, Silent(), 1)
+            score = MoleculeModality(config, "qm9").score_generation([from_smiles("CCO")], reference, Silent(), 1)
         assert histogram(score, "rings").total_variation == expected
 
 
@@ -259,7 +257,7 @@ def test_posebusters():
 @pytest.mark.slow
 def test_posebusters_goes_on_without_the_energy_check_where_that_takes_too_long(monkeypatch):
     pytest.importorskip("posebusters")
-    from unite_mm_molecule.metrics import generation as generation_metrics
+    from unite_mm_molecule.metrics import posebusters
 
     calls = []
 
@@ -269,63 +267,28 @@ def test_posebusters_goes_on_without_the_energy_check_where_that_takes_too_long(
         return [None if len(calls) == 1 and index == 0 else function(item) for index, item in enumerate(items)]
 
     pair = [from_smiles("CCO"), from_smiles("CCF")]
-    verdicts = [judge(molecule) for molecule in pair]
-    monkeypatch.setattr(generation_metrics, "map_items", impatient)
-    metrics, notes = generation_metrics._posebusters(pair, verdicts, Silent(), 1)
+    results = [check_validity(molecule) for molecule in pair]
+    monkeypatch.setattr(posebusters, "map_items", impatient)
+    metrics, notes = posebusters.posebusters_metrics(pair, results, Silent(), 1)
     totals = {metric.name: (metric.count, metric.total) for metric in metrics}
     assert calls == [2, 1] and totals["posebusters"] == (2, 2)
     assert totals["posebusters_bond_lengths"] == (2, 2) and totals["posebusters_internal_energy"] == (1, 1)
-    assert notes == ["PoseBusters took over 20 s on 1 samples: judged without internal energy"]
+    assert notes == ["PoseBusters took over 20 s on 1 samples: scored without internal energy"]
 
 
 METHYL_AT_REST = replace(METHYL, positions=np.array([[0, 0, 0], [1.08, 0, 0], [-0.54, 0.935, 0], [-0.54, -0.935, 0]]))
 
 
-def square(value: int) -> int:
-    return value * value
-
-
-def misbehave(value: int) -> int:
-    """Crashes its process at 1, hangs at 2, fails at 100."""
-    if value == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if value == 2:
-        threading.Event().wait()
-    if value == 100:
-        raise ValueError("a bug of one's own")
-    return value
-
-
-class Counting(Silent):
-    """Counts what bars were told."""
-
-    def __init__(self):
-        self.done = 0
-
-    def task(self, title, total):
-        class Bar:
-            def __enter__(bar):
-                def advance(count):
-                    self.done += count
-
-                return advance
-
-            def __exit__(bar, *exc):
-                return None
-
-        return Bar()
-
-
 @pytest.mark.parametrize(("workers", "limit"), [(1, None), (2, 60.0)])
 def test_results_come_in_order(workers, limit):
-    bar = Counting()
+    bar = Recorder()
     items = list(range(100))
     found = map_items(square, items, title="", progress=bar, workers=workers, chunk=7, limit=limit)
     assert found == [value * value for value in items] and bar.done == 100
 
 
 def test_crashing_and_hanging_items_lose_only_themselves():
-    bar = Counting()
+    bar = Recorder()
     start = time.monotonic()
     found = map_items(misbehave, [0, 1, 2, 3], title="", progress=bar, workers=2, chunk=4, limit=0.5)
     assert found == [0, None, None, 3] and bar.done == 4

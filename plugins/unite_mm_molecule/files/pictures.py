@@ -1,7 +1,8 @@
 """Pictures (PNG): grids of molecules, and inputs beside their reconstructions. Needs RDKit, imported inside.
 
-Molecules are drawn as chemists do, without the hydrogens on their atoms, each as a panel of its own: RDKit draws the
-molecule, Pillow (which RDKit brings along) the frame. Invalid molecules are drawn as they are, in a red frame.
+Molecules are shown as structural formulas, without the hydrogens on their atoms, each in a panel of its own: RDKit
+renders the molecule, Pillow (which RDKit brings along) the frame. Invalid molecules are shown as they are, in a red
+frame.
 """
 
 import io
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unite_mm.errors import UniteError
+from unite_mm_molecule.files.output import write_whole
 from unite_mm_molecule.metrics.reconstruction import bond_orders, compare
-from unite_mm_molecule.metrics.validity import allowed_valences, explicit_valences, judge
-from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.metrics.validity import allowed_valences, check_validity
+from unite_mm_molecule.molecule import Molecule, hydrogen_parents
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +36,7 @@ _LEGEND = 32
 
 @dataclass(frozen=True)
 class _Panel:
-    """One molecule to draw.
+    """One molecule to show.
 
     Attributes:
         molecule: for RDKit, with 2D coordinates.
@@ -58,7 +59,7 @@ def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLEC
     Args:
         samples: at least one.
         path: PNG file.
-        most: molecules drawn.
+        most: molecules shown.
         columns: of the grid.
 
     Raises:
@@ -66,7 +67,7 @@ def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLEC
         UniteError: the file cannot be written.
     """
     if not samples:
-        raise ValueError("no molecules to draw")
+        raise ValueError("no molecules to show")
     _save(_grid([_sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
 
 
@@ -75,40 +76,39 @@ def save_pairs_picture(
 ) -> None:
     """Inputs beside their reconstructions, two pairs to a row, what differs marked in both.
 
-    Both are drawn at the same places, so that atom i stands where atom i stands. The RMSD is over all atoms (heavy
+    Both have the same layout: atom i of the one is where atom i of the other is. The RMSD is over all atoms (heavy
     atoms where hydrogens are implicit).
 
     Args:
         inputs: at least one.
         outputs: in the same order.
         path: PNG file.
-        most: pairs drawn.
+        most: pairs shown.
 
     Raises:
-        ValueError: there is nothing to draw, or not as many outputs as inputs.
+        ValueError: there is nothing to show, or not as many outputs as inputs.
         UniteError: the file cannot be written.
     """
     if not inputs or len(inputs) != len(outputs):
-        raise ValueError(f"cannot draw {len(inputs)} inputs beside {len(outputs)} reconstructions")
+        raise ValueError(f"cannot show {len(inputs)} inputs beside {len(outputs)} reconstructions")
     panels = [panel for pair in list(zip(inputs, outputs, strict=True))[:most] for panel in _pair_panels(*pair)]
     _save(_grid(panels, min(4, len(panels)), paired=True), path)
 
 
 def _sample_panel(sample: Molecule) -> _Panel:
-    verdict = judge(sample)
-    shown, kept = _without_hydrogens(sample, _hideable(sample))
-    if verdict.valid:
-        return _Panel(_flat(shown), _short(verdict.smiles or ""))
+    validity = check_validity(sample)
+    shown, kept = _without_hydrogens(sample, _removable_hydrogens(sample))
+    if validity.valid:
+        return _Panel(_flat(shown), _short(validity.smiles or ""))
     unstable = _unstable(sample)
     marked = tuple(new for new, old in enumerate(kept) if old in unstable)
-    return _Panel(_flat(shown), _short(verdict.detail), wrong=True, atoms=marked)
+    return _Panel(_flat(shown), _short(validity.detail), wrong=True, atoms=marked)
 
 
 def _pair_panels(original: Molecule, copy: Molecule) -> tuple[_Panel, _Panel]:
     """Panels of an input and its reconstruction."""
     comparison = compare((original, copy))
-    aligned = original.size == copy.size
-    if not aligned:
+    if original.size != copy.size:
         legend = f"{original.size} atoms became {copy.size}"
         return _sample_panel(original), replace(_sample_panel(copy), legend=legend, wrong=True)
     atoms = np.flatnonzero((original.numbers != copy.numbers) | (original.charges != copy.charges)).tolist()
@@ -116,19 +116,19 @@ def _pair_panels(original: Molecule, copy: Molecule) -> tuple[_Panel, _Panel]:
     pairs = [pair for pair in goal.keys() | found.keys() if goal.get(pair) != found.get(pair)]
     involved = set(atoms) | {atom for pair in pairs for atom in pair}
     # A hydrogen disappears only where it hangs on the same atom in both and nothing about it differs.
-    hidden = (_hideable(original) & _hideable(copy)) - involved
+    hidden = (_removable_hydrogens(original) & _removable_hydrogens(copy)) - involved
     shown, kept = _without_hydrogens(original, hidden)
     left = _flat(shown)
     right = _flat(_without_hydrogens(copy, hidden)[0], like=left)
     places = {old: new for new, old in enumerate(kept)}
     marked = tuple(places[atom] for atom in atoms)
-    said = "match" if comparison.graph else _differences(len(atoms), len(pairs))
+    outcome = "match" if comparison.graph else _differences(len(atoms), len(pairs))
     if comparison.rmsd is not None:
-        said += f", RMSD {comparison.rmsd:.3f} A"
-    label = judge(original).smiles or original.name or "input"
+        outcome += f", RMSD {comparison.rmsd:.3f} A"
+    label = check_validity(original).smiles or original.name or "input"
     return (
         _Panel(left, _short(label), False, marked, _bond_indices(left, pairs, places)),
-        _Panel(right, said, not comparison.graph, marked, _bond_indices(right, pairs, places)),
+        _Panel(right, outcome, not comparison.graph, marked, _bond_indices(right, pairs, places)),
     )
 
 
@@ -146,22 +146,15 @@ def _short(text: str) -> str:
     return text if len(text) <= _LEGEND else f"{text[: _LEGEND - 3]}..."
 
 
-def _hideable(molecule: Molecule) -> set[int]:
-    """Uncharged hydrogens with one single bond to a heavy atom."""
-    degree = np.bincount(molecule.bonds[:, :2].ravel(), minlength=molecule.size)
-    hideable = set()
-    for begin, end, order in molecule.bonds.tolist():
-        for atom, other in ((begin, end), (end, begin)):
-            plain = molecule.numbers[atom] == 1 and molecule.charges[atom] == 0 and degree[atom] == 1
-            if plain and order == 1 and molecule.numbers[other] != 1:
-                hideable.add(atom)
-    return hideable
+def _removable_hydrogens(molecule: Molecule) -> set[int]:
+    parents = hydrogen_parents(molecule.numbers, molecule.charges, *molecule.bonds.T)
+    return set(np.flatnonzero(parents != np.arange(molecule.size)).tolist())
 
 
 def _unstable(molecule: Molecule) -> set[int]:
     """Atoms with a valence that is not allowed; where hydrogens are implicit, with one too high."""
     unstable = set()
-    atoms = zip(molecule.numbers.tolist(), molecule.charges.tolist(), explicit_valences(molecule).tolist(), strict=True)
+    atoms = zip(molecule.numbers.tolist(), molecule.charges.tolist(), molecule.valences.tolist(), strict=True)
     for index, (number, charge, valence) in enumerate(atoms):
         allowed = allowed_valences(number, charge)
         if valence not in allowed and (molecule.explicit_hydrogens or valence > max(allowed, default=0)):
@@ -202,7 +195,7 @@ def _flat(molecule: "Mol", like: "Mol | None" = None) -> "Mol":
 
 
 def _grid(panels: list[_Panel], columns: int, paired: bool = False) -> "Image":
-    """All panels on one canvas; with `paired`, two that belong together stand close and share a frame."""
+    """All panels on one canvas; with `paired`, two that belong together touch and share a frame."""
     from PIL import Image as PillowImage
     from PIL import ImageDraw
 
@@ -226,13 +219,13 @@ def _grid(panels: list[_Panel], columns: int, paired: bool = False) -> "Image":
 def _picture(panel: _Panel) -> "Image":
     """One panel without its frame."""
     try:
-        return _drawn(panel)
-    except RuntimeError:  # RDKit lays out an impossible molecule with atoms on one place, and then cannot draw it
-        return _drawn(replace(panel, molecule=_on_a_circle(panel.molecule)))
+        return _rendered(panel)
+    except RuntimeError:  # RDKit lays out an impossible molecule with atoms on one place, and then cannot render it
+        return _rendered(replace(panel, molecule=_on_a_circle(panel.molecule)))
 
 
 def _on_a_circle(molecule: "Mol") -> "Mol":
-    """A copy whose atoms stand on a circle."""
+    """A copy with its atoms on a circle."""
     from rdkit import Chem
 
     copy = Chem.Mol(molecule)
@@ -245,7 +238,7 @@ def _on_a_circle(molecule: "Mol") -> "Mol":
     return copy
 
 
-def _drawn(panel: _Panel) -> "Image":
+def _rendered(panel: _Panel) -> "Image":
     from PIL import Image as PillowImage
     from rdkit import rdBase
     from rdkit.Chem.Draw import rdMolDraw2D
@@ -269,9 +262,7 @@ def _drawn(panel: _Panel) -> "Image":
 
 
 def _save(picture: "Image", path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path, format="PNG", optimize=True)
-    except OSError as error:
-        message = f"{path}: cannot be written: {error.strerror or error}"
-        raise UniteError(message, "Check the folder and its space.") from error
+    def fill(aside: Path) -> None:
+        picture.save(aside, format="PNG", optimize=True)
+
+    write_whole(path, fill)

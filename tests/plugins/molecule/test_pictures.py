@@ -1,4 +1,4 @@
-"""Drawings: real pictures of everything a model can produce, differences and invalid molecules in red."""
+"""Pictures: real ones of everything a model can produce, differences and invalid molecules in red."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from helpers.molecules_by_hand import (
 from PIL import Image
 
 from unite_mm.errors import UniteError
-from unite_mm_molecule.files.drawing import save_pairs_picture, save_picture
+from unite_mm_molecule.files.pictures import save_pairs_picture, save_picture
 from unite_mm_molecule.molecule import Molecule
 
 RED = (204, 36, 29)
@@ -53,7 +53,7 @@ ODD = [by_hand(""), METHYL, NITRO_FIVE_BONDS, TWO_WATERS, AMMONIUM, HYDROGEN, by
 IMPLICIT_ODD = [star("C", "C C C C C", explicit=False), by_hand("C N", explicit=False)]
 
 
-def test_anything_can_be_drawn(tmp_path):
+def test_anything_can_be_shown(tmp_path):
     save_picture([*ODD, *IMPLICIT_ODD], tmp_path / "a.png")
     save_pairs_picture([*ODD, *IMPLICIT_ODD], [*reversed(ODD), *reversed(IMPLICIT_ODD)], tmp_path / "b.png")
     assert Image.open(tmp_path / "a.png").size == (6 * 288 + 8, 2 * 248 + 8)
@@ -90,10 +90,10 @@ def test_a_lost_atom_is_said(tmp_path):
     assert colours(tmp_path / "a.png", RED) > 0
 
 
-def test_nothing_to_draw_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no molecules"):
+def test_nothing_to_show_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no molecules to show"):
         save_picture([], tmp_path / "a.png")
-    with pytest.raises(ValueError, match="cannot draw 1 inputs beside 0"):
+    with pytest.raises(ValueError, match="cannot show 1 inputs beside 0"):
         save_pairs_picture([METHANE], [], tmp_path / "a.png")
 
 
@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_written_is_explained(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [13, 14, 17])
-def test_what_rdkit_cannot_lay_out_is_drawn_on_a_circle(seed, tmp_path):
+def test_what_rdkit_cannot_lay_out_is_shown_on_a_circle(seed, tmp_path):
     """Untrained models bond nearly all atoms with each other; RDKit's layout of these puts atoms on one place."""
     random = np.random.default_rng(seed)
     pairs = [(i, j, int(random.integers(1, 4))) for i in range(20) for j in range(i + 1, 20) if random.random() < 0.9]

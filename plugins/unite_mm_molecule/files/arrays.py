@@ -1,0 +1,82 @@
+"""Molecules as array files (.npz), read and written without RDKit."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unite_mm.errors import UsageError
+from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
+from unite_mm_molecule.data.flat import ARRAYS, INTEGER, FlatMolecules
+from unite_mm_molecule.molecule import Molecule
+
+_EXPLICIT = "explicit_hydrogens"
+_SAMPLES = ARRAYS | {_EXPLICIT: ArraySpec(np.bool_, (("N",),), required=False)}
+_COMPACT = {
+    "atoms": ArraySpec(INTEGER, (("N",),)),
+    "bonds": ArraySpec(INTEGER, (("N",),)),
+    "atomic_number": ArraySpec(INTEGER, (("A",),)),
+    "formal_charge": ArraySpec(INTEGER, (("A",),)),
+    "position_milliangstrom": ArraySpec(INTEGER, (("A", 3),)),
+    "bond_begin": ArraySpec(INTEGER, (("M",),)),
+    "bond_end": ArraySpec(INTEGER, (("M",),)),
+    "bond_order": ArraySpec(INTEGER, (("M",),)),
+}
+"""The form of the embedded set: small integers, positions in thousandths of an angstrom."""
+
+
+def array_file(samples: Sequence[Molecule]) -> bytes:
+    """The content of an array file of samples; positions as float32."""
+    arrays: dict[str, Any] = FlatMolecules.from_molecules(samples).to_arrays()
+    arrays[_EXPLICIT] = np.array([sample.explicit_hydrogens for sample in samples], dtype=bool)
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def read_arrays(path: Path) -> tuple[FlatMolecules, NDArray[np.bool_]]:
+    """The molecules of an array file: as `array_file` makes them, or in the form of the embedded set.
+
+    Returns:
+        N molecules with the atoms they have in the file, and (N,) whether all hydrogens are among these.
+
+    Raises:
+        UsageError: it cannot be read, or its arrays are not those of molecules.
+    """
+    compact = "position_milliangstrom" in npz_names(path)
+    arrays = read_npz(path, _COMPACT if compact else _SAMPLES, "not a file of molecules")
+    try:
+        molecules = _from_compact(arrays, path.stem) if compact else FlatMolecules.from_arrays(arrays)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", "the file may be damaged or incomplete") from error
+    return molecules, arrays.get(_EXPLICIT, np.ones(len(molecules), dtype=bool))
+
+
+def read_samples(path: Path) -> list[Molecule]:
+    """The molecules of an array file, one by one.
+
+    Raises:
+        UsageError: it cannot be read, or its arrays are not those of molecules.
+    """
+    flat, explicit = read_arrays(path)
+    return [flat.molecule(index, explicit_hydrogens=bool(explicit[index])) for index in range(len(flat))]
+
+
+def _from_compact(arrays: Mapping[str, NDArray[Any]], stem: str) -> FlatMolecules:
+    one, other = arrays["bond_begin"].astype(np.int32), arrays["bond_end"].astype(np.int32)
+    molecules = FlatMolecules(
+        atoms=arrays["atoms"].astype(np.int32),
+        bonds=arrays["bonds"].astype(np.int32),
+        numbers=arrays["atomic_number"].astype(np.uint8),
+        charges=arrays["formal_charge"].astype(np.int8),
+        positions=(arrays["position_milliangstrom"] / 1000.0).astype(np.float32),
+        begin=np.minimum(one, other),
+        end=np.maximum(one, other),
+        orders=arrays["bond_order"].astype(np.uint8),
+        names=tuple(f"{stem}_{index + 1}" for index in range(len(arrays["atoms"]))),
+    )
+    molecules.check()
+    return molecules
