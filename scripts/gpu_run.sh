@@ -60,7 +60,7 @@ molecules() {
   local cache=${CACHE:-runs/gpu-cache} run="$out/small"
   rm -rf "$run"
   unite_mm train --modality qm9 --data embedded --preset "${MOLECULES_PRESET:-small}" --cache "$cache" --out "$run" \
-    --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" --set train.log_every="${LOG_EVERY:-20}" || return
+    --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" --set train.log_every="${LOG_EVERY:-20}" --set train.compile="${COMPILE_MOLECULES:-true}" || return
   "$python" - "$run" <<'PYTHON' || return
 import json, sys
 from pathlib import Path
@@ -79,7 +79,8 @@ PYTHON
 
 for name in $parts; do
   case $name in
-    tests) part tests "$python" -m pytest -q -p no:cacheprovider tests/core/test_gpu.py ;;
+    tests) part tests "$python" -m pytest -q -p no:cacheprovider -k "${TESTS:-gpu}" --durations 10 \
+      tests/core/test_gpu.py ;;
     images)
       for batch in ${BATCHES:-64 128}; do
         for chunk in ${CHUNKS:-1 2}; do

@@ -156,6 +156,18 @@ def test_optimizer_state_survives_a_round_trip():
         assert torch.equal(left, right)
 
 
+def test_restored_optimizer_state_is_on_the_device_of_its_parameter():
+    """All of it: on a GPU the fused AdamW refuses a count of steps that has stayed on the CPU."""
+    optimizers = Optimizers(make_recipe().groups(), OptimConfig())
+    optimizers.zero_grad()
+    optimizers.step(1.0)
+    elsewhere = Optimizers(parameter_groups(make_recipe().network.to("meta"), "muon"), OptimConfig())
+    elsewhere.load_state(optimizers.state())
+    states = [state for optimizer in (elsewhere.adamw, elsewhere.muon) for state in optimizer.state.values()]
+    assert len(states) == len(elsewhere.parameters)
+    assert all(value.device.type == "meta" for state in states for value in state.values())
+
+
 @pytest.mark.parametrize("size", [1000, 64, 7])
 def test_stream_visits_every_sample_once_per_epoch(size):
     stream = BatchStream(size, None, 50, seed=1)

@@ -106,9 +106,9 @@ class Optimizers:
             for name, parameter in named:
                 entries = {key.rpartition("/")[2]: key for key in flat if key.rpartition("/")[0] == name}
                 if entries:
+                    # The fused AdamW wants its count of steps beside the parameter as well.
                     optimizer.state[parameter] = {
-                        entry: flat[key].clone() if entry == "step" else flat[key].clone().to(parameter.device)
-                        for entry, key in entries.items()
+                        entry: flat[key].clone().to(parameter.device) for entry, key in entries.items()
                     }
 
     def _pairs(self) -> Iterable[tuple[torch.optim.Optimizer, Named]]:
