@@ -378,8 +378,8 @@ class Wrong(torch.nn.Module):
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("maps", UsageError, r"gives \(3, 3, 16, 16\) for images .* it must give features \(B, D\)"),
-        ("channels", UsageError, r"wrong\.pt cannot take images \(3, 3, 16, 16\)"),
+        ("maps", UsageError, r"returns \(3, 3, 16, 16\) for images .* it must return features \(B, D\)"),
+        ("channels", UsageError, r"wrong\.pt: fails on images \(3, 3, 16, 16\)"),
         ("infinite", UniteError, "not finite for 3 of 3 images"),
     ],
 )
@@ -395,10 +395,10 @@ def test_networks_of_another_kind_are_refused(kind: str, error: type, message: s
 def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     torch.save({"weight": torch.zeros(3)}, file)
-    with pytest.raises(UsageError, match="is no TorchScript file"):
+    with pytest.raises(UsageError, match="not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
     file.write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="is no TorchScript file"):
+    with pytest.raises(UsageError, match="not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
 
 
