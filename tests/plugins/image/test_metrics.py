@@ -342,6 +342,15 @@ def test_a_download_is_tried_once_for_an_evaluation(monkeypatch: pytest.MonkeyPa
     assert len(tried) == 1
 
 
+def test_the_weights_are_those_that_their_packages_use() -> None:
+    import_torchvision()
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torchvision.models import VGG16_Weights
+
+    assert INCEPTION.url == URL_INCEPTION_V3 and INCEPTION.url.endswith(INCEPTION.name)
+    assert VGG16.url == VGG16_Weights.IMAGENET1K_V1.url and VGG16.url.endswith(VGG16.name)
+
+
 @pytest.mark.parametrize("how", ["setting", "variable", "cache"])
 def test_another_file_is_not_taken_for_inception(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION.aliases[0]
