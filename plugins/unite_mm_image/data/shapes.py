@@ -160,13 +160,13 @@ class ShapePixels:
         colours: RGB or grey.
     """
 
-    _KEPT = 1 << 29
+    _CACHED_BYTES = 1 << 29
     """Bytes of pixels that are kept."""
 
     def __init__(self, size: int, colours: Colours) -> None:
         self._size, self._colours = size, colours
         self.shape = (sum(SIZES.values()), size, size, 3 if colours == "rgb" else 1)
-        keep = int(np.prod(self.shape)) <= self._KEPT
+        keep = int(np.prod(self.shape)) <= self._CACHED_BYTES
         # Zeros cost no memory until they are written to.
         self._pixels = np.zeros(self.shape, dtype=np.uint8) if keep else None
         self._rendered = np.zeros(len(self), dtype=bool)

@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.messages import first_line
 from unite_mm.kit.parallel import map_threads
 from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.listing import list_folder, list_zip
@@ -87,9 +88,7 @@ def _write_arrays(samples: Sequence[Image.Image], path: Path) -> None:
     if len(extents) != 1:
         few = ", ".join(f"{width} x {height}" for width, height in sorted(extents)[:3])
         raise UsageError(
-            f"{path}: images of {len(extents)} extents ({few}) do not fit an array"
-            if samples
-            else f"{path}: there is no image to write",
+            f"{path}: images differ in size ({few})" if samples else f"{path}: no image to write",
             "Write a folder instead.",
         )
     arrays: dict[str, Any] = {"arr_0": np.stack([np.asarray(to_mode(image).convert("RGB")) for image in samples])}
@@ -138,7 +137,7 @@ def _read_zip(path: Path) -> list[Image.Image]:
             try:
                 content = archive.read(info)
             except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
-                raise UsageError(f"{name} cannot be read: {error}", "Pack the images anew.") from error
+                raise UsageError(f"{name} cannot be read: {first_line(error)}", "Pack the images anew.") from error
             return _read_one(name, BytesIO(content))
 
         return list(map_threads(read_member, listing.members))

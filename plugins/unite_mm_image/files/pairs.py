@@ -25,7 +25,7 @@ def read_pairs(inputs: Path, outputs: Path) -> tuple[list[Image], list[Image]]:
         alone = sorted(one.keys() - other.keys())
         if alone:
             raise UsageError(
-                f"{len(alone)} images of {folder} have no partner in {elsewhere}: {_listed(alone)}",
+                f"{folder}: {len(alone)} images have no partner in {elsewhere}: {_listed(alone)}",
                 "an input and its reconstruction have the same name",
             )
     names = sorted(originals)
@@ -37,7 +37,7 @@ def _by_name(folder: Path) -> dict[str, Image]:
     names = [str(PurePosixPath(path).with_suffix("")) for path in paths]
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise UsageError(f"{folder} holds several images of the names {_listed(twice)}", "leave one of each")
+        raise UsageError(f"{folder}: several images are named {_listed(twice)}", "leave one of each")
     return dict(zip(names, read(folder), strict=True))
 
 

@@ -83,7 +83,7 @@ class Extractor:
                 advance(len(batch))
         notes = tuple(images.check())
         if not pools:
-            raise UsageError("there is no image to measure")
+            raise UsageError("no image to measure")
         found = torch.cat(pools)
         bad = int((~found.isfinite().all(1)).sum())
         if bad:
@@ -101,13 +101,13 @@ class Extractor:
             lines = str(error).strip().splitlines()
             reason = lines[-1] if lines else type(error).__name__  # TorchScript puts its trace before it
             raise UsageError(
-                f"{self.file} cannot take images {tuple(batch.shape)}: {reason}",
+                f"{self.file}: fails on images {tuple(batch.shape)}: {reason}",
                 "features are of RGB images (B, 3, H, W), float32 in [0, 1]",
             ) from error
         if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(batch):
             what = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise UsageError(
-                f"{self.file} gives {what} for images {tuple(batch.shape)}", "it must give features (B, D)"
+                f"{self.file}: returns {what} for images {tuple(batch.shape)}", "it must return features (B, D)"
             )
         return found.float().cpu(), None
 
@@ -129,7 +129,7 @@ def open_extractor(settings: ImageMetrics) -> Extractor:
         network = torch.jit.load(path, map_location=device)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"{path} is no TorchScript file", "write one with torch.jit.trace(network, images).save(FILE)"
+            f"{path}: not a TorchScript file", "write one with torch.jit.trace(network, images).save(FILE)"
         ) from error
     return Extractor(network, path.name, device, settings.batch_size)
 

@@ -82,7 +82,7 @@ def _check(inputs: Sequence[Image], outputs: Sequence[Image]) -> None:
     if len(inputs) != len(outputs):
         raise UsageError(f"{len(inputs)} inputs and {len(outputs)} reconstructions", "each needs its partner")
     if not inputs:
-        raise UsageError("there is no reconstruction to score")
+        raise UsageError("no reconstruction to score")
     for index, (before, after) in enumerate(zip(inputs, outputs, strict=True)):
         if before.size != after.size:
             raise UsageError(

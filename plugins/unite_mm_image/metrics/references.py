@@ -96,7 +96,7 @@ def open_reference(request: DataRequest, config: ImageConfig, samples: Sequence[
     if size is None:
         extents = sorted({sample.size for sample in samples})[:2]
         raise UsageError(
-            f"the samples are no squares of one size: {extents}", "prepared data are; compare with a folder of images"
+            f"samples are not squares of one size: {extents}", "prepared data are; compare with a folder of images"
         )
     return of_data(open_data(request, config.model_copy(update={"size": size, "colours": colours})), config)
 

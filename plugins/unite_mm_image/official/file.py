@@ -8,7 +8,7 @@ tensors and `.safetensors` files are read as well. Code in a file never runs: to
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
 
 SETS = ("ema", "model")
 """Averaged and raw weights, as the official code calls them."""
@@ -54,25 +55,27 @@ def read_official(path: Path, weights: str = "ema") -> OfficialFile:
     """
     if not path.is_file():
         raise UsageError(
-            f"{path} {'is no file' if path.exists() else 'does not exist'}", "give a checkpoint, a .pt file"
+            f"{path}: {'not a file' if path.exists() else 'no such file'}", "give a checkpoint, a .pt file"
         )
     content = _load(path)
     if not isinstance(content, Mapping):
-        raise UsageError(f"{path} holds no weights by name, but a {type(content).__name__}", "give a UNITE checkpoint")
+        raise UsageError(f"{path}: holds no weights, but a {type(content).__name__}", "give a UNITE checkpoint")
     found = [name for name in SETS if isinstance(content.get(name), Mapping)]
     if weights in found:
         chosen = content[weights]
     elif found:
-        raise UsageError(f"{path} holds no {weights!r} weights", f"use --weights {found[0]}")
+        raise UsageError(f"{path}: holds no {weights!r} weights", f"use --weights {found[0]}")
     elif content and all(isinstance(value, Tensor) for value in content.values()):
         weights, chosen = "plain", content
     else:
-        raise UsageError(f"{path} has neither 'ema' nor 'model' weights", f"it holds: {listed(map(str, content))}")
+        raise UsageError(
+            f"{path}: holds no weights, neither 'ema' nor 'model'", f"it holds: {listed(map(str, content))}"
+        )
     step = content.get("step", 0)
     return OfficialFile(_clean(chosen, path), weights, step if isinstance(step, int) and step >= 0 else 0)
 
 
-def listed(names: Any) -> str:
+def listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -87,18 +90,16 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # remarks on unusual files, which are refused if they cannot be read
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path} cannot be read: {_first_line(error)}", "get the file again") from error
+        raise UsageError(f"{path}: cannot be read: {first_line(error)}", "get the file again") from error
     except Exception as error:  # whatever a damaged or tampered file makes the reader raise
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked is None:
-            reason = re.search(r"WeightsUnpickler error: (.+)", str(error))
-            raise UsageError(
-                f"{path} cannot be read as weights alone: {reason[1] if reason else _first_line(error)}; "
-                "nothing of it was run",
-                "get the file again",
-            ) from error
+            found = re.search(r"WeightsUnpickler error: (.+)", str(error))
+            reason = (found[1] if found else first_line(error))[:200]
+            message = f"{path}: cannot be read as weights: {reason}; no code was run"
+            raise UsageError(message, "get the file again") from error
         raise UsageError(
-            f"{path} is refused: it holds more than weights, it asks for {asked[1]}; nothing of it was run",
+            f"{path}: unsafe file: it asks for {asked[1]}; no code was run",
             "do not trust this file; get it again from where it was published",
         ) from error
 
@@ -111,14 +112,9 @@ def _clean(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if name.startswith("lpips_loss."):
             continue
         if name in tensors:
-            raise UsageError(f"{path} holds {name} twice", "give a UNITE checkpoint as the official code writes it")
+            raise UsageError(f"{path}: holds {name} twice", "give a UNITE checkpoint as the official code writes it")
         if not isinstance(value, Tensor) or value.layout != torch.strided or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
-            raise UsageError(f"{path}: {name} is no tensor of weights, but {kind}", "give a UNITE checkpoint")
+            raise UsageError(f"{path}: {name} is not a tensor of floats but {kind}", "give a UNITE checkpoint")
         tensors[name] = value.detach()
     return tensors
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

@@ -101,7 +101,7 @@ def _answers(sizes: Sizes, given: Mapping[str, Any]) -> tuple[dict[str, Any], li
             assumed.append(f"--{name.replace('_', '-')} {value}")
     missing = [f"--{name.replace('_', '-')} {text}" for name, text in wanted.items() if name not in answers]
     if missing:
-        raise UsageError("the file does not tell everything", f"add {'; '.join(missing)}")
+        raise UsageError("the file does not hold all settings of the model", f"add {'; '.join(missing)}")
     _check_answers(sizes, answers)
     return answers, assumed
 

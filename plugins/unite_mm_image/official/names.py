@@ -96,20 +96,18 @@ def read_sizes(tensors: Mapping[str, Tensor]) -> Sizes:
     """
     missing = [name for name in _SIZES if name not in tensors]
     if missing:
-        raise UsageError(f"tensors are missing: {listed(missing)}", "give a checkpoint of the UNITE image model")
+        raise UsageError(f"missing tensors: {listed(missing)}", "give a checkpoint of the UNITE image model")
     shapes = {name: tuple(tensors[name].shape) for name in _SIZES}
     wrong = [f"{name} {shape}" for name, shape in shapes.items() if len(shape) != _SIZES[name] or 0 in shape]
     if wrong:
-        raise UsageError(
-            f"tensors have impossible shapes: {listed(wrong)}", "give a checkpoint of the UNITE image model"
-        )
+        raise UsageError(f"impossible shapes: {listed(wrong)}", "give a checkpoint of the UNITE image model")
     width, channels = shapes["encoder.up_sample.weight"]
     registers = shapes["latent_tokens"][1]
     if math.isqrt(registers) ** 2 != registers:
-        raise UsageError(f"latent_tokens holds {registers} registers, which form no square grid")
+        raise UsageError(f"latent_tokens: {registers} registers are not a square grid")
     _, colours, patch, _ = shapes["patch_embed.patch_embeddings.projection.weight"]
     if colours not in (1, 3):
-        raise UsageError(f"the patches have {colours} colour channels", "grey (1) and RGB (3) are known")
+        raise UsageError(f"patch_embed: {colours} colour channels", "grey (1) and RGB (3) are known")
     rows = shapes["encoder.y_embedder.embedding_table.weight"][0]
     if rows < 2:
         raise UsageError(
@@ -287,12 +285,10 @@ def check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, Entry]) ->
         for name, entry in expected.items()
         if name in tensors and tuple(tensors[name].shape) != entry.shape
     ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shaped}
+    problems = {"missing tensors": missing, "unexpected tensors": unexpected, "wrong shapes": shaped}
     found = [f"{what}: {listed(names)}" for what, names in problems.items() if names]
     if found:
-        raise UsageError(
-            f"tensors are {'; '.join(found)}", "give a checkpoint of the UNITE image model, as it was saved"
-        )
+        raise UsageError("; ".join(found), "give a checkpoint of the UNITE image model, as it was saved")
 
 
 def check_values(tensors: Mapping[str, Tensor], expected: Mapping[str, Entry], sizes: Sizes, heads: int) -> None:
@@ -303,16 +299,14 @@ def check_values(tensors: Mapping[str, Tensor], expected: Mapping[str, Entry], s
     """
     for name in expected:
         if not bool(torch.isfinite(tensors[name]).all()):
-            raise UsageError(f"{name} holds values that are not finite", "get the file again")
+            raise UsageError(f"{name}: values that are not finite", "get the file again")
     names = [name for name in ("patch_embed.position_embeddings",) if name in tensors]
     zero = {name: tensors[name] for name in names} | {
         "decoder.decoder_pos_embed": tensors["decoder.decoder_pos_embed"][0, 0]
     }
     for name, value in zero.items():
         if bool(value.abs().max() > 1e-4):
-            raise UsageError(
-                f"{name} is not zero, as it is in the official model", "this checkpoint cannot be imported"
-            )
+            raise UsageError(f"{name}: not zero as in the official model", "this checkpoint cannot be imported")
     head = sizes.width // heads
     cosine, sine = rotary_table(torch.arange(2 * sizes.registers), head, ROPE_BASE)
     for part, table in (("cos", cosine), ("sin", sine)):
@@ -320,6 +314,6 @@ def check_values(tensors: Mapping[str, Tensor], expected: Mapping[str, Entry], s
         wanted = table.repeat_interleave(2, dim=-1)
         if stored is not None and (stored.shape != wanted.shape or bool((stored.float() - wanted).abs().max() > 1e-2)):
             raise UsageError(
-                f"encoder.feat_rope.freqs_{part} is not the official rotary table of {heads} heads",
+                f"encoder.feat_rope.freqs_{part}: not the official rotary table of {heads} heads",
                 "this checkpoint cannot be imported",
             )

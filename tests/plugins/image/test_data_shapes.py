@@ -57,7 +57,7 @@ def test_scenes_are_as_they_were() -> None:
 def test_sets_too_large_to_keep_are_rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([0, 50_000, 55_001])
     kept = ShapePixels(8, "rgb")[rows]
-    monkeypatch.setattr(ShapePixels, "_KEPT", 0)
+    monkeypatch.setattr(ShapePixels, "_CACHED_BYTES", 0)
     fresh = ShapePixels(8, "rgb")
     assert np.array_equal(fresh[rows], kept) and fresh[rows[:0]].shape == (0, 8, 8, 3)
     assert np.array_equal(kept[2], render_shape("test", 1, 8, "rgb"))

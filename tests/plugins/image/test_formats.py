@@ -60,7 +60,7 @@ def test_arrays_are_those_of_the_adm_suite(tmp_path: Path) -> None:
     write(images, tmp_path / "partly.npz")
     with np.load(tmp_path / "partly.npz") as arrays:
         assert arrays.files == ["arr_0"]
-    with pytest.raises(UsageError, match=r"images of 2 extents \(5 x 5, 8 x 8\)"):
+    with pytest.raises(UsageError, match=r"images differ in size \(5 x 5, 8 x 8\)"):
         write([noise(1, 8, 8), noise(2, 5, 5)], tmp_path / "mixed.npz")
     with pytest.raises(UsageError, match="no image to write"):
         write([], tmp_path / "none.npz")

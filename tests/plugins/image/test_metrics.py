@@ -342,6 +342,15 @@ def test_a_download_is_tried_once_for_an_evaluation(monkeypatch: pytest.MonkeyPa
     assert len(tried) == 1
 
 
+def test_the_weights_are_those_that_their_packages_use() -> None:
+    import_torchvision()
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torchvision.models import VGG16_Weights
+
+    assert INCEPTION.url == URL_INCEPTION_V3 and INCEPTION.url.endswith(INCEPTION.name)
+    assert VGG16.url == VGG16_Weights.IMAGENET1K_V1.url and VGG16.url.endswith(VGG16.name)
+
+
 @pytest.mark.parametrize("how", ["setting", "variable", "cache"])
 def test_another_file_is_not_taken_for_inception(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION.aliases[0]
@@ -378,8 +387,8 @@ class Wrong(torch.nn.Module):
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("maps", UsageError, r"gives \(3, 3, 16, 16\) for images .* it must give features \(B, D\)"),
-        ("channels", UsageError, r"wrong\.pt cannot take images \(3, 3, 16, 16\)"),
+        ("maps", UsageError, r"returns \(3, 3, 16, 16\) for images .* it must return features \(B, D\)"),
+        ("channels", UsageError, r"wrong\.pt: fails on images \(3, 3, 16, 16\)"),
         ("infinite", UniteError, "not finite for 3 of 3 images"),
     ],
 )
@@ -395,10 +404,10 @@ def test_networks_of_another_kind_are_refused(kind: str, error: type, message: s
 def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.pt"
     torch.save({"weight": torch.zeros(3)}, file)
-    with pytest.raises(UsageError, match="is no TorchScript file"):
+    with pytest.raises(UsageError, match="not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
     file.write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="is no TorchScript file"):
+    with pytest.raises(UsageError, match="not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
 
 

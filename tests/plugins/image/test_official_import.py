@@ -114,7 +114,7 @@ def test_rope_tables_tell_the_heads_where_there_is_no_qk_norm(tmp_path):
     with pytest.raises(UsageError, match=r"--heads 2: the file says 4"):
         import_official(path, ANSWERS | {"heads": 2})
     save(path, make_state(case) | {name: value + 0.1 for name, value in tables.items()})
-    with pytest.raises(UsageError, match=r"freqs_cos is not the official rotary table of 4 heads"):
+    with pytest.raises(UsageError, match=r"freqs_cos: not the official rotary table of 4 heads"):
         import_official(path, ANSWERS)
 
 
@@ -157,24 +157,24 @@ def changed(name, value):
 
 
 REFUSED = {
-    "tensors are missing: latent_tokens": without("latent_tokens"),
-    "tensors are missing: encoder.blocks.1.norm3.weight, decoder.decoder_norm.bias": without(
+    "missing tensors: latent_tokens": without("latent_tokens"),
+    "missing tensors: encoder.blocks.1.norm3.weight, decoder.decoder_norm.bias": without(
         "encoder.blocks.1.norm3.weight", "decoder.decoder_norm.bias"
     ),
-    "tensors are missing: encoder.blocks.1.attn.k_norm.weight": without("encoder.blocks.1.attn.k_norm.weight"),
-    "tensors are unexpected: discriminator.weight": changed("discriminator.weight", torch.zeros(2)),
-    "missing: encoder.blocks.3.norm1.weight, .*unexpected: encoder.blocks.9.norm1.weight": changed(
+    "missing tensors: encoder.blocks.1.attn.k_norm.weight": without("encoder.blocks.1.attn.k_norm.weight"),
+    "unexpected tensors: discriminator.weight": changed("discriminator.weight", torch.zeros(2)),
+    "missing tensors: encoder.blocks.3.norm1.weight, .*unexpected tensors: encoder.blocks.9.norm1.weight": changed(
         "encoder.blocks.9.norm1.weight", torch.ones(24)
     ),
     r"decoder.decoder_pred.bias \(7,\) instead of \(48,\)": changed("decoder.decoder_pred.bias", torch.zeros(7)),
     r"impossible shapes: encoder.t_embedder.W \(2, 4\)": changed("encoder.t_embedder.W", torch.zeros(2, 4)),
-    "7 registers, which form no square": changed("latent_tokens", torch.zeros(1, 7, 24)),
-    "encoder_layer_norm.bias holds values that are not finite": changed(
+    "7 registers are not a square": changed("latent_tokens", torch.zeros(1, 7, 24)),
+    "encoder_layer_norm.bias: values that are not finite": changed(
         "encoder_layer_norm.bias", torch.full((5,), torch.nan)
     ),
-    "patch_embed.position_embeddings is not zero": changed("patch_embed.position_embeddings", torch.ones(1, 17, 24)),
-    "latent_tokens is no tensor of weights, but str": changed("latent_tokens", "text"),
-    "latent_tokens is no tensor of weights, but torch.int64": changed("latent_tokens", torch.zeros(1, 16, 24).long()),
+    "patch_embed.position_embeddings: not zero": changed("patch_embed.position_embeddings", torch.ones(1, 17, 24)),
+    "latent_tokens is not a tensor of floats but str": changed("latent_tokens", "text"),
+    "latent_tokens is not a tensor of floats but torch.int64": changed("latent_tokens", torch.zeros(1, 16, 24).long()),
     "holds encoder_layer_norm.bias twice": changed("encoder_layer_norm._orig_mod.bias", torch.zeros(5)),
 }
 
@@ -276,9 +276,9 @@ def test_a_file_that_tries_to_run_code_is_refused_and_runs_nothing(tmp_path, cap
     assert not (tmp_path / "pwned").exists() and not (tmp_path / "out").exists()
     assert message.startswith("error: ") and message.count("\n") == 2
     if how in ("a plain pickle", "replaced"):  # these are refused before their call is even looked at
-        assert "cannot be read as weights alone" in message and "nothing of it was run" in message
+        assert "cannot be read as weights: " in message and "no code was run" in message
     else:
-        assert "is refused: it holds more than weights, it asks for" in message and "mkdir" in message
+        assert "unsafe file: it asks for" in message and "no code was run" in message and "mkdir" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half an archive", b"\x80\x04."])
@@ -287,7 +287,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, capsys, content):
     path.write_bytes(content)
     assert run(["import-official", str(path), "-o", str(tmp_path / "out")]) == 2
     message = capsys.readouterr().err
-    assert message.startswith(f"error: {path} ") and message.count("\n") <= 2
+    assert message.startswith(f"error: {path}: ") and message.count("\n") <= 2
     for wrong in (tmp_path / "absent.pt", tmp_path):
         assert run(["import-official", str(wrong), "-o", str(tmp_path / "out")]) == 2
     whole = save(tmp_path / "whole.pt", make_state(Case())).read_bytes()
@@ -298,7 +298,7 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, capsys, content):
 @pytest.mark.parametrize("content", [{"weights": {}}, {}, [1], torch.zeros(3), {"ema": 5}])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(UsageError, match=r"holds no|has neither"):
+    with pytest.raises(UsageError, match="holds no"):
         import_official(tmp_path / "a.pt", ANSWERS)
 
 
