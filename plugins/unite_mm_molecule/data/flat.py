@@ -88,7 +88,7 @@ class FlatMolecules:
 
         Args:
             index: which.
-            explicit_hydrogens: what to say of its hydrogens.
+            explicit_hydrogens: as in `Molecule`.
             geometry: whether to give it its positions, if it has any.
         """
         atoms = slice(self.atom_start[index], self.atom_start[index + 1])

@@ -1,4 +1,4 @@
-"""Sources cut into pieces, each some hundred molecules that a worker process reads and checks."""
+"""Sources cut into pieces of some hundred molecules, each read and checked by a worker process."""
 
 import mmap
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ PER_PIECE = 256
 
 @dataclass(frozen=True)
 class Piece:
-    """Some consecutive molecules of a source.
+    """Consecutive molecules of a source.
 
     Attributes:
         kind: format of `records`; `arrays` for molecules that are arrays already.

@@ -35,7 +35,7 @@ class Prepared:
     card: DataCard
 
     def without(self, reason: str, left_out: NDArray[np.bool_], details: Sequence[str]) -> "Prepared":
-        """The same without some molecules, which the card then counts; the others stay in their splits.
+        """The same without the given molecules, which the card then counts; the others stay in their splits.
 
         Args:
             reason: why.
