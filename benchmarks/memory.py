@@ -19,6 +19,7 @@ from unite_mm.config import RunOptions, resolve
 from unite_mm.progress import Silent
 from unite_mm.registry import discover
 from unite_mm.registry.build import open_modalities
+from unite_mm.training.distribution import launch
 from unite_mm.training.trainer import Trainer
 
 
@@ -32,24 +33,21 @@ def own_peak() -> float:
 
 def measure(draws: int, batch: int, width: int, steps: int) -> tuple[float, float]:
     """Memory in MiB before the first step and at the peak of this process."""
-    from lightning_fabric import Fabric
-
     settings = (
         f"flow.draws={draws}",
         "flow.chunk=1",
         f"train.batch_size={batch}",
         f"trunk.width={width}",
         "train.threads=1",
+        "train.accelerator=cpu",
     )
     options = RunOptions(
         modalities=("qm9",), sources=("embedded",), assignments=settings, flags={"train": {"max_steps": 9}}
     )
     config = resolve(options, discover())
-    fabric = Fabric(accelerator="cpu", devices=1, precision=config.train.precision)
-    fabric.launch()
     with tempfile.TemporaryDirectory() as folder:
         opened = open_modalities(config, Path(folder), Silent(), workers=1)
-        trainer = Trainer(config, Path(folder) / "run", opened, fabric, Silent())
+        trainer = Trainer(config, Path(folder) / "run", opened, launch(config.train), Silent())
         before = own_peak()
         for trainer.step in range(steps):
             trainer.train_step(0.0)

@@ -1,8 +1,8 @@
-"""One training step as METHOD.md, section 2, reads: every flow minibatch in one graph, one backward pass.
+"""One training step as docs/method.md reads: every flow minibatch in one graph, one backward pass.
 
 The graph grows with the number of flow minibatches, so above four of them the encoder's blocks are checkpointed in the
 denoising passes, as the published code does: their activations are computed a second time when the gradient needs them.
-It uses the model's own modules and random numbers, so its gradients must equal those of `joint_backward`.
+It uses the model's own modules and random numbers, so its gradients must equal those of the joint recipe.
 """
 
 from collections.abc import Iterator
@@ -12,43 +12,39 @@ from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 
-from unite_mm.api import UNITE
+from unite_mm.model.network import Network
 from unite_mm.training.noise import StepNoise
-from unite_mm.training.recipes.joint import Autocast, one_flow_loss, reconstruction_losses
+from unite_mm.training.recipes.base import Autocast
+from unite_mm.training.recipes.joint import JointRecipe
 
 HELD = 4
 """Flow minibatches up to which all activations are held."""
 
 
 def plain_backward(
-    model: UNITE,
-    modality: str,
-    batch: Any,
-    noise: StepNoise,
-    weight: float = 1.0,
-    autocast: Autocast = nullcontext,
+    recipe: JointRecipe, modality: str, batch: Any, noise: StepNoise, autocast: Autocast = nullcontext
 ) -> None:
-    """Add the gradients of one joint step to the parameters; arguments as those of `joint_backward`."""
-    config = model.config
+    """Add the gradients of one joint step to the parameters; arguments as those of `JointRecipe.backward`."""
+    config = recipe.config
     length = batch.registers.mask.shape[1]
     drawn = noise.reconstruction(config.latent, length)
     share = 1.0 if config.flow.reduction == "sum" else 1.0 / config.flow.draws
     with autocast():
-        latents = model.tokenize_from(modality, batch, drawn.registers, drawn.tokenize_times)
-        loss, _ = reconstruction_losses(model, modality, batch, latents, drawn.decoder_times, drawn.decoder)
+        latents = recipe.tokenize(modality, batch, drawn)
+        loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.decoder_times, drawn.decoder)
         clean = latents.detach() if config.regime.stop_gradient else latents
-        with checkpointed_blocks(model) if config.flow.draws > HELD else nullcontext():
+        with checkpointed_blocks(recipe.network) if config.flow.draws > HELD else nullcontext():
             for _ in range(config.flow.draws):
                 draw = noise.flow(config.flow, length)
-                losses = one_flow_loss(model, modality, batch, clean, draw.time, draw.noise, draw.dropped)
+                losses = recipe.flow_losses(modality, batch, clean, draw.time, draw.noise, draw.dropped)
                 loss = loss + config.flow.weight * share * losses.mean()
-    (weight * loss).backward()
+    (recipe.weight(modality) * loss).backward()
 
 
 @contextmanager
-def checkpointed_blocks(model: UNITE) -> Iterator[None]:
+def checkpointed_blocks(network: Network) -> Iterator[None]:
     """Within it, the denoiser's blocks keep their inputs alone."""
-    blocks = list(model.denoiser.trunk.blocks)
+    blocks = list(network.denoiser.trunk.blocks)
     try:
         for block in blocks:
             block.forward = partial(checkpoint, type(block).forward, block, use_reentrant=False)

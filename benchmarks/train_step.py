@@ -5,7 +5,7 @@
                                     [--no-compile] [--no-lpips] [--no-memory] [--optimizer] [--profile]
 
 For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
-disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the trainer's `joint_backward`),
+disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the joint recipe),
 each in float32 and in bf16 autocast, compiled where the preset says so, as many minibatches in a pass as it says.
 Pixels and the VGG of LPIPS are random; what follows the gradients, the same for both, is left out (`--optimizer` times
 it by itself). First it compares their gradients. `needed` counts the operations of `ours` (nothing is computed twice
@@ -30,18 +30,18 @@ from plain_step import plain_backward
 from step_profile import where_kernels_go, where_time_goes
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from unite_mm.api import UNITE
 from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
-from unite_mm.registry.build import build_model, load_modalities
+from unite_mm.registry.build import build_network, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
+from unite_mm.training.ema import EMA
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.optim import EMA, Optimizers
-from unite_mm.training.recipes.joint import joint_backward
+from unite_mm.training.optim import Optimizers
+from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.perceptual import build_lpips
 
-STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": joint_backward}
+STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": JointRecipe.backward}
 PRECISIONS = ("float32", "bf16")
 ATTENTION: dict[Any, Callable[..., int]] = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
@@ -52,44 +52,46 @@ ATTENTION: dict[Any, Callable[..., int]] = {
 """Operations of what torch's counter does not know."""
 
 
-def build(args: argparse.Namespace, draws: int) -> tuple[UNITE, ImageBatch]:
-    """The preset's model with random weights, and a batch of random pixels."""
+def build(args: argparse.Namespace, draws: int) -> tuple[JointRecipe, ImageBatch]:
+    """The joint recipe on the preset's network with random weights, and a batch of random pixels."""
     assignments = [f"flow.draws={draws}", "train.max_steps=1"]
     assignments += [] if args.chunk is None else [f"flow.chunk={args.chunk}"]
     assignments += [] if args.compile is None else [f"train.compile={str(args.compile).lower()}"]
     assignments += ["image.lpips_weight=0"] * args.no_lpips
     config = resolve(RunOptions(modalities=("image",), preset=args.preset, assignments=tuple(assignments)), discover())
     classes = [str(index) for index in range(1000)]
-    model = build_model(config, load_modalities(config), {"image": {"classes": classes, "class_counts": [1] * 1000}})
-    model.to(args.device).train()
-    own = model.modalities["image"].config
+    modalities = load_modalities(config)
+    network = build_network(config, modalities, {"image": {"classes": classes, "class_counts": [1] * 1000}})
+    network.to(args.device).train()
+    own = modalities["image"].config
     if not args.no_lpips:
-        model.modules_of("image").perceptual.network = build_lpips(random_vgg())
+        network.modules_of("image").perceptual.network = build_lpips(random_vgg())
     pixels = torch.rand(args.batch, own.colour_channels, own.size, own.size)
     labels = torch.randint(1000, (args.batch,))
-    return model, ImageBatch.of(pixels, own.registers, labels).to(torch.device(args.device))
+    return JointRecipe(config, network), ImageBatch.of(pixels, own.registers, labels).to(torch.device(args.device))
 
 
 def random_vgg() -> dict[str, torch.Tensor]:
     """Random weights under the names of torchvision's VGG16 (variance-preserving, so that nothing overflows)."""
-    from unite_mm_image.vision import torchvision
+    from unite_mm_image.torchvision_import import import_torchvision
 
-    torchvision()
+    import_torchvision()
     from torchvision.models import vgg16
 
     return {name: value for name, value in vgg16(weights=None).state_dict().items() if name.startswith("features.")}
 
 
-def one_step(kind: str, precision: str, model: UNITE, batch: ImageBatch) -> None:
+def one_step(kind: str, precision: str, recipe: JointRecipe, batch: ImageBatch) -> None:
     """Gradients of one step, from nothing."""
     device = batch.pixels.device
-    noise = StepNoise(0, 0, 0, len(batch.pixels), model.modules_of("image").layout, device, Shard())
-    model.zero_grad(set_to_none=True)
+    generator = torch.Generator(device).manual_seed(0)
+    noise = StepNoise(generator, len(batch.pixels), recipe.network.modules_of("image").layout, Shard())
+    recipe.network.zero_grad(set_to_none=True)
 
     def autocast() -> Any:
         return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
-    STEPS[kind](model, "image", batch, noise, autocast=autocast)
+    STEPS[kind](recipe, "image", batch, noise, autocast=autocast)
 
 
 def timed(work: Callable[[], Any], device: str) -> float:
@@ -120,12 +122,12 @@ def matmul_rate(precision: str, device: str, seconds: float = 0.5) -> float:
     return best
 
 
-def difference(model: UNITE, batch: ImageBatch, precision: str) -> float:
+def difference(recipe: JointRecipe, batch: ImageBatch, precision: str) -> float:
     """Norm of the difference of both steps' gradients over the norm of the gradient."""
     found = []
     for kind in STEPS:
-        one_step(kind, precision, model, batch)
-        found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        one_step(kind, precision, recipe, batch)
+        found.append([p.grad.clone() for p in recipe.network.parameters() if p.grad is not None])
     apart = sum(float((a - b).square().sum()) for a, b in zip(*found, strict=True))
     return (apart / sum(float(a.square().sum()) for a in found[0])) ** 0.5
 
@@ -144,34 +146,34 @@ def peak_memory(args: argparse.Namespace, kind: str, precision: str, draws: int)
 def measure_one(args: argparse.Namespace) -> float:
     """What `peak_memory` runs: two steps, then this process's peak in MiB."""
     kind, precision, draws = args.one
-    model, batch = build(args, int(draws))
-    if model.config.train.compile:
-        model.compile_for_training()
+    recipe, batch = build(args, int(draws))
+    if recipe.config.train.compile:
+        recipe.network.compile_for_training()
     for _ in range(2):
-        one_step(kind, precision, model, batch)
+        one_step(kind, precision, recipe, batch)
     return memory.own_peak()
 
 
 def compare(args: argparse.Namespace, draws: int) -> None:
     """The table of one number of flow minibatches."""
-    model, batch = build(args, draws)
+    recipe, batch = build(args, draws)
     first = args.precision[0]
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        one_step("ours", first, model, batch)
+        one_step("ours", first, recipe, batch)
     needed = counter.get_total_flops()
-    if model.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled
-        model.compile_for_training()
-    apart = f"{difference(model, batch, first):.1e}" if len(args.step) > 1 else "-"
+    if recipe.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled
+        recipe.network.compile_for_training()
+    apart = f"{difference(recipe, batch, first):.1e}" if len(args.step) > 1 else "-"
     ways = [(kind, precision) for precision in args.precision for kind in args.step]
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     rates: dict[str, list[float]] = {precision: [] for precision in args.precision}
-    peaks = {way: warm_up(args, way, model, batch, draws) for way in ways}
+    peaks = {way: warm_up(args, way, recipe, batch, draws) for way in ways}
     for _ in range(args.repeats):
         for way in ways:
             rates[way[1]].append(matmul_rate(way[1], args.device))
-            taken[way].append(timed(lambda way=way: one_step(*way, model, batch), args.device))
-    flow = f"{draws} flow minibatches, {model.config.flow.chunk} in a pass, " + "not " * (
-        not model.config.train.compile
+            taken[way].append(timed(lambda way=way: one_step(*way, recipe, batch), args.device))
+    flow = f"{draws} flow minibatches, {recipe.config.flow.chunk} in a pass, " + "not " * (
+        not recipe.config.train.compile
     )
     print(f"\n{flow}compiled: {needed / 1e12:.3f} T operations needed, gradients apart by {apart}")
     reference = statistics.median(taken[ways[0]])
@@ -184,7 +186,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
             flush=True,
         )
     if args.optimizer and "ours" in args.step:
-        more = optimizer_seconds(args, model)
+        more = optimizer_seconds(args, recipe)
         whole = statistics.median(taken["ours", args.precision[-1]]) + more
         print(f"clipping, optimizers and average of the weights: {more:.3f} s more")
         print(f"a whole step of ours in {args.precision[-1]}: {args.batch / whole:.3f} images/s")
@@ -193,7 +195,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
 
         def work() -> None:
-            one_step("ours", first, model, batch)
+            one_step("ours", first, recipe, batch)
 
         if args.device == "cpu":
             where_time_goes(work, counts, lambda: matmul_rate(first, args.device), args.repeats)
@@ -201,22 +203,24 @@ def compare(args: argparse.Namespace, draws: int) -> None:
             where_kernels_go(work, counts)
 
 
-def warm_up(args: argparse.Namespace, way: tuple[str, str], model: UNITE, batch: ImageBatch, draws: int) -> str:
+def warm_up(args: argparse.Namespace, way: tuple[str, str], recipe: JointRecipe, batch: ImageBatch, draws: int) -> str:
     """Make a step that is not timed; returns the peak memory of such steps in MiB, or a dash."""
-    one_step(*way, model, batch)
+    one_step(*way, recipe, batch)
     if args.device == "cpu":
         return "-" if args.no_memory else f"{peak_memory(args, *way, draws):.0f}"
     torch.cuda.reset_peak_memory_stats()
-    one_step(*way, model, batch)
+    one_step(*way, recipe, batch)
     return f"{torch.cuda.max_memory_allocated() / 2**20:.0f}"
 
 
-def optimizer_seconds(args: argparse.Namespace, model: UNITE) -> float:
+def optimizer_seconds(args: argparse.Namespace, recipe: JointRecipe) -> float:
     """Median seconds of what the trainer does after the gradients of a step."""
-    optimizers, ema = Optimizers(model, model.config.optim), EMA(model, model.config.optim.ema, ramp=False)
+    settings = recipe.config.optim
+    optimizers = Optimizers(recipe.groups(), settings)
+    ema = EMA(optimizers.named(recipe.network), settings.ema, ramp=False)
 
     def work() -> None:
-        torch.nn.utils.clip_grad_norm_(optimizers.parameters, model.config.optim.clip)
+        torch.nn.utils.clip_grad_norm_(optimizers.parameters, settings.clip)
         optimizers.step(1e-3)
         ema.update(1)
 

@@ -34,7 +34,7 @@ IMPLICIT = ("--modality", "qm9", "--data", "embedded", "--preset", "tiny-implici
 SHAPES = ("--modality", "image", "--data", "shapes", "--preset", "shapes-tiny")
 JOINT = ("--modality", "qm9", "--modality", "image", "--data", "qm9=embedded", "--data", "image=shapes")
 FAST = ("train.precision=32-true", "train.batch_size=16", "train.log_every=1", "train.threads=1", "train.devices=1")
-SEPARATE, NO_STOP = "regime.shared_weights=false", "regime.stop_gradient=false"
+SEPARATE, NO_STOP = "regime.kind=separate", "regime.stop_gradient=false"
 
 CASES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "molecules-explicit": (EXPLICIT, ()),

@@ -1,52 +1,48 @@
-"""The UNITE model: one encoder-denoiser, each modality's ends, and the four things it does.
+"""The Python interface: `UNITE` loads a trained model and tokenizes, decodes, reconstructs and generates samples.
 
-`tokenize` (input -> latents), `decode` (latents -> output), `denoise` (noisy latents -> clean ones) and `generate`
-(noise -> samples). `UNITE.from_pretrained` needs nothing but a run folder, a checkpoint or an exported folder.
+    from unite_mm import UNITE
+
+    model = UNITE.from_pretrained("runs/qm9")
+    samples = model.generate(100, seed=0)
+
+It needs nothing but a run folder, a checkpoint or an exported folder. The tensor part is `model.network`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from unite_mm.contract import Modality, ModalityModules, PriorSample, Registers, Statistics
+from unite_mm.contract import Modality, ModalityModules, Statistics
 from unite_mm.errors import UsageError
-from unite_mm.model.layers import DecoderBlock, EncoderBlock
-from unite_mm.model.trunk import GenerativeEncoder
+from unite_mm.model.network import Network
 from unite_mm.progress import Progress, Silent
-from unite_mm.random_streams import seeded_generator
-from unite_mm.sampling.solvers import integrate
+from unite_mm.random_streams import Stream, stream_generator
+from unite_mm.sampling.generate import (
+    Latents,
+    Samples,
+    batches_of_equal_length,
+    draw_prior,
+    normal_noise,
+    sample_latents,
+    stacked_conditions,
+)
+from unite_mm.storage.pretrained import export_model, load_model
 from unite_mm.utils.threads import side_by_side
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 
-
-@dataclass(frozen=True)
-class Latents:
-    """Latent tokens of a batch.
-
-    Attributes:
-        values: (B, L, C), layer-normalised over C, zero at unused registers.
-        registers: which registers each sample uses.
-        modality: whose latents they are.
-        condition: what they were generated under, classes (B,) or numbers (B, M); None where there was none.
-    """
-
-    values: Tensor
-    registers: Registers
-    modality: str
-    condition: Tensor | None = None
+__all__ = ["UNITE", "Latents", "Samples"]
 
 
-class UNITE(nn.Module):
-    """Encoder-denoiser and ends of one or several modalities.
+class UNITE:
+    """A network with its modalities: native samples in and out.
 
     Args:
+        network: encoder-denoiser and the modalities' parts.
         config: the run configuration.
-        ends: the modalities' parts by name.
         modalities: the modalities themselves, for files and native samples.
         statistics: each modality's facts of its training split.
         record: where the weights come from; None for a new model.
@@ -54,45 +50,17 @@ class UNITE(nn.Module):
 
     def __init__(
         self,
+        network: Network,
         config: RunConfig,
-        ends: Mapping[str, ModalityModules],
         modalities: Mapping[str, Modality],
         statistics: Mapping[str, Statistics],
         record: CheckpointRecord | None = None,
     ) -> None:
-        super().__init__()
+        self.network = network
         self.config = config
         self.modalities = dict(modalities)
         self.statistics = dict(statistics)
         self.record = record
-        self.modality_modules = nn.ModuleDict(ends)
-        self.encoder = GenerativeEncoder(config.trunk, config.latent, ends)
-        self.separate_denoiser = (
-            None if config.regime.shared_weights else GenerativeEncoder(config.trunk, config.latent, ends)
-        )
-        self.last_evaluations = 0
-
-    @property
-    def denoiser(self) -> GenerativeEncoder:
-        """The network that denoises: the encoder itself unless the regime separates them."""
-        return self.encoder if self.separate_denoiser is None else self.separate_denoiser
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters()).device
-
-    def compile_for_training(self) -> None:
-        """Compile every transformer block for any number of samples and tokens, and the losses that gain by it.
-
-        The decoders' blocks are among them. Parameters keep their names. The first passes take a minute or so, and need
-        a C++ compiler on a CPU.
-        """
-        for module in self.modules():
-            if isinstance(module, EncoderBlock | DecoderBlock):
-                module.compile(dynamic=True)
-        for modality in self.modality_modules:
-            self.modules_of(modality).compile_losses()
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":
@@ -107,21 +75,35 @@ class UNITE(nn.Module):
             UsageError: the folder holds no model, or a plugin it needs is not installed.
             UniteError: the files are damaged.
         """
-        from unite_mm.storage.pretrained import load_model
-
-        return load_model(Path(folder), ema=ema).to(device).eval()
+        loaded = load_model(Path(folder), ema=ema)
+        model = cls(loaded.network, loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
+        model.network.eval()
+        return model.to(device)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write an exported folder (weights, configuration, statistics) that `from_pretrained` reads."""
-        from unite_mm.storage.pretrained import export_model
+        """Write an exported folder (weights, configuration, statistics) that `from_pretrained` reads.
 
-        export_model(self, Path(folder))
+        Raises:
+            UsageError: the model was not loaded from a checkpoint.
+            UniteError: the folder cannot be written.
+        """
+        if self.record is None:
+            raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
+        export_model(self.network, self.record, Path(folder))
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the network to a device; returns the model itself."""
+        self.network.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the network."""
+        return self.network.device
 
     def modules_of(self, modality: str) -> ModalityModules:
-        """The parts of the model that belong to a modality."""
-        modules = self.modality_modules[modality]
-        assert isinstance(modules, ModalityModules)
-        return modules
+        """The parts of the network that belong to a modality: layout, condition, tokenizer, decoder."""
+        return self.network.modules_of(modality)
 
     def choose(self, modality: str | None) -> str:
         """The modality meant: the named one, or the only one.
@@ -129,27 +111,13 @@ class UNITE(nn.Module):
         Raises:
             UsageError: the name is unknown, or several modalities leave the choice open.
         """
-        names = list(self.modality_modules)
+        names = self.network.names
         if modality is None and len(names) == 1:
-            return str(names[0])
-        if modality not in names:
+            return names[0]
+        if modality is None or modality not in names:
             what = "this model has several modalities" if modality is None else f"this model knows no {modality!r}"
             raise UsageError(what, f"choose one of: {', '.join(names)}")
-        return str(modality)
-
-    # ------------------------------------------------------------------ the pure parts, used by the training objective
-
-    def tokenize_from(self, modality: str, batch: Any, noise: Tensor, time: Tensor) -> Tensor:
-        """Clean latents of a batch: noise (B, L, C) in the registers, time (B,) near 0 -> z0 (B, L, C)."""
-        tokens = self.modules_of(modality).tokenizer(batch)
-        latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
-        return latents
-
-    def decode_from(self, modality: str, values: Tensor, registers: Registers) -> Any:
-        """Decoder output of latents (B, L, C)."""
-        return self.modules_of(modality).decoder(values, registers)
-
-    # --------------------------------------------------------------------------------------------------- for users
+        return modality
 
     @torch.no_grad()
     def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:
@@ -169,24 +137,24 @@ class UNITE(nn.Module):
             batch = self.modalities[name].encode_samples(batch, self.statistics[name])
         batch = batch.to(self.device)
         count, length = batch.registers.mask.shape
-        generators = [seeded_generator(seed, first + index, 1) for index in range(count)]
-        noise = self._noise(name, generators, length)
+        generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, first + index) for index in range(count)]
+        noise = normal_noise(self.modules_of(name), generators, length).to(self.device)
         time = torch.stack([torch.rand((), generator=g) for g in generators]) * self.config.latent.tokenize_time_max
-        values = self.tokenize_from(name, batch, noise, time.to(self.device))
+        values = self.network.tokenize(name, batch, noise, time.to(self.device))
         return Latents(values, batch.registers, name)
 
     @torch.no_grad()
     def decode(self, latents: Latents) -> list[Any]:
         """Native samples of latents."""
-        output = self.decode_from(latents.modality, latents.values, latents.registers)
-        end = self.modules_of(latents.modality)
-        samples = end.samples(output, latents.registers)
-        return samples if latents.condition is None else end.conditioned(samples, latents.condition)
+        output = self.network.decode(latents.modality, latents.values, latents.registers)
+        modules = self.modules_of(latents.modality)
+        samples: list[Any] = modules.samples(output, latents.registers)
+        return samples if latents.condition is None else modules.conditioned(samples, latents.condition)
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
         """Clean latents predicted from noisy ones at timesteps `time` (B,); t = 1 is data."""
-        values = self.denoiser(latents.modality, latents.values, time, latents.registers, condition=condition)
+        values = self.network.denoise(latents.modality, latents.values, time, latents.registers, condition=condition)
         return Latents(values, latents.registers, latents.modality)
 
     @torch.no_grad()
@@ -224,7 +192,7 @@ class UNITE(nn.Module):
         condition: Any = None,
         sampling: SamplingConfig | None = None,
         progress: Progress | None = None,
-    ) -> list[Any]:
+    ) -> Samples:
         """Generate samples first .. first + n - 1 of a seed; sample k is the same for any n and batch size.
 
         Args:
@@ -238,105 +206,30 @@ class UNITE(nn.Module):
             progress: where to show progress.
 
         Returns:
-            n native samples. `last_evaluations` then holds the number of function evaluations.
+            n native samples, with the number of function evaluations and the conditions they were generated under.
 
         Raises:
             UsageError: the condition does not fit the modality.
         """
         name = self.choose(modality)
         settings = sampling or self.config.sampling
-        end = self.modules_of(name)
-        given = self._conditions(end, condition, n)
-        draws = [end.prior(seeded_generator(seed, first + index, 0), own) for index, own in enumerate(given)]
-        result: list[Any] = [None] * n
-        self.last_evaluations = 0
+        priors = draw_prior(self.modules_of(name), n, condition, seed=seed, first=first)
+        # dopri5 looks at the error of the whole batch: alone, no sample depends on another.
+        alone = settings.solver == "dopri5" and not settings.joint_steps
+        batches = list(batches_of_equal_length(priors, 1 if alone else settings.batch_size))
+
+        def one_batch(indices: list[int]) -> tuple[list[Any], int]:
+            generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
+            own = [priors[index] for index in indices]
+            latents, evaluations = sample_latents(self.network, name, own, generators, settings)
+            return self.decode(latents), evaluations
+
+        samples: list[Any] = [None] * n
+        most = 0
         with (progress or Silent()).task("Generating", n) as advance:
-            alone = settings.solver == "dopri5" and not settings.joint_steps
-            batches = list(_alike(draws, 1 if alone else settings.batch_size))
-
-            def one(indices: list[int]) -> tuple[list[Any], int]:
-                generators = [seeded_generator(seed, first + index, 1) for index in indices]
-                latents, evaluations = self._flow(name, [draws[index] for index in indices], generators, settings)
-                return self.decode(latents), evaluations
-
-            for indices, (samples, evaluations) in side_by_side(one, batches, self.device):
-                self.last_evaluations = max(self.last_evaluations, evaluations)
-                for index, sample in zip(indices, samples, strict=True):
-                    result[index] = sample
+            for indices, (found, evaluations) in side_by_side(one_batch, batches, self.device):
+                most = max(most, evaluations)
+                for index, sample in zip(indices, found, strict=True):
+                    samples[index] = sample
                 advance(len(indices))
-        return result
-
-    def _flow(
-        self,
-        name: str,
-        draws: list[PriorSample],
-        generators: list[torch.Generator],
-        settings: SamplingConfig,
-    ) -> tuple[Latents, int]:
-        """Integrate one batch from noise to latents; with the number of function evaluations."""
-        masks = torch.stack([draw.mask for draw in draws])
-        used = masks[:, : int(masks.any(0).nonzero().max()) + 1]
-        registers = Registers(used, padded=not bool(used.all())).to(self.device)
-        condition = _stacked(draws)
-        condition = None if condition is None else condition.to(self.device)
-
-        normalise = settings.latent_norm != ("unguided" if settings.guidance > 1 else "guided")
-
-        def predict(state: Tensor, time: float, conditional: bool) -> Tensor:
-            times = torch.full((len(state),), time, device=state.device)
-            given = condition if conditional else None
-            with torch.autocast(state.device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
-                values: Tensor = self.denoiser(name, state, times, registers, condition=given, normalise=normalise)
-            return values.float()
-
-        def fresh_noise() -> Tensor:
-            return self._noise(name, generators, used.shape[1]) * registers.mask[:, :, None]
-
-        solution = integrate(predict, fresh_noise() * settings.temperature, settings, fresh_noise)
-        return Latents(solution.state * registers.mask[:, :, None], registers, name, condition), solution.evaluations
-
-    def _noise(self, name: str, generators: list[torch.Generator], length: int) -> Tensor:
-        """(B, L, C) standard normal; each sample draws all K registers so that padding changes nothing."""
-        layout = self.modules_of(name).layout
-        drawn = [torch.randn(layout.registers, layout.channels, generator=g)[:length] for g in generators]
-        return torch.stack(drawn).to(self.device)
-
-    @staticmethod
-    def _conditions(end: ModalityModules, condition: Any, n: int) -> list[Tensor | None]:
-        """The caller's condition for each of n samples, as tensors that fit the modality."""
-        if condition is None:
-            return [None] * n
-        spec = end.condition
-        if spec.kind == "none":
-            raise UsageError("this modality takes no condition", "leave it out")
-        value = torch.as_tensor(condition)
-        own = () if spec.kind == "classes" else (spec.size,)
-        if value.shape not in (own, (n, *own)):
-            what = "use an integer" if spec.kind == "classes" else f"give {spec.size} numbers {spec.names}"
-            raise UsageError(f"condition {condition!r} does not fit", f"{what}, or {n} of them")
-        if spec.kind == "numbers":
-            return list(value.float().expand(n, *own))
-        if value.is_floating_point() or not bool(((value >= 0) & (value < spec.size)).all()):
-            raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
-        return list(value.long().expand(n))
-
-
-def _alike(draws: list[PriorSample], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded."""
-    counts = [int(draw.mask.sum()) for draw in draws]
-    leftover: list[int] = []
-    for count in sorted(set(counts)):
-        group = [index for index, own in enumerate(counts) if own == count]
-        for start in range(0, len(group), batch_size):
-            part = group[start : start + batch_size]
-            if len(part) >= batch_size // 8:
-                yield part
-            else:
-                leftover += part
-    for start in range(0, len(leftover), batch_size):
-        yield leftover[start : start + batch_size]
-
-
-def _stacked(draws: list[PriorSample]) -> Tensor | None:
-    conditions = [draw.condition for draw in draws if draw.condition is not None]
-    return torch.stack(conditions) if len(conditions) == len(draws) else None
+        return Samples(samples, most, stacked_conditions(priors))

@@ -1,10 +1,58 @@
-"""Random generators named by numbers: the same names give the same stream, on any machine and in any order."""
+"""Every random stream of the core, by name: the same names give the same numbers, on any machine and in any order.
+
+A stream is a member of `Stream` and some integers, such as (seed, step, modality) or (seed, sample). Every use has a
+member of its own, so that no two uses can share numbers however the integers fall: with the common default seed 0, step
+3 of training and sample 3 of generation would otherwise be the same stream.
+"""
+
+from enum import IntEnum, unique
 
 import numpy as np
 import torch
 
 
-def seeded_generator(*names: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator on `device` for the stream called `names`, such as (seed, step) or (seed, sample)."""
-    state = np.random.SeedSequence(names).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))
+@unique
+class Stream(IntEnum):
+    """The uses of random numbers. Values are part of what a seed means: never change or reuse one.
+
+    None is 0, for NumPy's `SeedSequence` ignores zeros at its end.
+    """
+
+    START_WEIGHTS = 1
+    """(seed): the weights of a new network."""
+    DATA_ORDER = 2
+    """(seed, epoch): the order of the training samples."""
+    AUGMENTATION = 3
+    """(seed, step, modality, rank): random augmentation of training samples."""
+    TRAINING_NOISE = 4
+    """(seed, step, modality): register noise, timesteps and flow noise of a training step."""
+    VALIDATION_NOISE = 5
+    """(seed, batch): the same of validation."""
+    TOKENIZATION_NOISE = 6
+    """(seed, sample): register noise and timestep when a sample is tokenized for use."""
+    PRIOR = 7
+    """(seed, sample): registers and condition of a sample to generate."""
+    SAMPLING_NOISE = 8
+    """(seed, sample): start noise, and fresh noise of churn."""
+    CLASS_LABELS = 9
+    """(seed, sample): random classes of a generated set."""
+    EVALUATION_SUBSET = 10
+    """(seed): which samples of a split are evaluated."""
+    PLUGIN_CHECKS = 11
+    """(number): what the checks of a plugin draw."""
+
+
+def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:
+    """The entropy of a stream; the names must not be negative."""
+    return np.random.SeedSequence((*names, int(stream)))
+
+
+def stream_seed(stream: Stream, *names: int) -> int:
+    """A seed in [0, 2^63) for generators that take a number."""
+    state = seed_sequence(stream, *names).generate_state(1, np.uint64)[0]
+    return int(state >> np.uint64(1))
+
+
+def stream_generator(stream: Stream, *names: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on `device` at the beginning of a stream."""
+    return torch.Generator(device).manual_seed(stream_seed(stream, *names))

@@ -16,9 +16,10 @@ from typing import ClassVar
 import pytest
 
 from unite_mm.cli.main import run
+from unite_mm.conformance.opened import TINY
 from unite_mm.conformance.report import Outcome
 from unite_mm.conformance.static import check_statically
-from unite_mm.conformance.subject import TINY, Subject
+from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.suite import CHECKS, Check
 from unite_mm.registry import discover
 
@@ -93,7 +94,7 @@ class ConformanceSuite:
 
 
 def _judge(outcome: Outcome) -> None:
-    """Pass, fail with what is to be changed, or skip what cannot run before another mistake is mended."""
+    """Pass, fail with what is to be changed, or skip what cannot run before another mistake is fixed."""
     if outcome.findings:
         lines = [outcome.demand]
         for finding in outcome.findings:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from unite_mm_schemas.base import Schema
+from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
 
 
 class TrunkConfig(Schema):
@@ -88,15 +89,6 @@ class FlowConfig(Schema):
     """Floor of 1 - t in the loss weight 1 / max(1 - t, floor)^2; larger floors weigh late timesteps less."""
     condition_drop: float = Field(0.1, ge=0, le=1)
     """Share of the conditions replaced by the null condition, for classifier-free guidance."""
-
-
-class RegimeConfig(Schema):
-    """Which of the paper's comparisons a run is (METHOD: shared or separate weights, stop-gradient or not)."""
-
-    shared_weights: bool = True
-    """One network tokenizes and denoises (UNITE); false: two networks of the same shape."""
-    stop_gradient: bool = True
-    """The flow loss does not reach the latents it is computed on; false lets it flow into the tokenizer."""
 
 
 class OptimConfig(Schema):
@@ -182,17 +174,11 @@ class TrainConfig(Schema):
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints kept."""
-    init_trunk: str | None = None
-    """Run or exported folder whose trunk (its averaged weights) this run starts from; None: fresh weights."""
-    freeze_trunk: bool = False
-    """Train the modalities' own parts alone and leave the trunk of `init_trunk` as it is."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":
         if self.max_steps is not None and self.max_time is not None:
             raise ValueError("train.max_steps and train.max_time exclude each other: set one of them to null")
-        if self.freeze_trunk and self.init_trunk is None:
-            raise ValueError("train.freeze_trunk needs train.init_trunk: a trunk that never learned is of no use")
         if self.batch_size % self.devices:
             raise ValueError(f"train.batch_size={self.batch_size} must be a multiple of train.devices={self.devices}")
         return self
@@ -228,7 +214,7 @@ class SamplingConfig(Schema):
     """Stochastic sampling: before each step of a fixed-step solver go back by this / steps in t and add fresh noise to
     match; 0 is the deterministic flow."""
     churn_interval: tuple[float, float] = (0.0, 0.95)
-    """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn mends its details."""
+    """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn repairs its details."""
     temperature: float = Field(1.0, gt=0)
     """Standard deviation of the initial noise."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -252,7 +238,7 @@ class ModalityRun(Schema):
 class RunConfig(Schema):
     """A whole run."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     """Version of this schema."""
     modalities: dict[str, ModalityRun] = Field(default_factory=dict)
     """The modalities of the run by name; one is the ordinary case."""
@@ -262,8 +248,10 @@ class RunConfig(Schema):
     """The latent space."""
     flow: FlowConfig = FlowConfig()
     """Flow matching."""
-    regime: RegimeConfig = RegimeConfig()
-    """Which comparison of the paper the run is; the default is UNITE."""
+    regime: RegimeConfig = UniteRegime()
+    """Which system is trained: shared or separate weights, stop-gradient or not; the default is UNITE."""
+    recipe: RecipeConfig = JointRecipeConfig()
+    """What one training step is; the default trains all parts jointly."""
     optim: OptimConfig = OptimConfig()
     """Optimization."""
     train: TrainConfig = TrainConfig()

@@ -22,7 +22,9 @@ def _object_reference(value: str) -> str:
 
 ObjectReference = Annotated[str, AfterValidator(_object_reference)]
 
-RESERVED_NAMES = ("schema_version", "modalities", "trunk", "latent", "flow", "regime", "optim", "train", "sampling")
+RESERVED_NAMES = (
+    *("schema_version", "modalities", "trunk", "latent", "flow", "regime", "recipe", "optim", "train", "sampling"),
+)
 """Sections of a run's configuration: `--set NAME.key=value` could not tell them from a modality."""
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"

@@ -23,11 +23,11 @@ from unite_mm.errors import TrainingError, UniteError, UsageError
 CASES = {
     "unknown command": ("trian", 2, "no such command 'trian'; did you mean 'train'?"),
     "unknown flag": ("train --modalty points", 2, "'--modality'"),
-    "no modality": ("train", 2, "no modality is named"),
+    "no modality": ("train", 2, "no modality given"),
     "unknown modality": ("train --modality point", 2, "did you mean 'points'?"),
     "misspelt key": ("train --modality points --set trunk.widht=3", 2, "did you mean 'width'?"),
     "two lengths": ("train --modality points --max-steps 3 --max-time 3m", 2, "exclude each other"),
-    "bad duration": ("train --modality points --max-time soon", 2, "'soon' is no duration"),
+    "bad duration": ("train --modality points --max-time soon", 2, "'soon' is not a duration"),
     "bad precision": ("train --modality points --precision fp8", 2, "train.precision"),
     "missing configuration": ("train --modality points --config DIR/absent.yaml", 2, "cannot read DIR/absent.yaml"),
     "unknown source": ("train --modality points --data circle --out DIR/run", 2, "knows no data source 'circle'"),
@@ -38,11 +38,19 @@ CASES = {
     "evaluate nothing": ("evaluate", 2, "nothing to evaluate"),
     "evaluate no model": ("evaluate DIR", 2, "DIR holds neither a checkpoint nor an exported model"),
     "evaluate nowhere": ("evaluate DIR/absent", 2, "DIR/absent does not exist"),
-    "evaluate no number": ("evaluate RUN --samples many", 2, "this is a number"),
+    "evaluate no number": ("evaluate RUN --samples many", 2, "expected a number"),
     "evaluate no split": ("evaluate RUN --split train", 2, "'train' is not one of 'test', 'validation'"),
-    "evaluate with settings": ("evaluate RUN --set points.channels=2", 2, "a trained model keeps its configuration"),
+    "evaluate with settings": (
+        "evaluate RUN --set points.channels=2",
+        2,
+        "the configuration of a trained model cannot change",
+    ),
     "evaluate by another network": ("evaluate RUN --features FILE", 2, "--features: modality 'points' has no such"),
-    "evaluate pairs by a model": ("evaluate RUN --reconstructions-of FILE", 2, "--reconstructions-of goes without"),
+    "evaluate pairs by a model": (
+        "evaluate RUN --reconstructions-of FILE",
+        2,
+        "--reconstructions-of cannot be used with",
+    ),
     "sweep of no range": ("evaluate RUN --sweep 1:2", 2, "--sweep 1:2: not of the form START:STOP:STEP"),
     "sweep backwards": ("evaluate RUN --sweep 2:1:0.5", 2, "not of the form START:STOP:STEP"),
     "sweep without end": ("evaluate RUN --sweep 1:4:0.0001", 2, "30,001 points"),
@@ -71,8 +79,8 @@ CASES = {
     "score with steps": ("evaluate --modality points --samples FILE --steps 3", 2, "--steps needs a "),
     "score an empty file": ("evaluate --modality points --samples EMPTY", 2, "EMPTY holds no sample"),
     "sample no model": ("sample DIR -o DIR/x.csv", 2, "holds neither"),
-    "sample to no format": ("sample RUN -o DIR/x.sdf", 2, "it writes: .csv"),
-    "sample to a folder": ("sample RUN -o DIR", 2, "modality 'points' writes no such file"),
+    "sample to no format": ("sample RUN -o DIR/x.sdf", 2, "formats: .csv"),
+    "sample to a folder": ("sample RUN -o DIR", 2, "modality 'points' cannot write this format"),
     "sample none": ("sample RUN -n 0 -o DIR/x.csv", 2, "0 is not in the range"),
     "sample by no solver": ("sample RUN -o DIR/x.csv --solver magic", 2, "--solver: input should be 'euler'"),
     "sample in no step": ("sample RUN -o DIR/x.csv --steps 0", 2, "--steps: input should be greater"),
@@ -86,7 +94,7 @@ CASES = {
     "fetch of nothing": ("data fetch", 2, "'--modality'"),
     "fetch of another's settings": ("data fetch --modality points --set trunk.width=3", 2, "only points.KEY=VALUE"),
     "unknown schema": ("schema rnu", 2, "did you mean 'run'?"),
-    "schema of two things": ("schema run --modality points", 2, "goes with neither"),
+    "schema of two things": ("schema run --modality points", 2, "cannot be combined with"),
 }
 
 
@@ -163,7 +171,7 @@ def test_plugins_list_shows_good_and_broken(
     out = capsys.readouterr().out
     rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines()}
     description = "Sets of one to three 2-D points on a ring of four clusters"
-    assert rows["points"] == f"points ok 1 unite-mm-toy 0.1 {description}"
+    assert rows["points"] == f"points ok 2 unite-mm-toy 0.1 {description}"
     assert rows["dots"].startswith("dots BROKEN ? dots-plugin 2.0 modality.yaml is not valid YAML")
     assert "Traceback" not in out
     assert run(["plugins", "list", "--debug"]) == 0
@@ -187,8 +195,8 @@ OutOfMemoryError = type("OutOfMemoryError", (RuntimeError,), {})
             1,
             "error: out of memory: OutOfMemoryError: CUDA out of memory\n  lower",
         ),
-        (ValueError("first\nsecond"), 1, "error: ValueError: first\n  this was not foreseen; run again with --debug"),
-        (KeyError(), 1, "error: KeyError\n  this was not foreseen"),
+        (ValueError("first\nsecond"), 1, "error: ValueError: first\n  unexpected error; run again with --debug"),
+        (KeyError(), 1, "error: KeyError\n  unexpected error"),
     ],
 )
 def test_exit_codes_and_messages(error: BaseException, code: int, text: str) -> None:
@@ -252,7 +260,7 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.setattr(cli_main.cli, "main", explode)
     assert run(["train"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("error: ZeroDivisionError: division by zero\n  this was not foreseen")
+    assert err.startswith("error: ZeroDivisionError: division by zero\n  unexpected error")
     assert "Traceback" not in err
 
 

@@ -93,6 +93,8 @@ def test_two_modalities_share_one_run(fake_plugin: Callable[[], FakePlugin], tmp
         "configuration": "unite_mm_toy.config:PointsConfig",
         "implementation": "unite_mm_toy.points:Points",
         "presets": [],
+        "sources": [{"name": "ring", "description": "drawn on the fly"}],
+        "default_source": "ring",
     }
     dots.install()
     folder, out = tmp_path / "run", tmp_path / "samples.csv"

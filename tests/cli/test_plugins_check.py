@@ -67,7 +67,7 @@ def test_every_mistake_is_named(mutate: Mutate, site: Path, capsys: Say) -> None
     assert run(["plugins", "check", plugin.name, *flags]) == 1
     out, err = capsys.readouterr()
     assert words(mutate.__doc__ or "") in words(out.replace("          | ", "| "))
-    # What follows from a mistake waits for it to be mended instead of being reported in darker words.
+    # What follows from a mistake waits for it to be fixed instead of being reported less clearly.
     assert 1 <= sum(line.startswith("FAILED") for line in out.splitlines()) <= 2
     assert err.startswith(f"error: {plugin.name}: ")
     failed = {line.removeprefix("FAILED").strip() for line in out.splitlines() if line.startswith("FAILED")}

@@ -95,13 +95,13 @@ def test_it_learns(installed: None, tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("Curves", "'Curves' cannot name a modality"),
-        ("my-curves", "my_curves, say"),
+        ("my-curves", "for example my_curves"),
         ("2d", "cannot name a modality"),
         ("", "cannot name a modality"),
-        ("class", "my_class, say"),
+        ("class", "for example my_class"),
         ("flow", "'flow' is a section of the run configuration"),
         ("points", "the modality 'points' exists already, in unite-mm-toy 0.1"),
-        ("molecule", "a package 'unite_mm_molecule' exists already"),
+        ("toy", "a package 'unite_mm_toy' exists already"),
     ],
 )
 def test_a_bad_name_is_refused(name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

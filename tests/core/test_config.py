@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 from helpers.made_up_plugins import FakePlugin
 
-from unite_mm.config import RunOptions, parse_duration, resolve, resolve_plugin, resolve_resumed
+from unite_mm.config import (
+    Layer,
+    RunOptions,
+    parse_duration,
+    resolve,
+    resolve_plugin,
+    resolve_resumed,
+    trunk_layer,
+)
 from unite_mm.errors import UsageError
 from unite_mm.registry import Registry, discover
 from unite_mm_schemas.config import RunConfig
@@ -49,6 +57,21 @@ def test_every_layer_wins_over_the_one_before(registry: Registry, tmp_path: Path
     flags = {"train": {"max_steps": 50}}
     assert width_and_steps(preset="wide", file=file, assignments=assigned, flags=flags) == (32, 50)
     assert width_and_steps(assignments=("trunk.width=32", "trunk.width=48")) == (48, 10)
+
+
+def test_the_trunk_of_another_run_counts_above_the_presets_and_below_everything_else(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = resolve(RunOptions(modalities=("spots",), assignments=("trunk.width=64", "trunk.depth=7")), registry)
+    base = (trunk_layer(other, Path("other")),)
+    file = write(tmp_path, "trunk: {depth: 2}\n")
+    config = resolve(RunOptions(modalities=("dots",), preset="wide", file=file, base=base), registry)
+    assert (config.trunk.width, config.trunk.depth, config.recipe.init_trunk) == (64, 2, str(tmp_path / "other"))
+    assert config.modalities["dots"].config["channels"] == 8
+    wrong = Layer("--init-trunk other", {"trunk": {"widht": 3}})
+    with pytest.raises(UsageError, match=r"trunk\.widht: unknown key; .*\(--init-trunk other\)"):
+        resolve(RunOptions(modalities=("dots",), base=(wrong,)), registry)
 
 
 def test_the_plugins_configuration_is_stored_complete(registry: Registry) -> None:
@@ -193,6 +216,28 @@ ERRORS = {
         {"assignments": ("trunk.heads=3",)},
         "trunk.heads=3 must divide trunk.width=128 into even parts (--set trunk.heads=3)",
     ),
+    "unknown kind": (
+        {"assignments": ("regime.kind=seperate",)},
+        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate "
+        "(--set regime.kind=seperate)",
+    ),
+    "key of another kind": (
+        {"assignments": ("recipe.init=x",)},
+        "recipe.init: unknown key; kind 'decoder' has it (--set recipe.init=x)",
+    ),
+    "misspelt key of a kind": (
+        {"assignments": ("regime.kind=separate", "regime.stop_gradent=false")},
+        "regime.stop_gradent: unknown key; did you mean 'stop_gradient'? (--set regime.stop_gradent=false)",
+    ),
+    "a rule of a kind": (
+        {"assignments": ("recipe.freeze_trunk=true",)},
+        "recipe.freeze_trunk needs recipe.init_trunk: a trunk that never learned is of no use "
+        "(--set recipe.freeze_trunk=true)",
+    ),
+    "what a kind needs": (
+        {"assignments": ("recipe.kind=decoder",)},
+        "recipe.init: is missing (--set recipe.kind=decoder)",
+    ),
     "a section that is no mapping": (
         {"assignments": ("trunk=3",)},
         "trunk: must be a mapping of keys, not 3 (--set trunk=3)",
@@ -212,11 +257,11 @@ ERRORS = {
     ),
     "bad duration": (
         {"assignments": ("train.max_time=soon",)},
-        "train.max_time: 'soon' is no duration (--set train.max_time=soon)\n  write 90s, 30m, 1h or 1h30m",
+        "train.max_time: 'soon' is not a duration (--set train.max_time=soon)\n  write 90s, 30m, 1h or 1h30m",
     ),
     "no length": (
         {"assignments": ("train.max_steps=null",)},
-        "the run has no length\n  add --max-steps N or --max-time 30m",
+        "no run length given\n  add --max-steps N or --max-time 30m",
     ),
     "unknown preset": (
         {"preset": "wild"},
@@ -230,10 +275,10 @@ ERRORS = {
         {"modalities": ("dot",)},
         "unknown modality 'dot'\n  did you mean 'dots'? installed: dots, spots",
     ),
-    "no modality": ({"modalities": ()}, "no modality is named\n  add --modality NAME; there are: dots, spots"),
+    "no modality": ({"modalities": ()}, "no modality given\n  add --modality NAME; there are: dots, spots"),
     "whose source": (
         {"modalities": ("dots", "spots"), "sources": ("drawn",)},
-        "--data drawn: which modality's?\n  write --data NAME=drawn",
+        "--data drawn: ambiguous, the run has several modalities\n  write --data NAME=drawn",
     ),
 }
 
@@ -257,7 +302,7 @@ FILE_ERRORS = {
         "modalities: {spots: {}}",
         "FILE configures the modality 'spots', which --modality does not select",
     ),
-    "other version": ("schema_version: 2", "schema_version: input should be 1, not 2 (FILE)"),
+    "other version": ("schema_version: 1", "schema_version: input should be 2, not 1 (FILE)"),
     "modalities is no mapping": ("modalities: 3", "modalities: must be a mapping of keys, not 3 (FILE)"),
 }
 
@@ -311,9 +356,12 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
     ("options", "message"),
     [
         ({"assignments": ("trunk.width=64",)}, "trunk.width cannot change on --resume"),
+        ({"assignments": ("regime.kind=separate",)}, "regime.kind cannot change on --resume"),
+        ({"start": Layer("--init other", {})}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
         ({"sources": ("drawn",)}, "--resume takes the configuration of the run folder"),
+        ({"base": (Layer("--init-trunk other", {}),)}, "--resume takes the configuration of the run folder"),
         ({"modalities": ("spots",)}, "the run was started with dots"),
     ],
 )
@@ -348,7 +396,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "0s", "-3m", "3 m", "30m1h", "1w", "m", "1e3"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(UsageError, match="is no duration"):
+    with pytest.raises(UsageError, match="is not a duration"):
         parse_duration(text)
 
 

@@ -15,7 +15,8 @@ from unite_mm.cli.progress import TerminalProgress, duration
 from unite_mm.cli.tables import print_report
 from unite_mm.contract import DataRequest, ModalityData
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.evaluation.scoring import Plan, chosen_indices, evaluate_model
+from unite_mm.evaluation.model import evaluate_model
+from unite_mm.evaluation.plan import Plan, chosen_indices
 from unite_mm.evaluation.verification import verify_data
 from unite_mm.progress import Progress, Silent
 from unite_mm.utils.files import write_aside, write_text

@@ -9,7 +9,8 @@ from unite_mm.contract import Registers
 from unite_mm.flow.loss import flow_loss
 from unite_mm.flow.path import interpolate, velocity
 from unite_mm.flow.times import draw_times, shift_time, time_grid
-from unite_mm.sampling.solvers import guide, integrate, renoise
+from unite_mm.sampling.drift import Drift, guide
+from unite_mm.sampling.solvers import integrate, renoise
 from unite_mm_schemas.config import FlowConfig, SamplingConfig
 
 
@@ -72,7 +73,7 @@ def test_solvers_agree_on_a_known_ode(solver, steps, tolerance, evaluations):
     generator = torch.Generator().manual_seed(1)
     noise, target = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 3, 4, generator=generator)
     config = SamplingConfig(solver=solver, steps=steps, rtol=1e-5)
-    solution = integrate(lambda state, time, conditional: target, noise, config)
+    solution = integrate(Drift(lambda state, time, conditional: target, config), noise, config)
     assert torch.allclose(solution.state, analytic(noise, target), atol=tolerance)
     if evaluations is not None:
         assert solution.evaluations == evaluations
@@ -121,7 +122,7 @@ def test_churn_acts_strictly_inside_its_interval():
     def count(low, high):
         drawn.clear()
         config = SamplingConfig(solver="euler", steps=10, shift=1.0, churn=1.0, churn_interval=(low, high))
-        integrate(lambda state, time, conditional: state, torch.zeros(1, 1, 1), config, fresh)
+        integrate(Drift(lambda state, time, conditional: state, config), torch.zeros(1, 1, 1), config, fresh)
         return len(drawn)
 
     assert count(0.0, 0.95) == 9  # at t = 0 there is nothing to step back to
@@ -136,7 +137,32 @@ def test_churn_is_reproducible_and_ends_at_the_data():
         generator = torch.Generator().manual_seed(seed)
         config = SamplingConfig(solver="euler", steps=50, churn=2.0)
         noise = torch.randn(target.shape, generator=generator)
-        return integrate(lambda *_: target, noise, config, lambda: torch.randn(target.shape, generator=generator)).state
+        drift = Drift(lambda *_: target, config)
+        return integrate(drift, noise, config, lambda: torch.randn(target.shape, generator=generator)).state
 
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
     assert torch.allclose(run(1), target, atol=0.1)
+
+
+@pytest.mark.parametrize(("solver", "churn"), [("euler", 0.0), ("heun2", 2.0), ("dopri5", 0.0)])
+def test_the_states_on_the_way_are_reported_and_change_nothing(solver, churn):
+    generator = torch.Generator().manual_seed(0)
+    noise, target = torch.randn(1, 3, 4, generator=generator), torch.randn(1, 3, 4, generator=generator)
+    config = SamplingConfig(solver=solver, steps=10, shift=1.0, churn=churn)
+
+    def fresh() -> torch.Tensor:
+        return torch.ones(1, 3, 4)
+
+    seen: list[tuple[float, torch.Tensor]] = []
+    plain, watched = (Drift(lambda state, time, conditional: target, config) for _ in range(2))
+    expected = integrate(plain, noise, config, fresh)
+    found = integrate(watched, noise, config, fresh, lambda time, state: seen.append((time, state.clone())))
+    assert torch.equal(found.state, expected.state)
+    assert found.evaluations == expected.evaluations == watched.evaluations
+    assert torch.equal(seen[0][1], noise) and torch.equal(seen[-1][1], found.state)
+    times = [time for time, _ in seen]
+    assert times[0] == 0 and times[-1] == 1
+    if solver == "euler":
+        assert times == pytest.approx(time_grid(10, 1.0).tolist())
+    if not churn:
+        assert times == sorted(times)

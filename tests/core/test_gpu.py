@@ -19,11 +19,11 @@ from unite_mm.api import UNITE
 from unite_mm.contract import DataRequest
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.noise import Shard, StepNoise
-from unite_mm.training.recipes.joint import joint_backward
+from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.dataset import open_data
 from unite_mm_image.model.perceptual import build_lpips
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 from unite_mm_schemas.config import TrainConfig
 
 pytestmark = [
@@ -43,7 +43,7 @@ class DrawnOnTheCPU:
     """A step's random numbers, drawn by the CPU's generator wherever they are used."""
 
     def __init__(self, model: UNITE, size: int, device: torch.device) -> None:
-        self.noise = StepNoise(0, 0, 0, size, model.modules_of("image").layout, torch.device("cpu"), Shard())
+        self.noise = StepNoise(torch.Generator().manual_seed(0), size, model.modules_of("image").layout, Shard())
         self.device = device
 
     def __getattr__(self, name: str) -> Any:
@@ -60,27 +60,28 @@ def image_model(device: torch.device, **image: Any) -> UNITE:
     torch.manual_seed(0)
     model = make_model({"width": 64, "depth": 3, "heads": 4}, STATISTICS, **image).to(device)
     if image.get("lpips_weight"):
-        torchvision()
+        import_torchvision()
         from torchvision.models import vgg16
 
         torch.manual_seed(1)
         weights = {k: v for k, v in vgg16(weights=None).state_dict().items() if k.startswith("features.")}
         model.modules_of("image").perceptual.network = build_lpips(weights)
-    return model.train()
+    model.network.train()
+    return model
 
 
 def gradients(model: UNITE, precision: torch.dtype = torch.float32) -> torch.Tensor:
     """The gradient of one step, in one vector on the CPU."""
     device, batch = model.device, make_batch(6, model.modules_of("image").config)
     noise: Any = DrawnOnTheCPU(model, 6, device)
-    model.zero_grad(set_to_none=True)
+    model.network.zero_grad(set_to_none=True)
     enabled = precision != torch.float32
 
     def autocast() -> torch.autocast:
         return torch.autocast(device.type, precision, enabled=enabled)
 
-    joint_backward(model, "image", batch.to(device), noise, autocast=autocast)
-    return torch.cat([p.grad.flatten().cpu() for p in model.parameters() if p.grad is not None])
+    JointRecipe(model.config, model.network).backward("image", batch.to(device), noise, autocast)
+    return torch.cat([p.grad.flatten().cpu() for p in model.network.parameters() if p.grad is not None])
 
 
 def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -100,7 +101,7 @@ def test_gradients_of_a_step_are_those_of_the_cpu():
 def test_compiled_gradients_are_those_of_the_cpu(precision, tolerance):
     """The blocks, those of the decoder and LPIPS compiled; bf16 is compared with the CPU's float32."""
     model = image_model(GPU, **LARGER)
-    model.compile_for_training()
+    model.network.compile_for_training()
     expected = gradients(image_model(torch.device("cpu"), **LARGER))
     assert apart(gradients(model, precision), expected) < tolerance
 
@@ -108,7 +109,8 @@ def test_compiled_gradients_are_those_of_the_cpu(precision, tolerance):
 def test_generated_and_reconstructed_images_are_those_of_the_cpu():
     pictures = {}
     for device in ("cpu", "cuda"):
-        model = image_model(torch.device(device)).eval()
+        model = image_model(torch.device(device))
+        model.network.eval()
         inputs = [Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)) for level in (10, 120, 250)]
         found = [*model.generate(5, seed=3, condition=[0, 1, 2, 0, 1]), *model.reconstruct(inputs)]
         pictures[device] = np.stack([np.asarray(picture, dtype=np.int16) for picture in found])

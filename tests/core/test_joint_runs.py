@@ -12,11 +12,11 @@ from unite_mm_toy.points import Points
 from unite_mm import UNITE
 from unite_mm.cli.main import run
 from unite_mm.errors import UsageError
-from unite_mm.registry.build import build_model
+from unite_mm.registry.build import build_network
 from unite_mm.storage.checkpoint import newest_checkpoint, read_tensors
 from unite_mm.training.data_order import BatchStream
-from unite_mm.training.recipes.joint import joint_backward
-from unite_mm.training.run_log import headlines
+from unite_mm.training.display import headlines
+from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_schemas.config import FlowConfig, ModalityRun, RunConfig, TrunkConfig
 
 STATISTICS = {"counts": [1, 1, 1]}
@@ -25,37 +25,38 @@ TOY = ["train", "--modality", "points"]
 JOINT = ["--modality", "image", "--set", "image.size=16", "--set", "optim.schedule=constant"]
 
 
-def build(**channels: int):
-    """A model of several modalities, all of points, each with its own number of latent channels."""
-    runs = {name: ModalityRun() for name in channels}
+def build(weights: dict[str, float] | None = None, **channels: int) -> JointRecipe:
+    """A recipe for several modalities, all of points, each with its own number of latent channels."""
+    runs = {name: ModalityRun(weight=(weights or {}).get(name, 1.0)) for name in channels}
     config = RunConfig(modalities=runs, trunk=TRUNK, flow=FlowConfig(draws=2))
     modalities = {name: Points(PointsConfig(channels=size), name) for name, size in channels.items()}
-    return build_model(config, modalities, dict.fromkeys(channels, STATISTICS))
+    return JointRecipe(config, build_network(config, modalities, dict.fromkeys(channels, STATISTICS)))
 
 
 def test_gradients_of_a_joint_step_are_the_weighted_sum_of_the_separate_ones():
     weights = {"points": 1.0, "dots": 0.3}
 
-    def noise(model, name, number):
-        made = make_noise(model, 8, step=number)
-        made.layout = model.modules_of(name).layout
+    def noise(recipe, name, number):
+        made = make_noise(recipe.network, 8, step=number)
+        made.layout = recipe.network.modules_of(name).layout
         return made
 
-    joint, summed = build(points=4, dots=6), None
+    joint, summed = build(weights, points=4, dots=6), None
     for number, (name, weight) in enumerate(weights.items()):
-        joint_backward(joint, name, make_batch(8), noise(joint, name, number), weight)
+        joint.backward(name, make_batch(8), noise(joint, name, number))
         alone = build(points=4, dots=6)
-        joint_backward(alone, name, make_batch(8), noise(alone, name, number))
-        own = gradients(alone)
+        alone.backward(name, make_batch(8), noise(alone, name, number))
+        own = gradients(alone.network)
         summed = {key: weight * value + (summed or {}).get(key, 0) for key, value in own.items()}
-    found = gradients(joint)
+    found = gradients(joint.network)
     assert found["encoder.trunk.blocks.0.mlp.up.weight"].norm() > 0
     for key, value in found.items():
         assert torch.allclose(value, summed[key], rtol=1e-4, atol=1e-6), key
 
 
 def test_the_trunk_does_not_grow_with_the_number_of_modalities():
-    sizes = [sum(p.numel() for p in build(**c).encoder.trunk.parameters()) for c in ({"a": 4}, {"a": 4, "b": 6})]
+    trunks = [build(**channels).network.encoder.trunk for channels in ({"a": 4}, {"a": 4, "b": 6})]
+    sizes = [sum(p.numel() for p in trunk.parameters()) for trunk in trunks]
     assert sizes[0] == sizes[1]
 
 
@@ -109,18 +110,18 @@ def test_a_joint_run_resumes_exactly(joint_run: Path, tmp_path: Path) -> None:
 
 def test_another_modality_starts_from_a_trained_trunk(joint_run: Path, tmp_path: Path) -> None:
     flags = ["--init-trunk", str(joint_run), "--set", "train.batch_size=4", "--max-steps", "2"]
-    trained = UNITE.from_pretrained(joint_run).encoder.trunk.state_dict()
+    trained = UNITE.from_pretrained(joint_run).network.encoder.trunk.state_dict()
     kept = {}
     for frozen in (True, False):
         folder = tmp_path / f"frozen-{frozen}"
         assert run([*TOY, *flags, *["--freeze-trunk"] * frozen, "--out", str(folder)]) == 0
-        kept[frozen] = UNITE.from_pretrained(folder).encoder.trunk.state_dict()
+        kept[frozen] = UNITE.from_pretrained(folder).network.encoder.trunk.state_dict()
     assert all(torch.equal(kept[True][name], trained[name]) for name in trained)
     assert not all(torch.equal(kept[False][name], trained[name]) for name in trained)
     distance = max(float((kept[False][name] - trained[name]).abs().max()) for name in trained)
     assert distance < 0.1  # it started there
     assert run(["train", "--resume", "--out", str(tmp_path / "frozen-True"), "--max-steps", "3"]) == 0
-    resumed = UNITE.from_pretrained(tmp_path / "frozen-True").encoder.trunk.state_dict()
+    resumed = UNITE.from_pretrained(tmp_path / "frozen-True").network.encoder.trunk.state_dict()
     assert all(torch.equal(resumed[name], trained[name]) for name in trained)
 
 
@@ -131,7 +132,7 @@ def test_a_trunk_that_does_not_fit_is_refused(joint_run: Path, tmp_path: Path, c
     assert run([*TOY, "--init-trunk", str(tmp_path / "nothing"), *out]) == 2
     assert "does not exist" in capsys.readouterr().err
     assert run([*TOY, "--freeze-trunk", *out]) == 2
-    assert "needs train.init_trunk" in capsys.readouterr().err
+    assert "needs recipe.init_trunk" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

@@ -52,7 +52,7 @@ def test_each_sample_gets_its_own_condition() -> None:
     together = model.generate(4, condition=labels, sampling=settings)
     for index, label in enumerate(labels.tolist()):
         (alone,) = model.generate(1, first=index, condition=label, sampling=settings)
-        assert torch.allclose(together[index], alone, atol=1e-5)
+        assert torch.allclose(together[index], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("condition", [[0, 1], [0, 1, 4], [[0], [1], [2]], -1, 1.5])

@@ -10,7 +10,8 @@ from unite_mm.contract import Registers
 from unite_mm.errors import UsageError
 from unite_mm.model.layers import rotary_table, rotate
 from unite_mm.utils.threads import side_by_side
-from unite_mm_schemas.config import RegimeConfig, SamplingConfig
+from unite_mm_schemas.config import SamplingConfig
+from unite_mm_schemas.regime import SeparateRegime
 
 
 def test_rotation_depends_on_relative_positions_only():
@@ -98,8 +99,7 @@ def test_batches_side_by_side_give_what_one_after_the_other_gives():
 
 def test_generation_counts_function_evaluations():
     model = make_model()
-    model.generate(3, sampling=SamplingConfig(solver="heun2", steps=7))
-    assert model.last_evaluations == 14
+    assert model.generate(3, sampling=SamplingConfig(solver="heun2", steps=7)).evaluations == 14
 
 
 def test_wrong_conditions_are_refused():
@@ -111,7 +111,7 @@ def test_wrong_conditions_are_refused():
 
 
 def test_separate_weights_double_the_encoder_and_nothing_else():
-    shared, separate = make_model(), make_model(regime=RegimeConfig(shared_weights=False))
+    shared, separate = make_model().network, make_model(regime=SeparateRegime()).network
     size = sum(p.numel() for p in shared.encoder.parameters())
     total = [sum(p.numel() for p in model.parameters()) for model in (shared, separate)]
     assert total[1] - total[0] == size
@@ -120,9 +120,9 @@ def test_separate_weights_double_the_encoder_and_nothing_else():
 
 def test_start_weights_depend_on_the_seed_alone():
     torch.manual_seed(99)
-    first = make_model().state_dict()
+    first = make_model().network.state_dict()
     torch.randn(10)
-    second = make_model().state_dict()
+    second = make_model().network.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

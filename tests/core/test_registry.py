@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from helpers.made_up_plugins import FakePlugin
 
-from unite_mm import registry
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.registry import Registry, discover
+from unite_mm.registry import Registry, discover, manifests
 
 MakePlugin = Callable[[], FakePlugin]
 
@@ -109,7 +108,7 @@ def other_name(plugin: FakePlugin) -> None:
 
 
 def newer_contract(plugin: FakePlugin) -> None:
-    """written for contract 99, but this unite-mm serves contracts up to 1: upgrade unite-mm"""
+    """written for contract 99, but this unite-mm serves contracts up to 2: upgrade unite-mm"""
     plugin.manifest |= {"contract": 99, "a_key_of_the_future": 1}
 
 
@@ -119,7 +118,7 @@ def contract_as_text(plugin: FakePlugin) -> None:
 
 
 def ancient_contract(plugin: FakePlugin) -> None:
-    """written for contract 0, but this unite-mm serves contract 1 and newer: upgrade the plugin"""
+    """written for contract 0, but this unite-mm serves contract 2 and newer: upgrade the plugin"""
     plugin.manifest["contract"] = 0
 
 
@@ -203,11 +202,12 @@ def test_a_broken_plugin_is_explained_and_stops_no_other(
 
 
 def test_an_older_contract_than_served_is_refused(fake_plugin: MakePlugin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "CONTRACT_VERSION", 3)
-    monkeypatch.setattr(registry, "OLDEST_CONTRACT_VERSION", 2)
+    monkeypatch.setattr(manifests, "CONTRACT_VERSION", 4)
+    monkeypatch.setattr(manifests, "OLDEST_CONTRACT_VERSION", 3)
     (broken,) = discovered(fake_plugin().install()).broken
     assert broken.message == (
-        "written for contract 1, but this unite-mm serves contract 2 and newer: upgrade the plugin"
+        "written for contract 2, but this unite-mm serves contract 3 and newer: upgrade the plugin; docs/contract.md "
+        "lists what its author has to rename"
     )
 
 
@@ -270,7 +270,31 @@ def test_an_entry_point_listed_twice_in_one_file_is_one_plugin(fake_plugin: Make
     assert not found.broken
 
 
-def test_damaged_metadata_of_strangers_is_passed_over(fake_plugin: MakePlugin) -> None:
+def test_one_implementation_serves_several_manifests(fake_plugin: MakePlugin) -> None:
+    made = fake_plugin()
+    made.serve_also("dashes", description="Dashes", default_preset="wide", sources=[])
+    found = discovered(made.install())
+    assert not found.broken
+    assert list(found.plugins) == ["dashes", "dots"]
+    dots, dashes = found.get("dots"), found.get("dashes")
+    assert (dashes.distribution, dashes.folder) == (dots.distribution, dots.folder)
+    assert dashes.manifest.implementation == dots.manifest.implementation
+    assert (dashes.manifest.description, dashes.manifest.default_preset) == ("Dashes", "wide")
+    with pytest.raises(UsageError) as error:
+        found.get("dashs")
+    assert error.value.hint == "did you mean 'dashes'? installed: dashes, dots"
+
+
+def test_a_broken_manifest_leaves_the_other_ones_of_its_distribution_alone(fake_plugin: MakePlugin) -> None:
+    made = fake_plugin()
+    made.serve_also("dashes", contract="first")
+    found = discovered(made.install())
+    assert list(found.plugins) == ["dots"]
+    assert [entry.name for entry in found.broken] == ["dashes"]
+    assert found.broken[0].message.startswith("dashes.yaml: contract: input should be a valid integer")
+
+
+def test_damaged_metadata_of_third_parties_is_passed_over(fake_plugin: MakePlugin) -> None:
     made = fake_plugin().install()
     for name, content in (("junk-1.0.dist-info", b"\xff\xfe"), ("odd-1.0.dist-info", b"[unite_mm.modalities]\nx")):
         (made.root / name).mkdir()
@@ -304,7 +328,7 @@ IMPORT_PROBLEMS = {
     "missing dependency": ("import no_such_dependency", "ModuleNotFoundError: No module named 'no_such_dependency'"),
     "bug": ("1 / 0", "ZeroDivisionError: division by zero"),
     "no class": ("", "AttributeError: module "),
-    "no Modality": ("class Dots: pass", "is no Modality of unite_mm.contract"),
+    "no Modality": ("class Dots: pass", "is not a subclass of unite_mm.contract.Modality"),
 }
 
 
@@ -340,5 +364,5 @@ def test_a_configuration_that_would_hide_typos_is_refused(fake_plugin: MakePlugi
 def test_the_toy_modality_is_discovered_and_loads() -> None:
     found = discover().get("points")
     config = found.validate({"channels": 6})
-    assert config.channels == 6
-    assert found.load_implementation()(config).name == "points"
+    made = found.load_implementation()(config, "points")
+    assert (made.name, made.config.channels) == ("points", 6)

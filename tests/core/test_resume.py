@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from helpers.repository import TOY
 from safetensors.torch import save_file
 
 from unite_mm.api import UNITE
+from unite_mm.cli.main import run
 from unite_mm.errors import UniteError
 from unite_mm.storage import checkpoint
 from unite_mm.storage.checkpoint import checkpoints_of, newest_checkpoint, read_record, read_tensors, write_folder
@@ -145,4 +147,21 @@ def test_exported_folder_is_all_a_model_needs(uninterrupted, tmp_path, monkeypat
     for left, right in zip(model.generate(3, seed=1), again.generate(3, seed=1), strict=True):
         assert torch.equal(left, right)
     raw = UNITE.from_pretrained(uninterrupted, ema=False)
-    assert not torch.equal(next(raw.encoder.parameters()), next(model.encoder.parameters()))
+    assert not torch.equal(next(raw.network.parameters()), next(model.network.parameters()))
+
+
+def test_a_run_of_an_older_format_is_refused_with_what_to_do(uninterrupted, tmp_path, capsys):
+    """Its weights have other names and its seeds mean other numbers: nothing of it may load as if it were today's."""
+    old = tmp_path / "old"
+    shutil.copytree(uninterrupted, old)
+    for path in (old / "config.json", *old.glob("checkpoints/*/record.json")):
+        content = json.loads(path.read_text())
+        content.get("config", content)["schema_version"] = 1
+        path.write_text(json.dumps(content))
+    for words in (
+        ["sample", str(old), "-n", "1", "-o", str(tmp_path / "a.csv")],
+        ["train", "--resume", "--out", str(old)],
+    ):
+        assert run(words) == 1
+        message = capsys.readouterr().err
+        assert "was written by an older unite-mm: format 1" in message and "or train again" in message

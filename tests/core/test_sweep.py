@@ -58,7 +58,7 @@ def test_the_best_is_found_and_the_curve_kept(values: list, lower: bool, best: f
 
 
 def test_a_sweep_that_measures_nothing_says_why() -> None:
-    with pytest.raises(UniteError, match="the sweep measured no distance") as caught:
+    with pytest.raises(UniteError, match="no scale of the sweep gave a value for distance") as caught:
         sweep((1.0,), SweepMetric("distance", "distance"), lambda *_: score(None), Silent(), lambda _: None)
     assert caught.value.hint == "no ruler"
 

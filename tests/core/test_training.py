@@ -1,7 +1,6 @@
 """The joint objective, the optimizers and the data stream."""
 
 import copy
-import itertools
 import math
 import socket
 import subprocess
@@ -12,35 +11,37 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.repository import load_script
-from helpers.toy_models import gradients, make_batch, make_model, make_noise
+from helpers.toy_models import gradients, make_batch, make_noise, make_recipe
+from helpers.two_ranks import one_rank
 from unite_mm_toy.config import PointsConfig
-from unite_mm_toy.points import PointBatch, RingData
+from unite_mm_toy.points import RingData
 
-from unite_mm.contract import DataRequest, Registers
+from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError
 from unite_mm.model.layers import HiddenEmbedding, HiddenLinear
 from unite_mm.training.data_order import BatchStream
+from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.muon import StackedMuon
 from unite_mm.training.noise import Shard
-from unite_mm.training.optim import EMA, Optimizers, parameter_groups, rate_factor, reduce_gradients
-from unite_mm.training.recipes.joint import joint_backward
-from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, RegimeConfig, TrainConfig
+from unite_mm.training.optim import Optimizers, parameter_groups
+from unite_mm.training.schedule import rate_factor
+from unite_mm_schemas.config import FlowConfig, LatentConfig, OptimConfig, TrainConfig
+from unite_mm_schemas.regime import SeparateRegime, UniteRegime
 
 PLAIN = load_script("benchmarks/plain_step.py")
-REGIMES = list(itertools.product([True, False], [True, False]))
+REGIMES = [kind(stop_gradient=stop) for kind in (UniteRegime, SeparateRegime) for stop in (True, False)]
 
 
-@pytest.mark.parametrize(("shared", "stop"), REGIMES)
+@pytest.mark.parametrize("regime", REGIMES, ids=str)
 @pytest.mark.parametrize(("chunk", "reduction"), [(1, "sum"), (2, "mean"), (3, "sum")])
-def test_piecewise_backward_equals_one_graph(shared, stop, chunk, reduction):
+def test_piecewise_backward_equals_one_graph(regime, chunk, reduction):
     flow = FlowConfig(draws=3, chunk=chunk, reduction=reduction, weight=0.7)
-    regime = RegimeConfig(shared_weights=shared, stop_gradient=stop)
-    model, plain = (make_model(flow=flow, regime=regime) for _ in range(2))
+    ours, plain = (make_recipe(flow=flow, regime=regime, weight=1.3) for _ in range(2))
     batch = make_batch(8)
-    joint_backward(model, "points", batch, make_noise(model, 8), weight=1.3)
-    PLAIN.plain_backward(plain, "points", batch, make_noise(plain, 8), weight=1.3)
-    expected, found = gradients(plain), gradients(model)
+    ours.backward("points", batch, make_noise(ours.network, 8))
+    PLAIN.plain_backward(plain, "points", batch, make_noise(plain.network, 8))
+    expected, found = gradients(plain.network), gradients(ours.network)
     assert expected["modality_modules.points.tokenizer.embed.weight"].norm() > 0
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5), name
@@ -51,79 +52,59 @@ def test_stop_gradient_keeps_the_flow_loss_out_of_the_tokenizer():
     norms = {}
     for stop in (True, False):
         for weight in (0.0, 1.0):
-            model = make_model(flow=FlowConfig(weight=weight), regime=RegimeConfig(stop_gradient=stop))
-            joint_backward(model, "points", make_batch(8), make_noise(model, 8))
-            norms[stop, weight] = gradients(model)[name]
+            recipe = make_recipe(flow=FlowConfig(weight=weight), regime=UniteRegime(stop_gradient=stop))
+            recipe.backward("points", make_batch(8), make_noise(recipe.network, 8))
+            norms[stop, weight] = gradients(recipe.network)[name]
     assert torch.allclose(norms[True, 0.0], norms[True, 1.0], atol=1e-7)
     assert not torch.allclose(norms[False, 0.0], norms[False, 1.0], atol=1e-5)
 
 
 def test_decoder_noise_reaches_the_configured_share_and_range():
-    model = make_model()
-    noise = make_noise(model, 20_000)
+    noise = make_noise(make_recipe().network, 20_000)
     times = noise.decoder_times(LatentConfig(decoder_noise_probability=0.5, decoder_noise_start=0.7))
     noisy = times[times < 1]
     assert len(noisy) / len(times) == pytest.approx(0.5, abs=0.02)
     assert noisy.min() >= 0.7 and noisy.mean().item() == pytest.approx(0.85, abs=0.01)
 
 
-def _two_ranks(rank, port, shared, stop, queue):
-    torch.set_num_threads(1)
-    store = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    model = make_model(flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop))
-    optimizers = Optimizers(model, OptimConfig())
-    optimizers.zero_grad()
-    joined = make_batch(8)
-    part = slice(4 * rank, 4 * rank + 4)
-    registers = Registers(joined.registers.mask[part], True)
-    batch = PointBatch(joined.points[part], registers, joined.condition[part])
-    joint_backward(model, "points", batch, make_noise(model, 8, Shard(rank, 2)))
-    reduce_gradients(optimizers.parameters)
-    if rank == 0:
-        queue.put({name: value.numpy() for name, value in gradients(model).items()})
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("shared", "stop"), REGIMES)
-def test_two_ranks_have_the_gradients_of_the_joined_batch(shared, stop):
+@pytest.mark.parametrize("regime", REGIMES, ids=str)
+def test_two_ranks_have_the_gradients_of_the_joined_batch(regime):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = torch.multiprocessing.get_context("spawn")
     queue = context.Queue()
-    workers = [context.Process(target=_two_ranks, args=(rank, port, shared, stop, queue)) for rank in range(2)]
+    workers = [context.Process(target=one_rank, args=(rank, port, regime, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
     found = queue.get(timeout=240)
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
-    model = make_model(flow=FlowConfig(draws=2), regime=RegimeConfig(shared_weights=shared, stop_gradient=stop))
-    joint_backward(model, "points", make_batch(8), make_noise(model, 8))
-    for name, expected in gradients(model).items():
+    recipe = make_recipe(flow=FlowConfig(draws=2), regime=regime)
+    recipe.backward("points", make_batch(8), make_noise(recipe.network, 8))
+    for name, expected in gradients(recipe.network).items():
         assert torch.allclose(torch.from_numpy(found[name]), expected, rtol=1e-3, atol=1e-5), name
 
 
 def test_noise_of_a_rank_is_its_part_of_the_joined_noise():
-    model = make_model()
-    whole = make_noise(model, 8).normal(2)
-    parts = [make_noise(model, 8, Shard(rank, 2)).normal(3)[:, :2] for rank in range(2)]
+    network = make_recipe().network
+    whole = make_noise(network, 8).normal(2)
+    parts = [make_noise(network, 8, Shard(rank, 2)).normal(3)[:, :2] for rank in range(2)]
     assert torch.equal(torch.cat(parts), whole)
-    assert not torch.equal(make_noise(model, 8, step=1).normal(2), whole)
+    assert not torch.equal(make_noise(network, 8, step=1).normal(2), whole)
 
 
 def test_muon_gets_the_declared_matrices_and_adamw_everything_else():
-    model = make_model()
-    muon, adamw = parameter_groups(model, "muon")
+    model = make_recipe().network
+    groups = parameter_groups(model, "muon")
     declared = {
         f"{name}.weight" for name, module in model.named_modules() if isinstance(module, HiddenLinear | HiddenEmbedding)
     }
-    assert {name for name, _ in muon} == declared and len(declared) > 10
-    assert len(muon) + len(adamw) == len(list(model.parameters()))
-    assert parameter_groups(model, "adamw")[0] == []
+    assert {name for name, _ in groups.muon} == declared and len(declared) > 10
+    assert len(groups.muon) + len(groups.adamw) == len(list(model.parameters()))
+    assert parameter_groups(model, "adamw").muon == []
 
 
 @pytest.mark.parametrize(
@@ -144,7 +125,7 @@ def test_cosine_schedule_is_half_way_in_the_middle():
 def test_ema_ramps_then_follows_its_decay_and_swaps_back():
     module = torch.nn.Linear(1, 1, bias=False)
     module.weight.data.fill_(0.0)
-    ema = EMA(module, decay=0.9, ramp=True)
+    ema = EMA(module.named_parameters(), decay=0.9, ramp=True)
     module.weight.data.fill_(1.0)
     ema.update(1)
     assert ema.average["weight"].item() == pytest.approx(1 - 2 / 11)
@@ -158,20 +139,20 @@ def test_ema_ramps_then_follows_its_decay_and_swaps_back():
 
 
 def test_optimizer_state_survives_a_round_trip():
-    first, second = make_model(), make_model()
-    optimizers = [Optimizers(model, OptimConfig()) for model in (first, second)]
+    first, second = make_recipe(), make_recipe()
+    optimizers = [Optimizers(recipe.groups(), OptimConfig()) for recipe in (first, second)]
 
-    def step(model, optimizer, number):
+    def step(recipe, optimizer, number):
         optimizer.zero_grad()
-        joint_backward(model, "points", make_batch(8), make_noise(model, 8, step=number))
+        recipe.backward("points", make_batch(8), make_noise(recipe.network, 8, step=number))
         optimizer.step(1.0)
 
     step(first, optimizers[0], 0)
-    second.load_state_dict(first.state_dict())
+    second.network.load_state_dict(first.network.state_dict())
     optimizers[1].load_state(optimizers[0].state())
-    for model, optimizer in zip((first, second), optimizers, strict=True):
-        step(model, optimizer, 1)
-    for left, right in zip(first.parameters(), second.parameters(), strict=True):
+    for recipe, optimizer in zip((first, second), optimizers, strict=True):
+        step(recipe, optimizer, 1)
+    for left, right in zip(first.network.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(left, right)
 
 
@@ -201,7 +182,7 @@ class Unwilling(RingData):
 def test_batches_prepared_ahead_are_those_of_their_step():
     """With the helper of a GPU on the CPU: in order, again, after a jump, and on after a failure."""
     data = Unwilling(PointsConfig(), DataRequest("ring", Path()))
-    settings, layout = TrainConfig(max_steps=1, batch_size=32), make_model().modules_of("points").layout
+    settings, layout = TrainConfig(max_steps=1, batch_size=32), make_recipe().network.modules_of("points").layout
     plain, ahead = (BatchFeed(settings, 0, data, layout, torch.device("cpu"), Shard()) for _ in range(2))
     ahead._helper = ThreadPoolExecutor(1)
     for step in (0, 1, 2, 2, 9, 10, 5):
@@ -253,13 +234,13 @@ def test_compiled_blocks_have_the_same_gradients_and_names():
     """For two batches of different sizes, and with the decoder's blocks compiled as well."""
     from torch._dynamo.utils import counters
 
-    compiled, plain = make_model(), make_model()
-    compiled.compile_for_training()
+    compiled, plain = make_recipe(), make_recipe()
+    compiled.network.compile_for_training()
     counters.clear()
     for size in (8, 5):
-        for model in (compiled, plain):
-            joint_backward(model, "points", make_batch(size), make_noise(model, size))
-    expected, found = gradients(plain), gradients(compiled)
+        for recipe in (compiled, plain):
+            recipe.backward("points", make_batch(size), make_noise(recipe.network, size))
+    expected, found = gradients(plain.network), gradients(compiled.network)
     assert list(found) == list(expected)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-5), name

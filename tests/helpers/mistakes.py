@@ -110,7 +110,7 @@ def entry_names_the_class(plugin: Copy) -> None:
 
 
 def future_contract(plugin: Copy) -> None:
-    """written for contract 99, but this unite-mm serves contracts up to 1: upgrade unite-mm"""
+    """written for contract 99, but this unite-mm serves contracts up to 2: upgrade unite-mm"""
     plugin.manifest("contract: 2", "contract: 99")
 
 
@@ -240,7 +240,7 @@ def refused_preset(plugin: Copy) -> None:
 
 
 def no_modality(plugin: Copy) -> None:
-    """.points:Points is no Modality of unite_mm.contract"""
+    """.points:Points is not a subclass of unite_mm.contract.Modality"""
     plugin.code("class Points(Modality):", "class Points:")
 
 
@@ -249,9 +249,16 @@ def lacks_a_part(plugin: Copy) -> None:
     plugin.code("def write(", "def wirte(")
 
 
-def wrong_class_name(plugin: Copy) -> None:
-    """Points.name is 'rings', but the manifest's name 'wrong_class_name'"""
-    plugin.code('    name = "wrong_class_name"\n', '    name = "rings"\n')
+def own_constructor(plugin: Copy) -> None:
+    """Points() raised TypeError: Points.__init__() takes 2 positional arguments but 3 were given"""
+    plugin.code("class Points(Modality):", "class Points(Modality):\n    def __init__(self, config):\n"
+                "        super().__init__(config, 'rings')\n")  # fmt: skip
+
+
+def own_name(plugin: Copy) -> None:
+    """Points().name is 'rings', but the name it is given 'own_name'"""
+    plugin.code("class Points(Modality):", "class Points(Modality):\n    def __init__(self, config, name):\n"
+                "        super().__init__(config, 'rings')\n")  # fmt: skip
 
 
 def wrong_signature(plugin: Copy) -> None:
@@ -262,7 +269,7 @@ def wrong_signature(plugin: Copy) -> None:
 
 def any_source(plugin: Copy) -> None:
     """open_data() accepts the source 'no-such-source-of-data'"""
-    plugin.code('request.source not in (None, "ring")', "not request")
+    plugin.code('request.source != "ring"', "not request")
 
 
 def wrong_card(plugin: Copy) -> None:
@@ -281,7 +288,7 @@ def statistics_of_tensors(plugin: Copy) -> None:
 
 
 def statistics_by_number(plugin: Copy) -> None:
-    """statistics()['sizes'] is another one when it is read back from JSON"""
+    """statistics()['sizes'] changes when it is read back from JSON"""
     plugin.code('return {"counts"', 'return {"sizes": {1: 2}, "counts"')
 
 
@@ -408,7 +415,7 @@ def other_encoding(plugin: Copy) -> None:
 
 def dropout(plugin: Copy) -> None:
     """decoder and losses give other values for the same latents"""
-    plugin.code("return self.out(", "return nn.functional.dropout(self.out(")
+    plugin.code("= self.out(", "= nn.functional.dropout(self.out(")
     plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)), 0.5, self.training)")
 
 
@@ -420,15 +427,15 @@ def unmasked_tokens(plugin: Copy) -> None:
 def unmasked_decoder(plugin: Copy) -> None:
     """than alone: decoder or losses()['distance'] lets padding or other samples in"""
     plugin.code(
-        "mask = registers.mask if registers.padded else None\n        return self.out",
-        "mask = None\n        return self.out",
+        "mask = registers.mask if registers.padded else None\n        points: Tensor = self.out",
+        "mask = None\n        points: Tensor = self.out",
     )
 
 
 def batch_norm(plugin: Copy) -> None:
     """than alone: decoder or losses()['distance'] lets padding or other samples in"""
     plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.norm = nn.BatchNorm1d(2)")
-    plugin.code("return self.out(", "return self.norm(self.out(")
+    plugin.code("= self.out(", "= self.norm(self.out(")
     plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask)).transpose(1, 2)).transpose(1, 2)")
 
 
@@ -449,7 +456,7 @@ def cut_tokenizer(plugin: Copy) -> None:
 
 def cut_decoder(plugin: Copy) -> None:
     """no gradient reaches the decoder"""
-    plugin.code("return self.out(", "return latents[..., :2] if True else self.out(")
+    plugin.code("= self.out(", "= latents[..., :2] if True else self.out(")
 
 
 def idle_parameter(plugin: Copy) -> None:
@@ -536,7 +543,8 @@ LOADED: list[Callable[[Copy], None]] = [
     refused_preset,
     no_modality,
     lacks_a_part,
-    wrong_class_name,
+    own_constructor,
+    own_name,
     wrong_signature,
     any_source,
     wrong_card,

@@ -85,7 +85,7 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
     """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.cli.tables import print_report
-    from unite_mm.evaluation.scoring import write_report
+    from unite_mm.evaluation.report import write_report
 
     with TerminalProgress() as progress:
         folder = None
@@ -108,12 +108,13 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
 
     from unite_mm.config import with_metrics
     from unite_mm.contract import DataRequest
-    from unite_mm.evaluation.scoring import Plan, evaluate_model
+    from unite_mm.evaluation.model import evaluate_model
+    from unite_mm.evaluation.plan import Plan
     from unite_mm.evaluation.sweep import parse_range
     from unite_mm.registry import discover
 
     if options["reconstructions_of"] is not None:
-        raise UsageError("--reconstructions-of goes without RUN", "a model reconstructs its own data")
+        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
     if options["sweep"] is not None and options["guidance"] is not None:
         raise UsageError("--sweep tries guidance scales: leave --guidance out")
     count = _count(options["samples"])
@@ -153,7 +154,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
     from unite_mm.config import resolve_plugin, with_metrics
     from unite_mm.contract import DataRequest
-    from unite_mm.evaluation.scoring import evaluate_file
+    from unite_mm.evaluation.files import evaluate_file
     from unite_mm.registry import discover
 
     if options["modality"] is None or options["samples"] is None:
@@ -174,7 +175,6 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
         request = DataRequest(options["source"], options["cache"], progress, options["workers"])
     return evaluate_file(
         plugin.load_implementation()(config, plugin.name),
-        plugin.name,
         path,
         progress,
         request=request,
@@ -187,5 +187,5 @@ def _count(text: str | None) -> int:
     if text is None:
         return DEFAULT_SAMPLES
     if not text.isdecimal():
-        raise UsageError(f"--samples {text}: with a RUN this is a number", "leave RUN out to score a file")
+        raise UsageError(f"--samples {text}: with RUN, expected a number", "leave RUN out to score a file")
     return int(text)

@@ -60,7 +60,7 @@ def import_official(file: Path, output: Path, modality: str | None, **options: A
     strange = [name for name, value in options.items() if value is not None and name not in names]
     if strange:
         raise UsageError(
-            f"--{strange[0].replace('_', '-')}: modality {plugin.name!r} does not ask for it", "leave it out"
+            f"--{strange[0].replace('_', '-')}: modality {plugin.name!r} has no such option", "leave it out"
         )
     own = {name: value for name, value in options.items() if name in names}
     imported = import_checkpoint(plugin, NAME, file, own, output)

@@ -119,7 +119,7 @@ def explain(error: BaseException) -> tuple[str, int]:
         return f"error: out of memory: {text}\n  lower train.batch_size, sampling.batch_size or --workers", 1
     if _while_compiling(error):
         return f"error: train.compile: {text}\n  {_compiler_hint(str(error))}", 1
-    return f"error: {text}\n  this was not foreseen; run again with --debug to see where it happened", 1
+    return f"error: {text}\n  unexpected error; run again with --debug for the traceback", 1
 
 
 def _while_compiling(error: BaseException) -> bool:
@@ -128,7 +128,7 @@ def _while_compiling(error: BaseException) -> bool:
 
 
 def _compiler_hint(text: str) -> str:
-    """How to mend a failed compilation."""
+    """How to fix a failed compilation."""
     if "No working C++ compiler" in text or "Failed to find C compiler" in text:
         return "install a C++ compiler (g++ or clang++), or --set train.compile=false"
     if "ImportError" in text:

@@ -187,6 +187,6 @@ def check_output(plugin: "Plugin", path: Path) -> None:
     folder = "/" in suffixes and not path.suffix
     if not folder and not any(path.name.endswith(suffix) for suffix in suffixes if suffix != "/"):
         known = ", ".join("a folder" if suffix == "/" else suffix for suffix in suffixes)
-        raise UsageError(f"{path}: modality {plugin.name!r} writes no such file", f"it writes: {known}")
+        raise UsageError(f"{path}: modality {plugin.name!r} cannot write this format", f"formats: {known}")
     if path.is_dir() and (not folder or any(path.iterdir())):
         raise UsageError(f"{path} is a folder that is not empty" if folder else f"{path} is a folder")

@@ -132,7 +132,7 @@ def _conclude(name: str, outcomes: Sequence["Outcome"], imports: bool) -> None:
         names = ", ".join(_words(outcome.name) for outcome in waiting if outcome.needs == cause)
         click.echo(f"not run, waiting for {_words(cause or '')}: {names}")
     if mistakes:
-        raise UniteError(f"{name}: {mistakes} mistake{'s' if mistakes > 1 else ''}", "mend and check again")
+        raise UniteError(f"{name}: {mistakes} mistake{'s' if mistakes > 1 else ''}", "fix and check again")
     click.echo(f"{name}: no mistake in {len(outcomes)} checks")
     if not imports:
         click.echo("  --imports also loads it and tries each of its parts")

@@ -47,7 +47,8 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.registry import discover
     from unite_mm.sampling.labels import spread_labels
-    from unite_mm.utils.files import write_aside, write_samples
+    from unite_mm.storage.samples import write_samples
+    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
@@ -69,7 +70,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
         if picture is not None:
             write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
     click.echo(
-        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {model.last_evaluations} evaluations of "
+        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {samples.evaluations} evaluations of "
         f"the network each): {output}"
     )
 
@@ -86,7 +87,8 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
     """Tokenize and decode the samples of a file."""
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.registry import discover
-    from unite_mm.utils.files import write_aside, write_samples
+    from unite_mm.storage.samples import write_samples
+    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])

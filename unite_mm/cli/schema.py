@@ -30,13 +30,13 @@ def schema(name: str | None, modalities: tuple[str, ...], markdown: bool, export
     if name is not None and name not in SCHEMAS:
         raise UsageError(f"there is no schema {name!r}", did_you_mean(name, SCHEMAS) or f"use: {', '.join(SCHEMAS)}")
     if name is not None and (modalities or markdown):
-        raise UsageError("a schema's name goes with neither --modality nor --markdown")
+        raise UsageError("a schema name cannot be combined with --modality or --markdown")
     if export is not None:
         for path in write_schemas(export):
             click.echo(path)
         return
     if len(modalities) > 1 and not markdown:
-        raise UsageError("a schema is that of one modality", "name one, or add --markdown")
+        raise UsageError("several modalities have no schema in common", "give one --modality, or add --markdown")
     registry = discover() if modalities else None
     own = {modality: registry.get(modality).load_configuration() for modality in modalities} if registry else {}
     if markdown:

@@ -11,7 +11,7 @@ from unite_mm.cli.options import Command, cache_option, set_option, workers_opti
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
-    from unite_mm.config import RunOptions
+    from unite_mm.config import Layer, RunOptions
     from unite_mm.progress import Progress
     from unite_mm.training.trainer import TrainSummary
     from unite_mm_schemas.config import RunConfig
@@ -36,6 +36,14 @@ UNSHOWN = ("learning_rate", "seconds")
 @set_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
+@click.option(
+    "--recipe",
+    type=click.Choice(["joint", "decoder"]),
+    help="What a step trains: all parts jointly, or the decoder of a trained model alone.  [default: joint]",
+)
+@click.option(
+    "--init", metavar="RUN", type=click.Path(path_type=Path), help="With --recipe decoder: the trained model."
+)
 @click.option(
     "--init-trunk",
     metavar="RUN",
@@ -78,10 +86,41 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
         raise UsageError("--max-steps and --max-time exclude each other")
     if flags["max_time"] is not None:
         flags["max_time"] = parse_duration(flags["max_time"])
-    names = ("max_steps", "max_time", "devices", "precision", "freeze_trunk")
-    given = {name: flags.pop(name) for name in names}
+    recipe, init = flags.pop("recipe"), flags.pop("init")
+    trunk, frozen = flags.pop("init_trunk"), flags.pop("freeze_trunk")
+    given = {name: flags.pop(name) for name in ("max_steps", "max_time", "devices", "precision")}
     settings = {name: value for name, value in given.items() if value is not None}
-    return RunOptions(**flags, flags={"train": settings} if settings else {})
+    sections = {"train": settings, "recipe": {"freeze_trunk": True} if frozen else {}}
+    return RunOptions(
+        **flags,
+        flags={name: section for name, section in sections.items() if section},
+        base=_trunk_of(trunk),
+        start=_trained(recipe, init),
+    )
+
+
+def _trunk_of(folder: Path | None) -> tuple["Layer", ...]:
+    """The layer of `--init-trunk`."""
+    if folder is None:
+        return ()
+    from unite_mm.config import trunk_layer
+    from unite_mm.storage.pretrained import find_record
+
+    return (trunk_layer(find_record(folder)[1].config, folder),)
+
+
+def _trained(recipe: str | None, folder: Path | None) -> "Layer | None":
+    """The layer of `--recipe decoder --init RUN`: the configuration of the trained model."""
+    if recipe != "decoder":
+        if folder is not None:
+            raise UsageError("--init goes with --recipe decoder", "to start from another run's trunk: --init-trunk RUN")
+        return None
+    if folder is None:
+        raise UsageError("--recipe decoder needs a trained model", "name its run folder with --init RUN")
+    from unite_mm.config import decoder_layer
+    from unite_mm.storage.pretrained import find_record
+
+    return decoder_layer(find_record(folder)[1].config, folder)
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
@@ -108,14 +147,16 @@ def _saved_config(folder: Path) -> "RunConfig":
     from pydantic import ValidationError
 
     from unite_mm.config import read_yaml
-    from unite_mm.utils.validation import one_line
+    from unite_mm.utils.validation import check_format, one_line
     from unite_mm_schemas.config import RunConfig
 
     path = folder / "config.json"
     if not path.is_file():
         raise UsageError(f"{folder} holds no run: it has no config.json", "leave out --resume to start one")
+    content = read_yaml(path)
+    check_format(path, content)
     try:
-        return RunConfig.model_validate(read_yaml(path))
+        return RunConfig.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {one_line(error, RunConfig)}") from error
 

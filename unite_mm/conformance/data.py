@@ -8,10 +8,9 @@ from torch import Tensor
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import difference, other_randomness, shape, tensors
+from unite_mm.conformance.values import check_generator, difference, other_randomness, shape, tensors
 from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers
 from unite_mm.errors import UniteError
-from unite_mm.random_streams import seeded_generator
 from unite_mm_schemas.card import DataCard
 
 NOWHERE = "no-such-source-of-data"
@@ -104,7 +103,7 @@ def repeatable_batches(subject: Subject) -> Iterator[Finding]:
         for seed in (1, 2):
             with other_randomness(seed):
                 made.append(
-                    subject.new_batch(subject.indices, None if generator is None else seeded_generator(generator))
+                    subject.new_batch(subject.indices, None if generator is None else check_generator(generator))
                 )
         where = difference(*made)
         if where:

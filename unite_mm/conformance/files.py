@@ -1,7 +1,7 @@
 """Checks of what users see: files, pictures, metrics."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import difference
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.utils.files import write_samples
+from unite_mm.storage.samples import write_samples
 from unite_mm_schemas.metrics import Metric, Score
 
 NO_FORMAT = ".no-such-format"
@@ -117,7 +117,7 @@ def generation_metrics(subject: Subject) -> Iterator[Finding]:
         yield from _scored(score, "generation", subject, complete=reference is not None)
 
 
-def _write(subject: Subject, samples: list[Any], name: str) -> Path:
+def _write(subject: Subject, samples: Sequence[Any], name: str) -> Path:
     path = subject.scratch / name.rstrip("/")
     modality = subject.modality
     with calling(f"write() to {name}"):
@@ -155,7 +155,7 @@ def _scored(score: Any, kind: str, subject: Subject, *, complete: bool) -> Itera
         )
     names = [metric.name for metric in score.metrics]
     if not names:
-        yield Finding(f"{what} measures nothing", "report at least one metric; value=None where it cannot be had")
+        yield Finding(f"{what} measures nothing", "report at least one metric; value=None where it is unavailable")
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Finding(f"{what} reports {name!r} twice", "give each metric a name of its own")
     for metric in score.metrics:

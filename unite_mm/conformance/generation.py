@@ -8,10 +8,9 @@ from torch import Tensor
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import alike, other_randomness, shape
+from unite_mm.conformance.values import alike, check_generator, other_randomness, shape
 from unite_mm.contract import PriorSample
 from unite_mm.errors import UniteError
-from unite_mm.random_streams import seeded_generator
 
 DRAWS = 64
 
@@ -82,7 +81,7 @@ def generation(subject: Subject) -> Iterator[Finding]:
 def _draw(subject: Subject, seed: int, condition: Any = None) -> PriorSample:
     modules = subject.modules
     with calling("prior()"):
-        draw = modules.prior(seeded_generator(seed), condition)
+        draw = modules.prior(check_generator(seed), condition)
     if not isinstance(draw, PriorSample):
         raise UniteError(f"prior() returns {type(draw).__name__}", "return unite_mm.contract.PriorSample")
     return draw

@@ -41,13 +41,13 @@ def stored_configuration(subject: Subject) -> Iterator[Finding]:
         again = model.model_validate(own.model_dump(mode="json"))
     if again != own:
         yield Finding(
-            f"{model.__name__} is another one when it is read back from JSON",
+            f"{model.__name__} changes when it is read back from JSON",
             "checkpoints store the configuration as JSON: use fields that JSON can hold",
         )
 
 
 def implementation(subject: Subject) -> Iterator[Finding]:
-    """The implementation is a complete `Modality`."""
+    """The implementation is a complete `Modality` of the manifest's name."""
     found = subject.implementation
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
@@ -56,7 +56,12 @@ def implementation(subject: Subject) -> Iterator[Finding]:
             "define what is missing; unite_mm.contract.Modality says what each part does",
         )
     yield from _signatures(found)
-    subject.need("modality")
+    own = subject.modality.name
+    if own != subject.name:
+        yield Finding(
+            f"{found.__name__}().name is {own!r}, but the name it is given {subject.name!r}",
+            "pass it on with super().__init__(config, name): one implementation may serve several manifests",
+        )
 
 
 def training_needs(subject: Subject) -> Iterator[Finding]:

@@ -6,13 +6,16 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from unite_mm.api import Latents
+from unite_mm.api import UNITE
 from unite_mm.conformance.modules import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import alike, difference, shape
+from unite_mm.conformance.values import alike, check_generator, difference, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
+from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
 DISTINCT = 16
 """Training samples whose tokens are compared."""
@@ -149,9 +152,6 @@ def padding(subject: Subject) -> Iterator[Finding]:
 
 def gradients(subject: Subject) -> Iterator[Finding]:
     """The losses reach the latents, the tokenizer and the decoder, and leave no parameter out."""
-    from unite_mm.training.noise import Shard, StepNoise
-    from unite_mm.training.recipes.joint import joint_backward
-
     subject.need("terms")
     cut = subject.latents.values.clone().requires_grad_(True)
     _total(subject.losses(subject.decode(cut, subject.batch), subject.batch)).backward()
@@ -161,12 +161,12 @@ def gradients(subject: Subject) -> Iterator[Finding]:
             "compute the output from the latents, without detach() or argmax",
         )
         return
-    model = subject.model
-    model.zero_grad(set_to_none=True)
-    noise = StepNoise(0, 0, 0, len(subject.indices), subject.modules.layout, torch.device("cpu"), Shard())
-    joint_backward(model, subject.name, subject.batch, noise)
+    network = subject.model.network
+    network.zero_grad(set_to_none=True)
+    noise = StepNoise(check_generator(0), len(subject.indices), subject.modules.layout, Shard())
+    JointRecipe(subject.config, network).backward(subject.name, subject.batch, noise)
     for part in ("tokenizer", "decoder"):
-        module = getattr(model.modules_of(subject.name), part)
+        module = getattr(network.modules_of(subject.name), part)
         parameters = {name: entry for name, entry in module.named_parameters() if entry.requires_grad}
         untouched = [name for name, entry in parameters.items() if entry.grad is None]
         if parameters and not any(entry.grad is not None and entry.grad.any() for entry in parameters.values()):
@@ -179,15 +179,11 @@ def gradients(subject: Subject) -> Iterator[Finding]:
                 f"{len(untouched)} parameters of the {part} take no part in any loss, first {untouched[0]}",
                 "use them or leave them out: they would be saved and never trained",
             )
-    model.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
 
 
 def reloading(subject: Subject) -> Iterator[Finding]:
     """The model is written and loaded again from configuration, statistics and weights alone."""
-    from unite_mm.storage.checkpoint import write_folder
-    from unite_mm.storage.pretrained import load_model
-    from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
-
     subject.need("latents")
     manifest = subject.plugin.manifest
     modality = ModalityRecord(
@@ -197,8 +193,11 @@ def reloading(subject: Subject) -> Iterator[Finding]:
         kind="export", step=0, config=subject.config, modalities={subject.name: modality}, files={}
     )
     folder = subject.scratch / "model"
-    write_folder(folder, {"weights": subject.model.state_dict()}, record)
-    again: Latents = load_model(folder).train().tokenize(subject.batch, subject.name)
+    subject.model.record = record
+    subject.model.save_pretrained(folder)
+    loaded = UNITE.from_pretrained(folder)
+    loaded.network.train()
+    again = loaded.tokenize(subject.batch, subject.name)
     if difference(again.values, subject.latents.values, ROUNDING):
         yield Finding(
             "a model that was written and loaded again gives other latents",

@@ -29,7 +29,7 @@ def statistics(subject: Subject) -> Iterator[Finding]:
     for key, value in raw.items():
         if again.get(key) != _listed(value):
             yield Finding(
-                f"statistics()[{key!r}] is another one when it is read back from JSON",
+                f"statistics()[{key!r}] changes when it is read back from JSON",
                 "use numbers, texts, lists, and mappings whose keys are texts",
             )
 

@@ -65,11 +65,11 @@ class Blocked(Exception):
 
 @contextmanager
 def calling(what: str, hint: str = "") -> Iterator[None]:
-    """Turn whatever a stranger's code raises into a message that names the call.
+    """Turn whatever third-party code raises into a message that names the call.
 
     Args:
         what: the call, such as `open_data()`.
-        hint: how to mend it, where the error itself does not say so.
+        hint: how to fix it, where the error itself does not say so.
 
     Raises:
         UniteError: the call failed; the plugin's error is its cause.
@@ -82,7 +82,7 @@ def calling(what: str, hint: str = "") -> Iterator[None]:
         raise UniteError(f"{what}: {error.message}", error.hint or hint) from error
     except ValidationError as error:
         raise UniteError(f"{what}: {_invalid(error)}", hint) from error
-    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # third-party code may raise anything
         raise UniteError(f"{what} raised {_described(error)}", hint) from error
 
 

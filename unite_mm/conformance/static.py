@@ -79,7 +79,7 @@ def declared(plugin: Plugin) -> Iterator[Finding]:
             yield Finding(f"the {title} {name} is listed twice", "keep one")
     if not any(entry.read and entry.write for entry in manifest.formats):
         yield Finding(
-            "no format is both written and read: nobody could keep a sample",
+            "no format is both written and read: samples could not be kept",
             "list one under `formats`, such as {suffix: .csv, description: ...}",
         )
 

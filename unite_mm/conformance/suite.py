@@ -31,7 +31,7 @@ class Check:
         return demand_of(self.run)
 
     def outcome(self, subject: Subject) -> Outcome:
-        """Run the check; whatever a stranger's code raises becomes a finding."""
+        """Run the check; whatever third-party code raises becomes a finding."""
         findings: list[Finding] = []
         needs = None
         subject.checking = self.name

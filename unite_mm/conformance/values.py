@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unite_mm.random_streams import Stream, stream_generator
+
 DEPTH = 6
 """Levels of objects within objects that are searched for tensors."""
 
@@ -55,6 +57,11 @@ def alike(left: Tensor, right: Tensor, tolerance: float = 0.0) -> bool:
         return torch.equal(left, right.to(left.dtype))
     scale = float(left.detach().nan_to_num(0, 0, 0).abs().max()) if left.numel() else 0.0
     return torch.allclose(left.double(), right.double(), rtol=0.0, atol=tolerance * max(scale, 1e-6), equal_nan=True)
+
+
+def check_generator(number: int) -> torch.Generator:
+    """The generator that a check hands to a plugin; the same number gives the same numbers."""
+    return stream_generator(Stream.PLUGIN_CHECKS, number)
 
 
 @contextmanager

@@ -81,5 +81,5 @@ def sweep(
         progress.say(f"guidance {scale:g}: {metric.title} {shown}")
     if found.best is None:
         reasons = [note for point in found.points for note in point.score.notes]
-        raise UniteError(f"the sweep measured no {metric.title}", reasons[0] if reasons else "")
+        raise UniteError(f"no scale of the sweep gave a value for {metric.title}", reasons[0] if reasons else "")
     return found

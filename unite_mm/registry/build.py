@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 
-from unite_mm.api import UNITE
 from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
 from unite_mm.errors import UsageError
+from unite_mm.model.network import Network
 from unite_mm.progress import Progress
+from unite_mm.random_streams import Stream, stream_seed
 from unite_mm.registry import discover
 from unite_mm_schemas.checkpoint import ModalityRecord
 from unite_mm_schemas.config import RunConfig
@@ -68,17 +69,15 @@ def open_modalities(config: RunConfig, cache: Path, progress: Progress, workers:
     return opened
 
 
-def build_model(config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]) -> UNITE:
-    """A model with fresh weights, decided by `config.train.seed` alone."""
+def build_network(
+    config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
+) -> Network:
+    """A network with fresh weights, decided by `config.train.seed` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
-        ends = {
-            name: modality.build_modules(statistics[name], config.trunk.width) for name, modality in modalities.items()
-        }
-        model = UNITE(config, ends, modalities, statistics)
-    for encoder in {model.encoder, model.denoiser}:
-        encoder.trunk.requires_grad_(not config.train.freeze_trunk)
-    return model
+        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
+        width = config.trunk.width
+        modules = {name: modality.build_modules(statistics[name], width) for name, modality in modalities.items()}
+        return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
 
 
 def software_versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 
 from unite_mm.errors import UsageError
-from unite_mm.registry import Registry
+from unite_mm.registry.discovery import Registry
 from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_NAMES
 
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
@@ -44,17 +44,17 @@ def check_name(name: str, registry: Registry) -> None:
         near = f"my_{near}" if keyword.iskeyword(near) else near
         raise UsageError(
             f"{name!r} cannot name a modality",
-            "a name has lower-case letters, digits and _, begins with a letter and is no word of Python's"
-            + (f": {near}, say" if near else ""),
+            "a name has lower-case letters, digits and _, begins with a letter and is not a Python keyword"
+            + (f": for example {near}" if near else ""),
         )
     if name in RESERVED_NAMES:
-        raise UsageError(f"{name!r} is a section of the run configuration", "take another name")
+        raise UsageError(f"{name!r} is a section of the run configuration", "choose another name")
     taken = [plugin.distribution for plugin in registry.plugins.values() if plugin.name == name]
     taken += [entry.distribution for entry in registry.broken if entry.name == name]
     if taken:
-        raise UsageError(f"the modality {name!r} exists already, in {' and '.join(taken)}", "take another name")
+        raise UsageError(f"the modality {name!r} exists already, in {' and '.join(taken)}", "choose another name")
     if importlib.util.find_spec(package_name(name)) is not None:
-        raise UsageError(f"a package {package_name(name)!r} exists already", "take another name")
+        raise UsageError(f"a package {package_name(name)!r} exists already", "choose another name")
 
 
 def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:

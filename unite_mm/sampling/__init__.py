@@ -1,1 +1,1 @@
-"""From noise to samples: drift, guidance, solvers, classes."""
+"""From noise to samples: drift and guidance, solvers, generation, classes of whole sets."""

@@ -10,15 +10,12 @@ from torch import Tensor
 
 from unite_mm.contract import ConditionSpec
 from unite_mm.errors import UsageError
-from unite_mm.random_streams import seeded_generator
+from unite_mm.random_streams import Stream, stream_generator
 
 Labels = Literal["balanced", "random"]
 """`balanced`: sample k has class k modulo the number of classes; `random`: classes uniform and independent."""
 
 LABELS: tuple[str, ...] = get_args(Labels)
-
-_STREAM = 2
-"""Names the stream of random labels; 0 is the prior's, 1 the noise's."""
 
 
 def spread_labels(how: Labels, count: int, spec: ConditionSpec, *, seed: int = 0, first: int = 0) -> Tensor:
@@ -36,6 +33,7 @@ def spread_labels(how: Labels, count: int, spec: ConditionSpec, *, seed: int = 0
     if how == "balanced":
         return indices % spec.size
     drawn = [
-        torch.randint(spec.size, (), generator=seeded_generator(seed, index, _STREAM)) for index in indices.tolist()
+        torch.randint(spec.size, (), generator=stream_generator(Stream.CLASS_LABELS, seed, index))
+        for index in indices.tolist()
     ]
     return torch.stack(drawn) if drawn else indices

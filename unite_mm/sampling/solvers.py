@@ -1,4 +1,4 @@
-"""ODE solvers (torchdiffeq) with function evaluations counted, and classifier-free guidance."""
+"""ODE solvers (torchdiffeq) that follow a drift from noise to data, with churn and a view of the states on the way."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from unite_mm.flow.path import velocity
 from unite_mm.flow.times import time_grid
 from unite_mm_schemas.config import SamplingConfig
 
-Denoiser = Callable[[Tensor, float, bool], Tensor]
-"""(state (B, L, C), timestep, conditional?) -> clean latents (B, L, C)."""
+DriftFunction = Callable[[Tensor, Tensor], Tensor]
+"""(timestep (), state (B, L, C)) -> velocity (B, L, C)."""
+
+StateCallback = Callable[[float, Tensor], None]
+"""(timestep, state (B, L, C)): called at the beginning of every accepted step, and with the last state at t = 1."""
 
 
 @dataclass(frozen=True)
@@ -22,64 +24,68 @@ class Solution:
 
     Attributes:
         state: (B, L, C) at t = 1.
-        evaluations: velocities evaluated (NFE); guidance counts as one evaluation of twice the cost.
+        evaluations: velocities evaluated (NFE).
     """
 
     state: Tensor
     evaluations: int
 
 
-def guide(denoiser: Denoiser, state: Tensor, time: float, config: SamplingConfig) -> Tensor:
-    """Clean latents under guidance: u + w (c - u) for t strictly inside the interval, c outside.
+class _Field:
+    """The drift as torchdiffeq calls it: counted, and with the callbacks that it looks for by name."""
 
-    A lower end of 0 includes t = 0. Both c and u come layer-normalised from the denoiser. (B, L, C) -> (B, L, C).
-    """
-    conditional = denoiser(state, time, True)
-    # Solvers count in float32: a time of 0.1 there is not above the 0.1 of a configuration.
-    low, high, now = torch.tensor((*config.guidance_interval, time), dtype=torch.float32).tolist()
-    if config.guidance == 1.0 or not (low == 0 or low < now) or not now < high:
-        return conditional
-    unconditional = denoiser(state, time, False)
-    return unconditional + config.guidance * (conditional - unconditional)
+    def __init__(self, drift: DriftFunction, on_state: StateCallback | None, adaptive: bool) -> None:
+        self.drift, self.on_state = drift, on_state
+        self.evaluations = 0
+        if on_state is not None:
+            setattr(self, "callback_accept_step" if adaptive else "callback_step", self._report)
+
+    def __call__(self, time: Tensor, state: Tensor) -> Tensor:
+        self.evaluations += 1
+        return self.drift(time, state)
+
+    def _report(self, time: Tensor, state: Tensor, _step: Tensor) -> None:
+        assert self.on_state is not None
+        self.on_state(float(time), state)
 
 
 def integrate(
-    denoiser: Denoiser, noise: Tensor, config: SamplingConfig, fresh_noise: Callable[[], Tensor] | None = None
+    drift: DriftFunction,
+    noise: Tensor,
+    config: SamplingConfig,
+    fresh_noise: Callable[[], Tensor] | None = None,
+    on_state: StateCallback | None = None,
 ) -> Solution:
-    """Follow dx/dt = (z0_hat - x) / max(1 - t, m) from noise at t = 0 to t = 1.
+    """Follow a drift from noise at t = 0 to t = 1.
 
     Fixed-step solvers use `config.steps` steps on the shifted grid. dopri5 adapts its step to the error of the whole
     batch it is given; for results that do not depend on batch mates, give it one sample at a time, as `generate` does.
 
     Args:
-        denoiser: predicts clean latents.
+        drift: the velocity.
         noise: (B, L, C).
-        config: solver, steps, tolerances, guidance, churn.
+        config: solver, steps, tolerances, churn.
         fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
+        on_state: gets the states on the way; it must not change them.
     """
-    count = 0
-
-    def field(time: Tensor, state: Tensor) -> Tensor:
-        nonlocal count
-        count += 1
-        predicted = guide(denoiser, state, float(time), config)
-        return velocity(predicted, state, time.expand(len(state)), config.min_remaining)
-
+    adaptive = config.solver == "dopri5"
+    field = _Field(drift, on_state, adaptive)
     grid = time_grid(config.steps, config.shift).to(noise.device)
-    if config.solver == "dopri5":
+    if adaptive:
         ends = torch.tensor([0.0, 1.0], device=noise.device)
-        path = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)
+        state = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    elif not config.churn or fresh_noise is None:
+        state = odeint(field, noise, grid, method=config.solver)[-1]
     else:
-        if not config.churn or fresh_noise is None:
-            return Solution(odeint(field, noise, grid, method=config.solver)[-1], count)
         state = noise
         low, high = config.churn_interval
         for start, end in pairwise(grid):
             if low < float(start) < high:
                 state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
             state = odeint(field, state, torch.stack((start, end)), method=config.solver)[-1]
-        return Solution(state, count)
-    return Solution(path[-1], count)
+    if on_state is not None:
+        on_state(1.0, state)
+    return Solution(state, field.evaluations)
 
 
 def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from unite_mm.errors import UniteError
 from unite_mm.utils.files import file_sha256
+from unite_mm.utils.validation import check_format
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
 RECORD = "record.json"
@@ -77,7 +78,9 @@ def read_record(folder: Path, *, verify: bool = True) -> CheckpointRecord:
     """
     path = folder / RECORD
     try:
-        record = CheckpointRecord.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check_format(path, content.get("config", {}) if isinstance(content, dict) else {})
+        record = CheckpointRecord.model_validate(content)
     except (OSError, ValueError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise UniteError(f"{path} cannot be read: {first}", "use another checkpoint") from error
@@ -126,14 +129,17 @@ def newest_checkpoint(run: Path) -> tuple[Path, CheckpointRecord, list[str]]:
     Raises:
         UniteError: there is none.
     """
-    problems: list[str] = []
+    problems: list[UniteError] = []
     for folder in reversed(checkpoints_of(run)):
         try:
-            return folder, read_record(folder), problems
+            record = read_record(folder)
         except UniteError as error:
-            problems.append(f"{error.message}; using the checkpoint before it")
-    detail = "; ".join(problems) if problems else f"{run} holds no checkpoint"
-    raise UniteError(detail, "check the folder, or train without --resume")
+            problems.append(error)
+        else:
+            return folder, record, [f"{problem.message}; using the checkpoint before it" for problem in problems]
+    if problems:
+        raise UniteError("; ".join(problem.message for problem in problems), problems[0].hint)
+    raise UniteError(f"{run} holds no checkpoint", "check the folder, or train without --resume")
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

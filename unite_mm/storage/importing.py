@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unite_mm.api import UNITE
 from unite_mm.contract import Imported
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, discover
-from unite_mm.registry.build import build_model, load_modalities, software_versions
+from unite_mm.registry.build import build_network, load_modalities, software_versions
 from unite_mm.storage.checkpoint import load_state
 from unite_mm.storage.pretrained import export_model
 from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
@@ -53,10 +52,10 @@ def import_checkpoint(plugin: Plugin, name: str, path: Path, options: Mapping[st
         raise UsageError(f"{folder} exists and is not empty", "name another folder")
     imported: Imported = plugin.load_importer(name)(path, options)
     modalities = load_modalities(imported.config)
-    model: UNITE = build_model(imported.config, modalities, imported.statistics)
-    load_state(model, imported.state, str(path))
+    network = build_network(imported.config, modalities, imported.statistics)
+    load_state(network, imported.state, str(path))
     registry = discover()
-    model.record = CheckpointRecord(
+    record = CheckpointRecord(
         kind="export",
         step=imported.step,
         config=imported.config,
@@ -71,5 +70,5 @@ def import_checkpoint(plugin: Plugin, name: str, path: Path, options: Mapping[st
         versions=software_versions(),
         files={},
     )
-    export_model(model, folder)
+    export_model(network, record, folder)
     return imported

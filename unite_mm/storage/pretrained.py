@@ -1,15 +1,34 @@
-"""Loading a model from a run, a checkpoint or an exported folder, and exporting it."""
+"""Loading a network from a run, a checkpoint or an exported folder, and exporting it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from unite_mm.api import UNITE
+from unite_mm.contract import Modality, Statistics
 from unite_mm.errors import UsageError
-from unite_mm.registry.build import build_model, load_modalities
+from unite_mm.model.network import Network
+from unite_mm.registry.build import build_network, load_modalities
 from unite_mm.storage.checkpoint import RECORD, load_state, newest_checkpoint, read_record, read_tensors, write_folder
 from unite_mm_schemas.checkpoint import CheckpointRecord
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """What a folder holds.
+
+    Attributes:
+        network: with its weights, on the CPU.
+        modalities: the modalities of its plugins.
+        statistics: each modality's facts of its training split.
+        record: everything else the folder says.
+    """
+
+    network: Network
+    modalities: dict[str, Modality]
+    statistics: dict[str, Statistics]
+    record: CheckpointRecord
 
 
 def find_record(folder: Path) -> tuple[Path, CheckpointRecord]:
@@ -28,7 +47,7 @@ def find_record(folder: Path) -> tuple[Path, CheckpointRecord]:
     raise UsageError(f"{folder} {what}", "give a run folder (it holds `checkpoints/`) or an exported folder")
 
 
-def load_model(folder: Path, *, ema: bool = True) -> UNITE:
+def load_model(folder: Path, *, ema: bool = True) -> LoadedModel:
     """The model of a folder, with averaged (`ema`) or raw weights, on the CPU.
 
     Raises:
@@ -37,51 +56,54 @@ def load_model(folder: Path, *, ema: bool = True) -> UNITE:
     """
     where, record = find_record(folder)
     modalities = load_modalities(record.config)
-    statistics = {name: entry.statistics for name, entry in record.modalities.items()}
-    model = build_model(record.config, modalities, statistics)
-    load_state(model, read_tensors(where, "weights"), str(where))
+    statistics: dict[str, Statistics] = {name: entry.statistics for name, entry in record.modalities.items()}
+    network = build_network(record.config, modalities, statistics)
+    load_state(network, read_weights(where, record, ema=ema), str(where))
+    return LoadedModel(network, modalities, statistics, record)
+
+
+def read_weights(where: Path, record: CheckpointRecord, *, ema: bool = True) -> dict[str, Tensor]:
+    """All weights of a folder by their names; averaged ones replace the raw ones where there are any and `ema` is set.
+
+    Raises:
+        UniteError: files are damaged.
+    """
+    weights = read_tensors(where, "weights")
     if ema and "ema.safetensors" in record.files:
-        state = {**model.state_dict(), **read_tensors(where, "ema")}
-        load_state(model, state, str(where))
-    model.record = record
-    return model
+        weights |= read_tensors(where, "ema")
+    return weights
 
 
-def load_trunk(model: UNITE, folder: Path) -> None:
-    """Give a new model the trunk of another one, averaged weights where there are any; ends and heads stay as they are.
+def load_trunk(network: Network, folder: Path) -> None:
+    """Give a new network the trunk of another one, averaged weights where there are any; all else stays as it is.
 
-    A model with separate weights takes the other's two trunks, or its only one twice.
+    A network with separate weights takes the other's two trunks, or its only one twice.
 
     Raises:
         UsageError: there is no model in the folder, or its trunk is of another size.
         UniteError: files are damaged.
     """
     where, record = find_record(folder)
-    theirs, own = record.config.trunk.model_dump(), model.config.trunk.model_dump()
+    theirs, own = record.config.trunk.model_dump(), network.encoder.trunk.config.model_dump()
     other = [f"trunk.{key} is {theirs[key]} there and {own[key]} here" for key in own if own[key] != theirs[key]]
     if other:
         raise UsageError(f"the trunk of {folder} is another: {', '.join(other)}", "leave these settings out")
-    tensors = read_tensors(where, "weights")
-    if "ema.safetensors" in record.files:
-        tensors |= read_tensors(where, "ema")
-    encoder = _below("encoder.trunk.", tensors)
-    load_state(model.encoder.trunk, encoder, str(where))
-    if model.separate_denoiser is not None:
-        load_state(model.separate_denoiser.trunk, _below("separate_denoiser.trunk.", tensors) or encoder, str(where))
+    weights = read_weights(where, record)
+    encoder = _below("encoder.trunk.", weights)
+    load_state(network.encoder.trunk, encoder, str(where))
+    if network.separate_denoiser is not None:
+        denoiser = _below("separate_denoiser.trunk.", weights) or encoder
+        load_state(network.separate_denoiser.trunk, denoiser, str(where))
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def export_model(model: UNITE, folder: Path) -> None:
+def export_model(network: Network, record: CheckpointRecord, folder: Path) -> None:
     """Write weights, configuration and statistics: all that `UNITE.from_pretrained` needs.
 
     Raises:
-        UsageError: the model was not loaded from a checkpoint.
         UniteError: the folder cannot be written.
     """
-    if model.record is None:
-        raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-    record = model.record.model_copy(update={"kind": "export"})
-    write_folder(folder, {"weights": model.state_dict()}, record)
+    write_folder(folder, {"weights": network.state_dict()}, record.model_copy(update={"kind": "export"}))

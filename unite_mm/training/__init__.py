@@ -1,1 +1,1 @@
-"""Joint training: objective, data stream, optimizers, EMA, trainer."""
+"""Training: the loop, the run folder, several devices, optimizers, data order and noise; recipes apart."""

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unite_mm.errors import UsageError
+from unite_mm.random_streams import Stream, seed_sequence
 
 
 class BatchStream:
@@ -46,7 +47,7 @@ class BatchStream:
         return torch.from_numpy(self._plan[position])
 
     def _plan_epoch(self, epoch: int) -> NDArray[np.int64]:
-        random = np.random.default_rng([self.seed, epoch])
+        random = np.random.default_rng(seed_sequence(Stream.DATA_ORDER, self.seed, epoch))
         order = np.concatenate([random.permutation(self.size) for _ in range(self.repeats)])
         if self.lengths is not None:
             order = order[np.argsort(self.lengths[order], kind="stable")]

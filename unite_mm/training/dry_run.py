@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from unite_mm.progress import Progress
-from unite_mm.registry.build import build_model, open_modalities
+from unite_mm.registry.build import build_network, open_modalities
 from unite_mm.training.data_order import BatchStream
-from unite_mm.training.optim import parameter_groups
+from unite_mm.training.recipes import make_recipe
 from unite_mm_schemas.config import RunConfig
 
 BYTES = 4
@@ -20,15 +20,15 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
     """
     opened = open_modalities(config, cache, progress)
     modalities = {name: entry.modality for name, entry in opened.items()}
-    model = build_model(config, modalities, {name: entry.statistics for name, entry in opened.items()})
-    counts = {"parameters": sum(p.numel() for p in model.parameters())}
-    counts["  shared trunk"] = sum(p.numel() for p in model.encoder.trunk.parameters())
-    muon, adamw = parameter_groups(model, config.optim.optimizer)
-    counts["  trained by Muon"] = sum(p.numel() for _, p in muon)
-    counts["  trained by AdamW"] = sum(p.numel() for _, p in adamw)
+    network = build_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    counts = {"parameters": sum(p.numel() for p in network.parameters())}
+    counts["  shared trunk"] = sum(p.numel() for p in network.encoder.trunk.parameters())
+    groups = make_recipe(config, network).groups()
+    counts["  trained by Muon"] = sum(p.numel() for _, p in groups.muon)
+    counts["  trained by AdamW"] = sum(p.numel() for _, p in groups.adamw)
     rows = [(name, f"{value:,}") for name, value in counts.items()]
-    # weights, gradients and EMA, one momentum for Muon, two moments for AdamW
-    held = BYTES * (3 * counts["parameters"] + counts["  trained by Muon"] + 2 * counts["  trained by AdamW"])
+    # weights; of what is trained also gradients and average, one momentum for Muon, two moments for AdamW
+    held = BYTES * (counts["parameters"] + 3 * counts["  trained by Muon"] + 4 * counts["  trained by AdamW"])
     rows.append(("memory without activations", f"{held / 2**20:,.0f} MiB per device"))
     for name, entry in opened.items():
         sizes = ", ".join(f"{entry.data.size(split):,} {split}" for split in entry.data.card.splits)
@@ -37,7 +37,7 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
         )
         rows.append((f"{name} data", f"{entry.data.card.description}: {sizes}"))
         rows.append((f"{name} batches per epoch", f"{stream.batches_per_epoch:,} of {config.train.batch_size}"))
-        layout = model.modules_of(name).layout
+        layout = network.modules_of(name).layout
         rows.append((f"{name} latents", f"up to {layout.registers} registers of {layout.channels} channels"))
         if config.train.max_steps is not None:
             epochs = config.train.max_steps / stream.batches_per_epoch

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 
 from unite_mm.contract import Batch, LatentLayout, ModalityData
-from unite_mm.random_streams import seeded_generator
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm_schemas.config import TrainConfig
@@ -79,13 +79,14 @@ class BatchFeed:
     def noise(self, step: int) -> StepNoise:
         """The random numbers of optimizer step `step`."""
         config = self.config
-        return StepNoise(config.seed, step, self.number, config.batch_size, self.layout, self.device, self.shard)
+        generator = stream_generator(Stream.TRAINING_NOISE, config.seed, step, self.number, device=self.device)
+        return StepNoise(generator, config.batch_size, self.layout, self.shard)
 
     def _prepare(self, step: int) -> Batch:
         config = self.config
         augment = None
         if config.augment:
-            augment = seeded_generator(config.seed, step, self.number, 1 + self.shard.rank)
+            augment = stream_generator(Stream.AUGMENTATION, config.seed, step, self.number, self.shard.rank)
         batch = self.data.batch("train", self.shard.cut(self.stream.indices(step)), augment)
         with torch.cuda.stream(self._copies):  # None: as it is
             batch = batch.to(self.device)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from unite_mm.contract import LatentLayout
 from unite_mm.flow.times import draw_times
-from unite_mm.random_streams import seeded_generator
 from unite_mm_schemas.config import FlowConfig, LatentConfig
 
 
@@ -68,19 +67,14 @@ class StepNoise:
     """Random numbers of one step for one modality.
 
     Args:
-        seed: seed of the run.
-        step: optimizer step.
-        stream: number of the modality.
+        generator: at the beginning of the step's stream, on the device where numbers are wanted.
         size: samples of the joined batch.
         layout: the modality's registers.
-        device: where to draw.
         shard: this rank's part.
     """
 
-    def __init__(
-        self, seed: int, step: int, stream: int, size: int, layout: LatentLayout, device: torch.device, shard: Shard
-    ) -> None:
-        self.generator = seeded_generator(seed, step, stream, device=device)
+    def __init__(self, generator: torch.Generator, size: int, layout: LatentLayout, shard: Shard) -> None:
+        self.generator = generator
         self.size = size
         self.layout = layout
         self.shard = shard

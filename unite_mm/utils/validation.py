@@ -1,40 +1,33 @@
-"""Turns Pydantic's errors into one line a user can act on: the full dotted path, what is wrong, what was meant."""
+"""Turns Pydantic's errors into one line a user can act on: the full dotted path, what is wrong, what was meant.
+
+A section may be a union of models told apart by a key, such as `kind`. Pydantic names the chosen model in the location
+of an error, as if its tag were a key; the paths shown here are those that a user writes.
+"""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
+
+from unite_mm.errors import UniteError
+from unite_mm.utils.schema_tree import Place, dotted_keys, walk
+from unite_mm_schemas.config import RunConfig
 
 _WORDS = {
     "extra_forbidden": "unknown key",
     "missing": "is missing",
     "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
     "dict_type": "must be a mapping of keys",
 }
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """`did you mean 'width'?`, or an empty string when nothing is near."""
-    near = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else ""
-
-
-def dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """All keys of a model as dotted paths, nested models entered."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        nested = nested_model(field.annotation)
-        if nested is not None:
-            yield from dotted_keys(nested, f"{prefix}{name}.")
-
-
-def nested_model(annotation: Any) -> type[BaseModel] | None:
-    """The model a field holds directly or in a union; None for anything else."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+    near = _nearest(name, options)
+    return f"did you mean {near!r}?" if near else ""
 
 
 def first_error(error: ValidationError, model: type[BaseModel], prefix: str = "") -> tuple[str, str]:
@@ -51,18 +44,6 @@ def all_errors(error: ValidationError, model: type[BaseModel], prefix: str = "")
     return [_in_words(detail, model, prefix) for detail in details]
 
 
-def _in_words(detail: Any, model: type[BaseModel], prefix: str) -> tuple[str, str]:
-    location = [str(part) for part in detail["loc"]]
-    path = prefix + ".".join(location)
-    message: str = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        suggestion = suggest_key(location, model, prefix)
-        message += f"; {suggestion}" if suggestion else ""
-    elif detail["type"] not in ("missing", "value_error"):
-        message = f"{message[0].lower()}{message[1:]}, not {_shown(detail['input'])}"
-    return path, message
-
-
 def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -> str:
     """`path: message` of the first error, and how many more there are."""
     path, message = first_error(error, model, prefix)
@@ -73,21 +54,56 @@ def one_line(error: ValidationError, model: type[BaseModel], prefix: str = "") -
 
 
 def suggest_key(location: Sequence[str], model: type[BaseModel], prefix: str = "") -> str:
-    """What an unknown key may have meant: a sibling, or the same word elsewhere in the tree."""
-    level: type[BaseModel] | None = model
-    parts = iter(location[:-1])
-    for part in parts:
-        field = level.model_fields.get(part) if level else None
-        level = nested_model(field.annotation) if field else None
-        if field and get_origin(field.annotation) in (tuple, list, dict):
-            next(parts, None)  # the index or key inside the container
+    """What an unknown key may have meant: one of another kind of section, a sibling, or the same word elsewhere.
+
+    Args:
+        location: Pydantic's location of the key.
+        model: the model at the root.
+        prefix: what the suggested path begins with.
+    """
+    place = walk(location, model)
     word = location[-1]
-    sibling = did_you_mean(word, level.model_fields) if level else ""
+    tags = {key: tag for tag, member in place.others.items() for key in member.model_fields}
+    if word in tags:
+        return f"{place.discriminator} {tags[word]!r} has it"
+    sibling = did_you_mean(word, place.parent.model_fields) if place.parent else ""
     if sibling:
         return sibling
+    near = _nearest(word, tags)
+    if near:
+        return f"did you mean {near!r} of {place.discriminator} {tags[near]!r}?"
     last = {path.rpartition(".")[2]: path for path in reversed(list(dotted_keys(model)))}
-    near = difflib.get_close_matches(word, last, n=1, cutoff=0.8)
-    return f"did you mean {prefix + last[near[0]]!r}?" if near else ""
+    near = _nearest(word, last, cutoff=0.8)
+    return f"did you mean {prefix + last[near]!r}?" if near else ""
+
+
+def _in_words(detail: Any, model: type[BaseModel], prefix: str) -> tuple[str, str]:
+    location = [str(part) for part in detail["loc"]]
+    place = walk(location, model)
+    path = prefix + ".".join(place.path)
+    if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{path}.{place.discriminator}", _of_tag(detail, place)
+    message: str = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        suggestion = suggest_key(location, model, prefix)
+        message += f"; {suggestion}" if suggestion else ""
+    elif detail["type"] not in ("missing", "value_error"):
+        message = f"{message[0].lower()}{message[1:]}, not {_shown(detail['input'])}"
+    return path, message
+
+
+def _of_tag(detail: Any, place: Place) -> str:
+    """What is wrong with the key that chooses among the models of a section."""
+    there_are = f"there are: {', '.join(place.others)}"
+    if detail["type"] == "union_tag_not_found":
+        return f"is missing; {there_are}"
+    tag = detail["ctx"]["tag"]
+    hint = " ".join(filter(None, [did_you_mean(tag, place.others), there_are]))
+    return f"unknown {place.discriminator} {tag!r}; {hint}"
+
+
+def _nearest(name: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
+    return next(iter(difflib.get_close_matches(name, list(options), n=1, cutoff=cutoff)), None)
 
 
 def _shown(value: Any) -> str:
@@ -95,3 +111,22 @@ def _shown(value: Any) -> str:
         return "a mapping"
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
+
+
+def check_format(path: Path, config: Any) -> None:
+    """Refuse the run configuration of a file that an older version of unite-mm wrote.
+
+    Args:
+        path: the file.
+        config: the configuration as it was read, before validation.
+
+    Raises:
+        UniteError: it has an older format: its tensors have other names, and its seeds mean other numbers.
+    """
+    found = config.get("schema_version") if isinstance(config, Mapping) else None
+    current = RunConfig.model_fields["schema_version"].default
+    if isinstance(found, int) and found < current:
+        raise UniteError(
+            f"{path} was written by an older unite-mm: format {found}, and this version reads format {current}",
+            "use the version that wrote it, or train again",
+        )

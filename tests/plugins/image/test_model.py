@@ -1,6 +1,7 @@
 """The image's parts of the model: patches, pixels, losses, classes, sizes, and the published architectures."""
 
 import math
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from unite_mm.config import RunOptions, resolve
 from unite_mm.contract import Registers
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry import discover
-from unite_mm.registry.build import build_model
-from unite_mm.training.optim import Optimizers, rate_factor
+from unite_mm.registry.build import build_network
+from unite_mm.training.optim import Optimizers, parameter_groups
+from unite_mm.training.schedule import rate_factor
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.modality import Images
 from unite_mm_image.model.decoder import grid_table
 from unite_mm_image.model.modules import ImageModules
-from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips, find_vgg
+from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips
 from unite_mm_image.model.tokenizer import PatchTokenizer
 from unite_mm_schemas.config import OptimConfig
 
@@ -82,7 +84,7 @@ def test_any_square_size_that_the_patch_divides(size, patch, colours):
     batch = make_batch(3, config)
     latents = model.tokenize(batch)
     assert latents.values.shape == (3, (size // patch) ** 2, 6)
-    decoded = model.decode_from("image", latents.values, latents.registers)
+    decoded = model.network.decode("image", latents.values, latents.registers)
     assert decoded.shape == batch.pixels.shape and decoded.dtype == torch.float32
 
 
@@ -111,7 +113,7 @@ def test_a_size_that_the_patch_does_not_divide_is_refused_with_its_origin():
 
 
 def test_generated_images_know_their_class_and_the_prior_draws_classes_as_often_as_trained():
-    model = make_model().eval()
+    model = make_model()
     given = model.generate(3, condition=torch.tensor([2, 1, 0]), seed=1)
     assert [image.info["label"] for image in given] == [2, 1, 0]
     assert {(image.size, image.mode) for image in given} == {((8, 8), "RGB")}
@@ -121,7 +123,7 @@ def test_generated_images_know_their_class_and_the_prior_draws_classes_as_often_
 
 
 def test_without_classes_generation_takes_no_condition():
-    model = make_model(statistics={"classes": [], "class_counts": []}).eval()
+    model = make_model(statistics={"classes": [], "class_counts": []})
     assert "label" not in model.generate(1)[0].info
     with pytest.raises(UsageError, match="takes no condition"):
         model.generate(1, condition=0)
@@ -129,7 +131,7 @@ def test_without_classes_generation_takes_no_condition():
 
 
 def test_classes_outside_the_range_are_refused():
-    model = make_model().eval()
+    model = make_model()
     with pytest.raises(UsageError, match="is no class"):
         model.generate(1, condition=3)
     picture = Image.new("RGB", (8, 8))
@@ -139,17 +141,17 @@ def test_classes_outside_the_range_are_refused():
 
 
 def test_guidance_changes_what_is_generated_and_dropped_conditions_are_null():
-    model = make_model().eval()
+    model = make_model()
     with torch.no_grad():
-        for parameter in model.parameters():
+        for parameter in model.network.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
     state = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
     registers = Registers(torch.ones(2, 4, dtype=torch.bool), padded=False)
     arguments = ("image", state, torch.tensor([0.3, 0.6]), registers)
     labels = torch.tensor([0, 2])
     with torch.no_grad():
-        with_class, null = model.encoder(*arguments, condition=labels), model.encoder(*arguments)
-        mixed = model.encoder(*arguments, condition=labels, dropped=torch.tensor([True, False]))
+        with_class, null = model.network.encoder(*arguments, condition=labels), model.network.encoder(*arguments)
+        mixed = model.network.encoder(*arguments, condition=labels, dropped=torch.tensor([True, False]))
     assert not torch.allclose(with_class, null, atol=1e-3)
     assert torch.allclose(mixed[0], null[0], atol=1e-6) and torch.allclose(mixed[1], with_class[1], atol=1e-6)
 
@@ -219,7 +221,7 @@ def test_a_run_that_compiles_its_blocks_compiles_lpips_loaded_or_not(lpips, monk
         monkeypatch.setattr("unite_mm_image.model.perceptual.load_lpips", lambda _file, network=network: network)
         perceptual.network = network if loaded else None
         assert network._compiled_call_impl is None
-        model.compile_for_training()
+        model.network.compile_for_training()
         if not loaded:
             monkeypatch.setattr(type(network), "forward", lambda _self, a, b: (a - b).mean((1, 2, 3)))
             with torch.compiler.set_stance("force_eager"):
@@ -253,16 +255,19 @@ def test_the_frozen_network_is_neither_trained_nor_saved_nor_put_into_training_m
     end = model.modules_of("image")
     assert isinstance(end, ImageModules)
     end.perceptual = perceptual
-    names = {name for name, _ in model.named_parameters()} | set(model.state_dict())
-    model.train()
+    network = model.network
+    names = {name for name, _ in network.named_parameters()} | set(network.state_dict())
+    network.train()
     batch = make_batch(2, end.config)
     latents = model.tokenize(batch)
-    terms = end.losses(model.decode_from("image", latents.values, latents.registers), batch)
+    terms = end.losses(model.network.decode("image", latents.values, latents.registers), batch)
     assert set(terms) == {"l1", "lpips"} and terms["lpips"].values.shape == (2,)
     assert not perceptual.network.training
-    assert {name for name, _ in model.named_parameters()} | set(model.state_dict()) == names
+    assert {name for name, _ in network.named_parameters()} | set(network.state_dict()) == names
     frozen = {id(parameter) for parameter in perceptual.network.parameters()}
-    assert not frozen & {id(parameter) for parameter in Optimizers(model, OptimConfig()).parameters}
+    assert not frozen & {
+        id(parameter) for parameter in Optimizers(parameter_groups(network, "muon"), OptimConfig()).parameters
+    }
 
 
 def test_without_weights_of_vgg_a_run_stops_before_its_data_and_says_which_file_to_put_where(tmp_path, monkeypatch):
@@ -271,14 +276,17 @@ def test_without_weights_of_vgg_a_run_stops_before_its_data_and_says_which_file_
     def no_network(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
     modality = Images(ImageConfig(lpips_weight=1.0), "image")
     with pytest.raises(UniteError) as error:
         modality.check_training()
-    assert "vgg16-397923af.pth can be neither found nor downloaded: no network" in error.value.message
-    assert str(tmp_path / "checkpoints" / "vgg16-397923af.pth") in error.value.hint
-    with pytest.raises(UsageError, match=r"absent.pth does not exist"):
-        find_vgg(str(tmp_path / "absent.pth"))
+    assert "weights of VGG16: vgg16-397923af.pth could not be downloaded" in error.value.message
+    assert "no network" in error.value.message
+    assert f"put vgg16-397923af.pth into {tmp_path / 'checkpoints'}" in error.value.hint
+    assert "--set image.lpips_vgg=FILE" in error.value.hint and "image.lpips_weight=0" in error.value.hint
+    absent = ImageConfig(lpips_weight=1.0, lpips_vgg=str(tmp_path / "absent.pth"))
+    with pytest.raises(UsageError, match=r"^image\.lpips_vgg: .*absent.pth does not exist"):
+        Images(absent, "image").check_training()
     Images(ImageConfig(lpips_weight=0.0), "image").check_training()
 
 
@@ -288,7 +296,7 @@ def test_a_local_file_of_vgg_is_used(lpips, tmp_path, perceptual):
     a, b = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     assert torch.allclose(PerceptualLoss(str(path))(a, b), perceptual(a, b))
     torch.save({"features.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(UniteError, match=r"these are no weights of VGG16: .* is missing"):
+    with pytest.raises(UniteError, match=r"not the weights of VGG16: .* is missing"):
         PerceptualLoss(str(path))(a, b)
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(UniteError, match="cannot be read as weights"):
@@ -310,7 +318,7 @@ def test_published_sizes(preset):
     own = ImageConfig(**config.modalities["image"].config)
     statistics = {"classes": [str(number) for number in range(1000)], "class_counts": [1] * 1000}
     with torch.device("meta"):
-        model = build_model(config, {"image": Images(own, "image")}, {"image": statistics})
+        model = build_network(config, {"image": Images(own, "image")}, {"image": statistics})
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert trained + UNUSED * config.trunk.width == PUBLISHED[preset]
 
@@ -327,7 +335,7 @@ def test_presets_build_models_of_their_size(preset):
     config = resolve(RunOptions(modalities=("image",), preset=preset), discover())
     own = ImageConfig(**config.modalities["image"].config)
     with torch.device("meta"):
-        model = build_model(config, {"image": Images(own, "image")}, {"image": STATISTICS})
+        model = build_network(config, {"image": Images(own, "image")}, {"image": STATISTICS})
     low, high = SIZES[preset]
     assert low < sum(parameter.numel() for parameter in model.parameters()) < high
     assert (own.lpips_weight == 0) == (not preset.startswith("imagenet"))  # presets for the CPU need no weights of VGG
@@ -368,6 +376,6 @@ def test_stages_of_a_schedule_follow_each_other():
 
 def test_sines_and_cosines_start_the_registers_as_published():
     model = make_model({"register_start": "sincos"})
-    start = model.encoder.heads["image"].registers.detach()
+    start = model.network.encoder.heads["image"].registers.detach()
     assert start[3, 0] == pytest.approx(math.sin(3)) and start[3, 8] == pytest.approx(math.cos(3))
     assert start[3, 9] == pytest.approx(math.cos(3 * 10000 ** (-1 / 8)))

@@ -47,13 +47,13 @@ def compare(model: UNITE, stored: dict, classes: int, monkeypatch: pytest.Monkey
         error = float((value - wanted).norm() / wanted.norm())
         assert value.shape == wanted.shape and error < 2e-5, f"{name}: {error:.2e}"
 
-    near("z", model.tokenize_from("image", batch, stored["in.registers"], stored["in.times"]))
-    near("image", model.decode_from("image", stored["out.z"], batch.registers))
+    near("z", model.network.tokenize("image", batch, stored["in.registers"], stored["in.times"]))
+    near("image", model.network.decode("image", stored["out.z"], batch.registers))
     labels = stored["in.labels"] if classes else None
     times = torch.tensor([0.3, 0.8])
-    near("denoised", model.denoiser("image", stored["in.noise"], times, batch.registers, condition=labels))
+    near("denoised", model.network.denoise("image", stored["in.noise"], times, batch.registers, condition=labels))
     kept = []
-    monkeypatch.setattr(model, "_noise", lambda *_: stored["in.noise"])
+    monkeypatch.setattr("unite_mm.sampling.generate.normal_noise", lambda *_: stored["in.noise"])
     monkeypatch.setattr(model, "decode", lambda latents: kept.append(latents.values) or [None] * 2)
     for name, guidance in (("guided", 2.5), ("unguided", 1.0)):
         settings = SamplingConfig(solver="euler", steps=9, guidance=guidance, shift=shift)

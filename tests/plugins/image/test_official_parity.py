@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from unite_mm.api import UNITE
 from unite_mm.contract import Registers
 from unite_mm.flow.loss import flow_loss
-from unite_mm.flow.path import interpolate, velocity
+from unite_mm.flow.path import interpolate
 from unite_mm.flow.times import shift_time, time_grid
 from unite_mm.model.layers import rotary_table
-from unite_mm.sampling.solvers import guide
+from unite_mm.sampling.drift import Drift, NetworkDenoiser
 from unite_mm.storage.importing import find_importer, import_checkpoint
 from unite_mm.training.noise import FlowNoise, ReconstructionNoise
-from unite_mm.training.recipes.joint import joint_backward
+from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.losses import reconstruction_terms
 from unite_mm_image.official.importer import MODALITY
@@ -99,25 +99,25 @@ def batch(model, vectors) -> ImageBatch:
 
 
 def head(model: UNITE):
-    return model.encoder.heads[MODALITY]
+    return model.network.encoder.heads[MODALITY]
 
 
 @torch.no_grad()
 def test_tokenization(model, vectors, batch, check):
-    z = model.tokenize_from(MODALITY, batch, vectors["in.tok.z_noise"], vectors["in.tok.flow_t"])
+    z = model.network.tokenize(MODALITY, batch, vectors["in.tok.z_noise"], vectors["in.tok.flow_t"])
     check("out.tok.z", z)
     tokens = model.modules_of(MODALITY).tokenizer(batch)
     arguments = (MODALITY, vectors["in.tok.z_noise"], vectors["in.tok.flow_t"], batch.registers, tokens)
-    check("out.tok.enc_raw", model.encoder(*arguments, normalise=False))
+    check("out.tok.enc_raw", model.network.encoder(*arguments, normalise=False))
 
 
 @torch.no_grad()
 def test_decoding(model, vectors, batch, check):
-    image = model.decode_from(MODALITY, vectors["out.tok.z"], batch.registers)
+    image = model.network.decode(MODALITY, vectors["out.tok.z"], batch.registers)
     check("out.dec.image", image)
-    end = model.modules_of(MODALITY)
-    config = end.config.model_copy(update={"lpips_weight": 0.0})
-    check("out.rec.l1", reconstruction_terms(image, batch, config, end.perceptual)["l1"].values.mean())
+    modules = model.modules_of(MODALITY)
+    config = modules.config.model_copy(update={"lpips_weight": 0.0})
+    check("out.rec.l1", reconstruction_terms(image, batch, config, modules.perceptual)["l1"].values.mean())
 
 
 @torch.no_grad()
@@ -126,9 +126,9 @@ def test_denoising_and_flow_loss(model, vectors, batch, check):
     x_t = interpolate(x1, x0, time)
     check("out.flow.x_t", x_t)
     arguments = (MODALITY, x_t, time, batch.registers)
-    predicted = model.denoiser(*arguments, condition=batch.condition)
+    predicted = model.network.denoise(*arguments, condition=batch.condition)
     check("out.flow.x_pred", predicted)
-    check("out.flow.model_raw", model.denoiser(*arguments, condition=batch.condition, normalise=False))
+    check("out.flow.model_raw", model.network.denoise(*arguments, condition=batch.condition, normalise=False))
     losses = flow_loss(predicted, x1, time, batch.registers, 0.05)
     check("out.flow.loss_per_sample", losses)
     check("out.flow.loss", losses.mean())
@@ -139,7 +139,9 @@ def test_the_flow_loss_of_three_draws_is_their_sum(model, vectors, batch, check)
     repeated = vectors["out.tok.z"].repeat(3, 1, 1)
     time = vectors["in.flow3.t"]
     state = interpolate(repeated, vectors["in.flow3.x0"], time)
-    predicted = model.denoiser(MODALITY, state, time, batch.registers.repeat(3), condition=batch.condition.repeat(3))
+    predicted = model.network.denoise(
+        MODALITY, state, time, batch.registers.repeat(3), condition=batch.condition.repeat(3)
+    )
     assert model.config.flow.reduction == "sum"
     check("out.flow3.loss", flow_loss(predicted, repeated, time, batch.registers.repeat(3), 0.05).sum() / 2)
 
@@ -153,17 +155,12 @@ def test_decoder_noise(vectors, check):
 
 def field(model: UNITE, state: torch.Tensor, time: torch.Tensor, labels: torch.Tensor, settings: SamplingConfig):
     """The drift of sampling with a timestep of its own for each sample."""
-    normalise = settings.latent_norm != ("unguided" if settings.guidance > 1 else "guided")
+    registers = Registers(torch.ones(1, 256, dtype=torch.bool), padded=False)
 
     def one(index: int) -> torch.Tensor:
-        def predict(state: torch.Tensor, now: float, conditional: bool) -> torch.Tensor:
-            registers = Registers(torch.ones(1, 256, dtype=torch.bool), padded=False)
-            condition = labels[index : index + 1] if conditional else None
-            times = torch.full((1,), now)
-            return model.denoiser(MODALITY, state, times, registers, condition=condition, normalise=normalise)
-
-        part, now = state[index : index + 1], time[index : index + 1]
-        return velocity(guide(predict, part, float(now), settings), part, now, settings.min_remaining)
+        row = slice(index, index + 1)
+        denoiser = NetworkDenoiser(model.network, MODALITY, registers, labels[row], settings)
+        return Drift(denoiser, settings)(time[index], state[row])
 
     return torch.cat([one(index) for index in range(len(state))])
 
@@ -218,7 +215,7 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     def keep(latents):
         kept["latents"] = latents.values
         if f"out.gen.{name}.image_crop" in vectors:
-            kept["image"] = model.decode_from(MODALITY, latents.values, latents.registers)
+            kept["image"] = model.network.decode(MODALITY, latents.values, latents.registers)
         return [None] * len(latents.values)
 
     monkeypatch.setattr(model, "decode", keep)
@@ -226,9 +223,9 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     evaluations = []
     for bit in (1, -1, 0):
         noise = vectors["in.gen.noise"] * (1 + bit * 2**-23)
-        monkeypatch.setattr(model, "_noise", lambda *_, noise=noise: noise)
-        model.generate(2, condition=vectors["in.labels"], sampling=settings)
-        evaluations.append(model.last_evaluations)
+        monkeypatch.setattr("unite_mm.sampling.generate.normal_noise", lambda *_, noise=noise: noise)
+        found = model.generate(2, condition=vectors["in.labels"], sampling=settings)
+        evaluations.append(found.evaluations)
     wanted = case["meta"]["gen"][name]["nfe"]
     step = 6 if settings.solver == "dopri5" else 0
     assert all(abs(found - wanted) <= step for found in evaluations), evaluations
@@ -252,7 +249,7 @@ def test_times(vectors, check):
 
 @torch.no_grad()
 def test_single_norms_and_embeddings(model, vectors, check):
-    trunk, decoder = model.encoder.trunk, model.modules_of(MODALITY).decoder
+    trunk, decoder = model.network.encoder.trunk, model.modules_of(MODALITY).decoder
     block = trunk.blocks[0]
     check("out.unit.latent_norm", head(model).norm(vectors["in.unit.lat"]))
     check("out.unit.rms_norm1", block.norm1(vectors["in.unit.enc"]))
@@ -283,20 +280,21 @@ class StoredNoise:
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_gradients_of_the_joint_step(model, official, vectors, batch, tolerances, chunk):
     """Every stored gradient, and the norm of every parameter's, from the trainer's own objective."""
-    config = model.config
-    end = model.modules_of(MODALITY)
-    plain = end.config
-    end.config = plain.model_copy(update={"lpips_weight": 0.0})
-    model.config = config.model_copy(update={"flow": config.flow.model_copy(update={"draws": 3, "chunk": chunk})})
-    model.zero_grad()
+    network = model.network
+    modules = model.modules_of(MODALITY)
+    plain = modules.config
+    modules.config = plain.model_copy(update={"lpips_weight": 0.0})
+    flow = model.config.flow.model_copy(update={"draws": 3, "chunk": chunk})
+    network.zero_grad()
     try:
-        losses = joint_backward(model, MODALITY, batch, StoredNoise(vectors))
+        recipe = JointRecipe(model.config.model_copy(update={"flow": flow}), network)
+        losses = recipe.backward(MODALITY, batch, StoredNoise(vectors))
     finally:
-        model.config, end.config = config, plain
+        modules.config = plain
     stored = json.loads((CASE / "grad_norms.json").read_text())
     assert float(losses["l1"]) == pytest.approx(stored["loss"]["rec_l1"], rel=2e-5)
     assert float(losses["flow"]) == pytest.approx(stored["loss"]["flow"], rel=2e-5)
-    gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+    gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
     sizes = read_sizes(official)
     squares = 0.0
     for entry in entries(sizes, HEADS, MODALITY):
@@ -320,9 +318,9 @@ def test_the_optimizers_share_the_parameters_as_published(model, official):
 
     stored = json.loads((CASE / "partition.json").read_text())
     ours = {entry.official: entry.ours for entry in entries(read_sizes(official), HEADS, MODALITY)}
-    muon, adamw = parameter_groups(model, "muon")
-    assert {name for name, _ in muon} == {ours[name] for name in stored["muon"] if name in ours}
-    assert {name for name, _ in adamw} == {ours[name] for name in stored["adamw"] if name in ours}
+    groups = parameter_groups(model.network, "muon")
+    assert {name for name, _ in groups.muon} == {ours[name] for name in stored["muon"] if name in ours}
+    assert {name for name, _ in groups.adamw} == {ours[name] for name in stored["adamw"] if name in ours}
 
 
 @pytest.mark.parametrize(("name", "trained"), [("UNITE-B", 217_643_616), ("UNITE-L", 545_528_384)])

@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from unite_mm.contract import (
     ModalityData,
     ModalityModules,
     PriorSample,
+    Reference,
     Registers,
     Statistics,
     SweepMetric,
@@ -29,6 +29,7 @@ from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, Score
+from unite_mm_toy.config import PointsConfig
 
 MAX_POINTS = 3
 
@@ -56,9 +57,9 @@ def draw_ring(count: int, spread: float, generator: torch.Generator) -> tuple[Te
 
 
 class RingData(ModalityData):
-    def __init__(self, config: Any, request: DataRequest) -> None:
+    def __init__(self, config: PointsConfig, name: str, request: DataRequest) -> None:
         if request.source != "ring":
-            raise UsageError(f"points knows no data source {request.source!r}", "use ring")
+            raise UsageError(f"{name} knows no data source {request.source!r}", "use ring")
         self.config = config
         sizes = {"train": config.samples, "validation": 200, "test": 200}
         self.parts = {
@@ -68,7 +69,7 @@ class RingData(ModalityData):
         digest = hashlib.sha256(b"".join(part[0].numpy().tobytes() for part in self.parts.values())).hexdigest()
         total = sum(sizes.values())
         self.card = DataCard(
-            modality="points",
+            modality=name,
             name="ring",
             description="points on a ring",
             read=total,
@@ -119,11 +120,12 @@ class PointDecoder(nn.Module):
     def forward(self, latents: Tensor, registers: Registers) -> Tensor:
         positions = torch.arange(latents.shape[1], device=latents.device)
         mask = registers.mask if registers.padded else None
-        return self.out(self.block(self.up(latents), rotary_table(positions, 16, 100.0), mask)).float()
+        points: Tensor = self.out(self.block(self.up(latents), rotary_table(positions, 16, 100.0), mask)).float()
+        return points
 
 
 class PointModules(ModalityModules):
-    def __init__(self, config: Any, statistics: Statistics, width: int) -> None:
+    def __init__(self, config: PointsConfig, statistics: Statistics, width: int) -> None:
         super().__init__()
         self.layout = LatentLayout(MAX_POINTS, config.channels, torch.arange(MAX_POINTS))
         self.condition = ConditionSpec("classes", 4) if config.classes else ConditionSpec()
@@ -148,7 +150,7 @@ class PointModules(ModalityModules):
 
 class Points(Modality):
     def open_data(self, request: DataRequest) -> RingData:
-        return RingData(self.config, request)
+        return RingData(self.config, self.name, request)
 
     def statistics(self, data: ModalityData) -> Statistics:
         lengths = data.lengths("train")
@@ -160,7 +162,7 @@ class Points(Modality):
 
     def write(self, samples: Sequence[Tensor], path: Path) -> None:
         if path.suffix != ".csv":
-            raise UsageError(f"points cannot write {path.suffix!r}", "use .csv")
+            raise UsageError(f"{self.name} cannot write {path.suffix!r}", "use .csv")
         with path.open("w", newline="") as stream:
             csv.writer(stream).writerows(sample.flatten().tolist() for sample in samples)
 
@@ -206,7 +208,7 @@ class Points(Modality):
         return SweepMetric("on_ring", "on the ring", lower_is_better=False)
 
     def score_generation(
-        self, samples: Sequence[Tensor], reference: ModalityData | None, progress: Progress, workers: int = 0
+        self, samples: Sequence[Tensor], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
         radius = torch.cat([sample.norm(dim=-1) for sample in samples])
         near = int(((radius - 1).abs() < 0.25).sum())

@@ -1,0 +1,85 @@
+"""What a user sees while a run trains: the bar and its line, and how Ctrl-C and SIGTERM end the run."""
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from unite_mm.progress import Progress
+from unite_mm_schemas.config import TrainConfig
+
+HEADLINES = re.compile(r"(validation )?([^ /]+/)?reconstruction|([^ /]+/)?flow")
+"""Losses that the progress bar shows; those of several modalities carry their names."""
+
+
+def headlines(losses: Mapping[str, float]) -> str:
+    """The losses that a progress bar has room for: reconstruction, flow, and the validation's reconstruction."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items() if HEADLINES.fullmatch(name))
+
+
+class StopRequest:
+    """Whether a signal asked the run to stop after the current step.
+
+    Args:
+        progress: where to say so.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.made = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen for SIGTERM and Ctrl-C while the context is open; a second Ctrl-C interrupts at once."""
+
+        def request(number: int, frame: FrameType | None) -> None:
+            del frame
+            if self.made and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.made = True
+            self.progress.say("stopping after this step; a checkpoint will be saved")
+
+        try:
+            previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not the main thread: the caller's signals stay as they are
+            previous = {}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def training_bar(
+    progress: Progress, settings: TrainConfig, step: int
+) -> Iterator[Callable[[int, float, Mapping[str, float]], None]]:
+    """A progress bar over steps, or over seconds when the clock decides the length.
+
+    Args:
+        progress: where to show it.
+        settings: length, batch size, steps between lines.
+        step: that training starts from.
+
+    Yields:
+        A function of the step done, the seconds of training and the newest losses.
+    """
+    by_steps = settings.max_steps is not None
+    total = settings.max_steps if by_steps else int(settings.max_time or 0)
+    shown = 0
+    resumed, since = step, time.monotonic()
+    with progress.task("Training", total) as advance:
+
+        def show(step: int, seconds: float, newest: Mapping[str, float]) -> None:
+            nonlocal shown
+            now = step if by_steps else int(seconds)
+            if now > shown:
+                advance(now - shown)
+                shown = now
+            if step % settings.log_every == 0:
+                rate = (step - resumed) * settings.batch_size / max(1e-9, time.monotonic() - since)
+                progress.note(f"step {step}, {rate:.0f} samples/s, {headlines(newest)}")
+
+        yield show

@@ -1,0 +1,104 @@
+"""What several devices need: launch, precision, reducing and clipping gradients, agreeing, writing once.
+
+Devices, precision and process launch come from Lightning Fabric. No recipe asks how many devices there are.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from unite_mm.training.fabric import Fabric
+from unite_mm.training.noise import Shard
+from unite_mm_schemas.config import TrainConfig
+
+
+def launch(settings: TrainConfig) -> "Ranks":
+    """Start the processes of a run, each with its share of the CPU's cores."""
+    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.devices))
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        precision=settings.precision,
+        strategy="ddp" if settings.devices > 1 else "auto",
+    )
+    fabric.launch()
+    return Ranks(fabric)
+
+
+class Ranks:
+    """The processes of a run, seen from one of them.
+
+    Args:
+        fabric: launched.
+
+    Attributes:
+        shard: this rank's part of every batch.
+    """
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self.shard = Shard(fabric.global_rank, fabric.world_size)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank speaks for the run: only it writes records, checkpoints and progress."""
+        return self._fabric.is_global_zero
+
+    @property
+    def device(self) -> torch.device:
+        """Where this rank computes."""
+        return self._fabric.device
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Context of forward passes in the precision of the run."""
+        return self._fabric.autocast()
+
+    def reduce_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Average the gradients over all ranks, once, after every backward pass of the step."""
+        reduce_gradients(parameters)
+
+    def clip_gradients(self, parameters: list[nn.Parameter], limit: float) -> Tensor:
+        """Scale reduced gradients down to a global norm of `limit`; returns the norm they had, ()."""
+        return torch.nn.utils.clip_grad_norm_(parameters, limit)
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank; the same answer on all."""
+        if self.shard.ranks == 1:
+            return flag
+        shared = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        return bool(shared > 0)
+
+    def from_first(self, value: float) -> float:
+        """The value that the first rank has, on all ranks."""
+        if self.shard.ranks == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def save(self, write: Callable[[], None]) -> None:
+        """Call `write` on the first rank; the others wait for it."""
+        if self.is_first:
+            write()
+        self._fabric.barrier()
+
+
+def reduce_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients over all ranks, once, after every backward pass of the step.
+
+    DistributedDataParallel's own hook would fire in each backward pass and leave out what the last did not touch.
+    """
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

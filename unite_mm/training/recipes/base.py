@@ -1,0 +1,113 @@
+"""What a recipe is: one training step, apart from the loop, the run folder and what several devices need.
+
+Dimensions: B batch, L registers of the batch, C latent channels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unite_mm.contract import Batch, Statistics
+from unite_mm.flow.path import interpolate
+from unite_mm.model.network import Network
+from unite_mm.training.noise import ReconstructionNoise, StepNoise
+from unite_mm.training.optim import ParameterGroups, parameter_groups
+from unite_mm_schemas.config import RunConfig
+
+Autocast = Callable[[], AbstractContextManager[Any]]
+"""Makes the context of the forward passes: their arithmetic."""
+
+
+class Recipe(ABC):
+    """One training step: what it trains, its losses, its optimizers' groups, what of it is saved.
+
+    Making a recipe decides which parameters of the network are trained (`requires_grad`).
+
+    Args:
+        config: the run.
+        network: what is trained.
+    """
+
+    def __init__(self, config: RunConfig, network: Network) -> None:
+        self.config = config
+        self.network = network
+        network.requires_grad_(False)
+        for parameter in self.trained():
+            parameter.requires_grad_(True)
+
+    @abstractmethod
+    def trained(self) -> Iterable[nn.Parameter]:
+        """The parameters that this recipe trains."""
+
+    def groups(self) -> ParameterGroups:
+        """The trained parameters by optimizer; here hidden matrices by Muon and the rest by AdamW, as configured."""
+        return parameter_groups(self.network, self.config.optim.optimizer)
+
+    def start(self, statistics: Mapping[str, Statistics]) -> None:  # noqa: B027 - most recipes start from fresh weights
+        """Give the network the weights that a new run starts from; here the fresh ones that it has.
+
+        Args:
+            statistics: each modality's facts of the training split, which the network was built with.
+
+        Raises:
+            UsageError, UniteError: weights of another run cannot be used.
+        """
+
+    @abstractmethod
+    def backward(
+        self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext
+    ) -> dict[str, Tensor]:
+        """Add the gradients of one step on one modality's batch to the trained parameters.
+
+        Args:
+            modality: whose batch it is.
+            batch: the plugin's batch, on the network's device.
+            noise: the step's random numbers.
+            autocast: context of the forward passes.
+
+        Returns:
+            Detached scalars by name, for the records of the run.
+        """
+
+    @abstractmethod
+    def validate(self, modality: str, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
+        """Scalars of a validation batch; called without gradients, inside autocast."""
+
+    def saved(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Tensors of a checkpoint beside the average and the optimizer's state: file stem -> name -> tensor."""
+        return {"weights": self.network.state_dict()}
+
+    def weight(self, modality: str) -> float:
+        """Factor of a modality's whole loss."""
+        return self.config.modalities[modality].weight
+
+    def tokenize(self, modality: str, batch: Batch, noise: ReconstructionNoise) -> Tensor:
+        """Clean latents z0 (B, L, C)."""
+        return self.network.tokenize(modality, batch, noise.registers, noise.tokenize_times)
+
+    def reconstruction_losses(
+        self,
+        modality: str,
+        batch: Batch,
+        latents: Tensor,
+        decoder_times: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Decode latents (B, L, C), noised to `decoder_times` (B,) if given, and compare with the batch.
+
+        Returns:
+            The weighted total, averaged over the batch, and each unweighted term's mean.
+        """
+        seen = latents
+        if decoder_times is not None and noise is not None:
+            seen = interpolate(latents, noise, decoder_times)
+            if batch.registers.padded:
+                seen = seen * batch.registers.mask[:, :, None]
+        output = self.network.decode(modality, seen, batch.registers)
+        terms = self.network.modules_of(modality).losses(output, batch)
+        total = torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()
+        return total, {name: term.values.detach().float().mean() for name, term in terms.items()}
