@@ -11,7 +11,6 @@ import numpy as np
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import NoGeometry, canonical_smiles, embed
 from unite_mm_molecule.data.drafts import Draft, check_elements, contents, is_3d, read_draft
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.refusals import (
     FRAGMENTS,
@@ -24,6 +23,7 @@ from unite_mm_molecule.data.refusals import (
     UNREADABLE,
     Refused,
 )
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import Molecule
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.files.text import TextKind, record_bounds
+from unite_mm_molecule.flat import FlatMolecules
 
 PER_PIECE = 256
 """Molecules in a piece: about a tenth of a second of work."""

@@ -17,12 +17,12 @@ from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Converted, Rules, convert
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.prepared import EXAMPLES, Prepared, count_splits
 from unite_mm_molecule.data.sources import Source, find_source
 from unite_mm_molecule.data.splits import assign, split_hash
 from unite_mm_molecule.files.text import decode
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 FORMAT = 1

@@ -17,10 +17,10 @@ from unite_mm_molecule.chemistry import NoBonds, canonical_smiles, perceive_bond
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Rules
 from unite_mm_molecule.data.dataset import MoleculeData
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import array_pieces
 from unite_mm_molecule.data.prepare import Origin, check_pieces
 from unite_mm_molecule.data.refusals import NO_BONDS, NOT_FINITE
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import Molecule, bond_order_sums
 
 if TYPE_CHECKING:

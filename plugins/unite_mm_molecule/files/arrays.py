@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unite_mm.errors import UsageError
 from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
-from unite_mm_molecule.data.flat import ARRAYS, INTEGER, FlatMolecules
+from unite_mm_molecule.flat import ARRAYS, INTEGER, FlatMolecules
 from unite_mm_molecule.molecule import Molecule
 
 _EXPLICIT = "explicit_hydrogens"
