@@ -1,1 +1,1 @@
-"""Molecules: QM9 and one's own. Import nothing here: discovery must stay free of implementations."""
+"""Molecules: QM9 and molecules of your own. Import nothing here: discovery must stay free of implementations."""

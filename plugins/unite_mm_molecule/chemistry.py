@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ STANDARD_VALENCES: dict[int, tuple[int, ...]] = {
 """Valences of the neutral elements, by atomic number, the ordinary one first."""
 
 
+_EMBEDDING_SEED = 61453
+
+
 class NoBonds(ValueError):
     """No consistent set of bonds follows from a geometry."""
 
@@ -27,6 +30,10 @@ class NoBonds(ValueError):
 def rdkit_installed() -> bool:
     """Whether RDKit can be imported; reading and writing most sample files does without."""
     return find_spec("rdkit") is not None
+
+
+class NoGeometry(ValueError):
+    """No 3D geometry could be made."""
 
 
 def canonical_smiles(molecule: "Mol") -> str:
@@ -102,6 +109,28 @@ def add_hydrogens(molecule: Molecule) -> Molecule:
         positions=None if molecule.positions is None else np.array(full.GetConformer().GetPositions()),
         explicit_hydrogens=True,
     )
+
+
+def embed(mol: "Mol") -> tuple["Mol", bool]:
+    """A copy with a geometry, by ETKDGv3 with a fixed seed, and whether MMFF94 could relax it fully.
+
+    Args:
+        mol: sanitized, with all its hydrogens.
+
+    Raises:
+        NoGeometry: there is none.
+    """
+    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+    parameters: Any = rdDistGeom.ETKDGv3()  # its type stubs have no settable fields
+    parameters.randomSeed = _EMBEDDING_SEED
+    copy = type(mol)(mol)
+    if rdDistGeom.EmbedMolecule(copy, parameters) < 0:
+        parameters.useRandomCoords = True
+        if rdDistGeom.EmbedMolecule(copy, parameters) < 0:
+            raise NoGeometry("embedding failed")
+    known = rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy)
+    return copy, bool(known and rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=1000) == 0)
 
 
 def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> "Mol":

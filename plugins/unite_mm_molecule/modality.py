@@ -1,6 +1,6 @@
 """Molecules as a modality: ties data, parts of the model, files, pictures and metrics to the core's contract.
 
-Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.yaml`, for molecules of one's own.
+Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.yaml`, for molecules of your own.
 """
 
 from collections.abc import Sequence

@@ -35,7 +35,7 @@ class TestMolecules(ConformanceSuite):
         type(self).source = str(few_molecules)
 
 
-class TestMoleculesOfOnesOwn(TestMolecules):
+class TestMoleculesOfYourOwn(TestMolecules):
     modality = "molecule"
 
 

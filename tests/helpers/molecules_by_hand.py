@@ -1,4 +1,4 @@
-"""Molecules written down atom by atom, and ones made from SMILES, for tests of metrics, files and drawings."""
+"""Molecules written down atom by atom, and ones made from SMILES, for tests of metrics, files and pictures."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -7,9 +7,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
-
-NUMBERS = {symbol: number for number, symbol in SYMBOLS.items()}
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, Molecule
 
 
 def by_hand(
@@ -20,7 +18,7 @@ def by_hand(
     explicit: bool = True,
 ) -> Molecule:
     """A molecule from `C H H H`, bonds (begin, end, order), charges by atom and positions."""
-    numbers = [NUMBERS[symbol] for symbol in symbols.split()]
+    numbers = [ATOMIC_NUMBERS[symbol] for symbol in symbols.split()]
     return Molecule(
         numbers=np.array(numbers, dtype=np.int64),
         charges=np.array([(charges or {}).get(i, 0) for i in range(len(numbers))], dtype=np.int64),
@@ -30,10 +28,10 @@ def by_hand(
     )
 
 
-def star(centre: str, leaves: str, **options: object) -> Molecule:
+def star(centre: str, leaves: str, charges: dict[int, int] | None = None, explicit: bool = True) -> Molecule:
     """A central atom with single bonds to all others."""
-    count = len(leaves.split())
-    return by_hand(f"{centre} {leaves}", [(0, i + 1, 1) for i in range(count)], **options)  # type: ignore[arg-type]
+    bonds = [(0, index + 1, 1) for index in range(len(leaves.split()))]
+    return by_hand(f"{centre} {leaves}", bonds, charges, explicit=explicit)
 
 
 @cache

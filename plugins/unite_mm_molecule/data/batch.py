@@ -15,7 +15,7 @@ from torch import Tensor
 
 from unite_mm.contract import Registers, Statistics
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.flat import FlatMolecules, Positions
+from unite_mm_molecule.flat import FlatMolecules, Positions
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import add_hydrogens
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
-from unite_mm_molecule.data.flat import FlatMolecules
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
 

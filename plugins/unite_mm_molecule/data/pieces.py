@@ -1,4 +1,4 @@
-"""Sources cut into pieces, each some hundred molecules that a worker process reads and checks."""
+"""Sources cut into pieces of some hundred molecules, each read and checked by a worker process."""
 
 import mmap
 from collections.abc import Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.files.text import TextKind, record_bounds
+from unite_mm_molecule.flat import FlatMolecules
 
 PER_PIECE = 256
 """Molecules in a piece: about a tenth of a second of work."""
@@ -15,7 +15,7 @@ PER_PIECE = 256
 
 @dataclass(frozen=True)
 class Piece:
-    """Some consecutive molecules of a source.
+    """Consecutive molecules of a source.
 
     Attributes:
         kind: format of `records`; `arrays` for molecules that are arrays already.

@@ -17,19 +17,19 @@ from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Converted, Rules, convert
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.prepared import EXAMPLES, Prepared, count_splits
 from unite_mm_molecule.data.sources import Source, find_source
 from unite_mm_molecule.data.splits import assign, split_hash
 from unite_mm_molecule.files.text import decode
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
 FORMAT = 1
-"""Version of the cache's layout and of the checks; raising it prepares everything anew."""
+"""Version of the cache's layout and of the checks; raise it to prepare all sources again."""
 
 _TIME_LIMIT = 600.0
-"""Seconds a worker may spend on one piece before it is taken to hang."""
+"""Seconds for one piece, after which a worker process counts as stalled."""
 
 _CRASHED = "made a worker process crash or hang"
 
@@ -67,7 +67,7 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
     """
     cache = PluginCache(request, "molecule")
     source = find_source(request.source, cache.downloads, request.progress)
-    rules = Rules(source.hydrogens_may_lack, embed=config.geometry and source.geometry_may_lack)
+    rules = Rules(source.hydrogens_may_be_missing, embed=config.geometry and source.geometry_may_be_missing)
     files = source.files()
     facts = [FORMAT, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
 
@@ -87,10 +87,12 @@ def _prepare(
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
     origin = Origin(modality, source.name, source.description(head, rules.embed), files, tuple(notes))
-    return check(pieces, rules, origin, request.progress, request.workers)
+    return check_pieces(pieces, rules, origin, request.progress, request.workers)
 
 
-def check(pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progress, workers: int = 0) -> Prepared:
+def check_pieces(
+    pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progress, workers: int = 0
+) -> Prepared:
     """Check all molecules, on several cores if there are many, and split them.
 
     Args:
@@ -153,12 +155,12 @@ def _count_refused(pieces: Sequence[Piece], results: Sequence[Converted | None])
 def _notes(done: Sequence[Converted]) -> list[str]:
     completed, embedded = sum(r.completed for r in done), sum(r.embedded for r in done)
     unrelaxed = sum(r.unrelaxed for r in done)
-    counted = [
+    notes = [
         (completed, f"{completed} molecules were given the hydrogens they lacked."),
         (embedded, f"{embedded} molecules were given a geometry by RDKit (ETKDGv3, relaxed with MMFF94)."),
         (unrelaxed, f"{unrelaxed} of these geometries the force field could not relax fully."),
     ]
-    return [text for count, text in counted if count]
+    return [text for count, text in notes if count]
 
 
 def _rdkit_version() -> str:

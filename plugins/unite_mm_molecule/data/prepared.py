@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm.kit.arrays import ArraySpec, read_npz
-from unite_mm_molecule.data.flat import ARRAYS, FlatMolecules, pack_lines, unpack_lines
 from unite_mm_molecule.data.splits import split_hash
+from unite_mm_molecule.flat import ARRAYS, FlatMolecules, pack_lines, unpack_lines
 from unite_mm_schemas.card import DataCard, Exclusion
 
 EXAMPLES = 5
@@ -35,7 +35,7 @@ class Prepared:
     card: DataCard
 
     def without(self, reason: str, left_out: NDArray[np.bool_], details: Sequence[str]) -> "Prepared":
-        """The same without some molecules, which the card then counts; the others stay in their splits.
+        """The same without the given molecules, which the card then counts; the others stay in their splits.
 
         Args:
             reason: why.

@@ -17,10 +17,10 @@ from unite_mm_molecule.chemistry import NoBonds, canonical_smiles, perceive_bond
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Rules
 from unite_mm_molecule.data.dataset import MoleculeData
-from unite_mm_molecule.data.flat import FlatMolecules
 from unite_mm_molecule.data.pieces import array_pieces
-from unite_mm_molecule.data.prepare import Origin, check
+from unite_mm_molecule.data.prepare import Origin, check_pieces
 from unite_mm_molecule.data.refusals import NO_BONDS, NOT_FINITE
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import Molecule, bond_order_sums
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _CHARGE_BY_VALENCE = {(5, 4): -1, (7, 4): 1, (7, 2): -1, (8, 3): 1, (8, 1): -1}
 def to_pyg(molecule: Molecule) -> "Data":
     """A `Data` with `z`, `pos` (if any), `edge_index`, `edge_attr` (one-hot), `formal_charge`, `name` and `smiles`.
 
-    Each bond stands in both directions, sorted as in `torch_geometric.datasets.QM9`. `smiles` is left out where
+    Each bond is stored in both directions, sorted as in `torch_geometric.datasets.QM9`. `smiles` is left out where
     RDKit refuses the molecule.
     """
     import torch
@@ -123,7 +123,7 @@ def dataset_from_pyg(
     rules = Rules(add_hydrogens=not any(m.explicit_hydrogens for m in molecules), embed=config.geometry)
     pieces = array_pieces(FlatMolecules.from_molecules(molecules))
     origin = Origin(modality, name, description)
-    return MoleculeData(check(pieces, rules, origin, progress or Silent(), workers), config)
+    return MoleculeData(check_pieces(pieces, rules, origin, progress or Silent(), workers), config)
 
 
 def _get(data: "Data", key: str) -> Any:
@@ -146,7 +146,7 @@ def _bonds(edges: NDArray[np.int64], attributes: NDArray[np.float64], label: str
     if edges.shape != (2, len(orders)) or not np.isin(orders, (1, 2, 3, _AROMATIC)).all():
         raise UsageError(
             f"{label}: `edge_attr` {tuple(attributes.shape)} is not a bond order for each of {edges.shape[-1]} edges",
-            "Give orders (1, 2, 3; 1.5 aromatic), or one-hot columns for single, double, triple, aromatic.",
+            "use orders (1, 2, 3; 1.5 for aromatic), or one-hot columns for single, double, triple, aromatic",
         )
     triples = np.stack([edges.min(axis=0), edges.max(axis=0), orders], axis=1)
     return np.asarray(np.unique(triples, axis=0), dtype=np.int64)

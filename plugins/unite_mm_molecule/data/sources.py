@@ -43,16 +43,16 @@ class Source:
     uncharacterized: Path | bool = False
 
     @property
-    def hydrogens_may_lack(self) -> bool:
-        """Whether hydrogens that a molecule lacks are supplied: SMILES leave them out, SDF files may.
+    def hydrogens_may_be_missing(self) -> bool:
+        """Whether missing hydrogens are added: SMILES leave them out, SDF files may.
 
-        QM9, XYZ files and arrays give all of them, so a missing one is a radical or an error.
+        QM9, XYZ files and arrays hold all of them, so that a missing one is a radical or an error.
         """
         return self.kind in ("sdf", "smiles")
 
     @property
-    def geometry_may_lack(self) -> bool:
-        """Whether molecules may come without 3D coordinates and are to be given some."""
+    def geometry_may_be_missing(self) -> bool:
+        """Whether molecules without 3D coordinates are given a geometry."""
         return self.kind in ("sdf", "smiles", "arrays")
 
     def files(self) -> tuple[SourceFile, ...]:
@@ -68,7 +68,7 @@ class Source:
         """The molecules, cut into pieces.
 
         Raises:
-            UsageError: a file cannot be read, is cut off, or holds no molecule.
+            UsageError: a file cannot be read, is incomplete, or holds no molecule.
         """
         if self.kind == "arrays":
             pieces: Sequence[Piece] = array_pieces(read_arrays(self.path)[0])
@@ -115,7 +115,7 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
         progress: where to show downloads.
 
     Raises:
-        UsageError: the path does not exist or is nothing the plugin knows.
+        UsageError: the path does not exist, or is of no known kind.
         UniteError: QM9 cannot be downloaded.
     """
     if source == "qm9":
@@ -126,7 +126,7 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
         return Source("embedded", "arrays", EMBEDDED)
     path = Path(source).expanduser()
     if not path.exists():
-        raise UsageError(f"--data {source}: no such file or folder", f"Known names: qm9, embedded; paths: {_KINDS}.")
+        raise UsageError(f"--data {source}: no such file or folder", f"known names: embedded, qm9; files: {_KINDS}")
     if path.is_dir():
         return _find_in_folder(path)
     if path.suffix.lower() == ".zip":
@@ -137,7 +137,7 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
         return _with_list(path.name, path, None)
     kind = text_kind(path)
     if kind is None:
-        raise UsageError(f"--data {source}: unknown kind of file", f"Known: {_KINDS}.")
+        raise UsageError(f"--data {source}: unknown kind of file", f"expected {_KINDS}")
     return Source(path.name, kind, path)
 
 
@@ -148,7 +148,7 @@ def _find_in_folder(folder: Path) -> Source:
             return _with_list(name, place / _RAW, None)
         if (place / "qm9.zip").is_file():
             return _with_list(name, place / "qm9.zip", _member(place / "qm9.zip"))
-    raise UsageError(f"--data {folder}: holds neither {_RAW} nor qm9.zip", f"Known: {_KINDS}.")
+    raise UsageError(f"--data {folder}: holds neither {_RAW} nor qm9.zip", f"expected {_KINDS}")
 
 
 def _with_list(name: str, path: Path, member: str | None) -> Source:
@@ -167,9 +167,10 @@ def _member(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile) as error:
-        hint = "Get the file again; it may be incomplete."
-        raise UsageError(f"{path}: not a readable zip file: {error}", hint) from error
+        raise UsageError(
+            f"{path}: not a readable zip file: {error}", "the file may be damaged or incomplete"
+        ) from error
     found = next((name for name in names if name.split("/")[-1] == _RAW), None)
     if found is None:
-        raise UsageError(f"{path}: holds no {_RAW}", f"Known: {_KINDS}.")
+        raise UsageError(f"{path}: holds no {_RAW}", f"expected {_KINDS}")
     return found

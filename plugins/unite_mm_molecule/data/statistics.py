@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.flat import FlatMolecules, Positions
 from unite_mm_molecule.data.prepared import Prepared
+from unite_mm_molecule.flat import FlatMolecules, Positions
 from unite_mm_molecule.molecule import SYMBOLS
 
 

@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from unite_mm.errors import UsageError
 from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
-from unite_mm_molecule.data.flat import ARRAYS, INTEGER, FlatMolecules
+from unite_mm_molecule.flat import ARRAYS, FlatMolecules
 from unite_mm_molecule.molecule import Molecule
 
 _EXPLICIT = "explicit_hydrogens"
 _SAMPLES = ARRAYS | {_EXPLICIT: ArraySpec(np.bool_, (("N",),), required=False)}
 _COMPACT = {
-    "atoms": ArraySpec(INTEGER, (("N",),)),
-    "bonds": ArraySpec(INTEGER, (("N",),)),
-    "atomic_number": ArraySpec(INTEGER, (("A",),)),
-    "formal_charge": ArraySpec(INTEGER, (("A",),)),
-    "position_milliangstrom": ArraySpec(INTEGER, (("A", 3),)),
-    "bond_begin": ArraySpec(INTEGER, (("M",),)),
-    "bond_end": ArraySpec(INTEGER, (("M",),)),
-    "bond_order": ArraySpec(INTEGER, (("M",),)),
+    "atoms": ArraySpec(np.integer, (("N",),)),
+    "bonds": ArraySpec(np.integer, (("N",),)),
+    "atomic_number": ArraySpec(np.integer, (("A",),)),
+    "formal_charge": ArraySpec(np.integer, (("A",),)),
+    "position_milliangstrom": ArraySpec(np.integer, (("A", 3),)),
+    "bond_begin": ArraySpec(np.integer, (("M",),)),
+    "bond_end": ArraySpec(np.integer, (("M",),)),
+    "bond_order": ArraySpec(np.integer, (("M",),)),
 }
 """The form of the embedded set: small integers, positions in thousandths of an angstrom."""
 

@@ -147,7 +147,7 @@ def _read_block(block: str) -> Record:
 
 
 def _read_with_rdkit(block: str, kind: str) -> Record:
-    """A record that only RDKit understands.
+    """A record of a kind that only RDKit reads.
 
     Raises:
         BadRecord: RDKit cannot read it either.

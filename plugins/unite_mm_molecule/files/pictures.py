@@ -5,15 +5,15 @@ renders the molecule, Pillow (which RDKit brings along) the frame. Invalid molec
 frame.
 """
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unite_mm_molecule.files.output import write_whole
+from unite_mm_molecule.files.panels import Panel, flat_layout, grid
 from unite_mm_molecule.metrics.reconstruction import bond_orders, compare
 from unite_mm_molecule.metrics.validity import allowed_valences, check_validity
 from unite_mm_molecule.molecule import Molecule, hydrogen_parents
@@ -24,33 +24,8 @@ if TYPE_CHECKING:
 
 MOST_MOLECULES = 24
 MOST_PAIRS = 12
-_PANEL = (280, 240)
-_GAP = 8
-_RED = (204, 36, 29)
-_GREY = (200, 200, 200)
-_BLACK = (40, 40, 40)
-_HIGHLIGHT = (1.0, 0.62, 0.55)
 _LEGEND = 32
 """Characters of a legend that fit a panel; RDKit's font knows ASCII only."""
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """One molecule to show.
-
-    Attributes:
-        molecule: for RDKit, with 2D coordinates.
-        legend: below the molecule.
-        wrong: whether the frame and legend are red.
-        atoms: indices to mark.
-        bonds: indices to mark.
-    """
-
-    molecule: "Mol"
-    legend: str
-    wrong: bool = False
-    atoms: tuple[int, ...] = ()
-    bonds: tuple[int, ...] = ()
 
 
 def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLECULES, columns: int = 6) -> None:
@@ -68,7 +43,7 @@ def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLEC
     """
     if not samples:
         raise ValueError("no molecules to show")
-    _save(_grid([_sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
+    _save(grid([_sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
 
 
 def save_pairs_picture(
@@ -92,20 +67,20 @@ def save_pairs_picture(
     if not inputs or len(inputs) != len(outputs):
         raise ValueError(f"cannot show {len(inputs)} inputs beside {len(outputs)} reconstructions")
     panels = [panel for pair in list(zip(inputs, outputs, strict=True))[:most] for panel in _pair_panels(*pair)]
-    _save(_grid(panels, min(4, len(panels)), paired=True), path)
+    _save(grid(panels, min(4, len(panels)), paired=True), path)
 
 
-def _sample_panel(sample: Molecule) -> _Panel:
+def _sample_panel(sample: Molecule) -> Panel:
     validity = check_validity(sample)
     shown, kept = _without_hydrogens(sample, _removable_hydrogens(sample))
     if validity.valid:
-        return _Panel(_flat(shown), _short(validity.smiles or ""))
+        return Panel(flat_layout(shown), _short(validity.smiles or ""))
     unstable = _unstable(sample)
     marked = tuple(new for new, old in enumerate(kept) if old in unstable)
-    return _Panel(_flat(shown), _short(validity.detail), wrong=True, atoms=marked)
+    return Panel(flat_layout(shown), _short(validity.detail), wrong=True, atoms=marked)
 
 
-def _pair_panels(original: Molecule, copy: Molecule) -> tuple[_Panel, _Panel]:
+def _pair_panels(original: Molecule, copy: Molecule) -> tuple[Panel, Panel]:
     """Panels of an input and its reconstruction."""
     comparison = compare((original, copy))
     if original.size != copy.size:
@@ -115,11 +90,11 @@ def _pair_panels(original: Molecule, copy: Molecule) -> tuple[_Panel, _Panel]:
     goal, found = bond_orders(original), bond_orders(copy)
     pairs = [pair for pair in goal.keys() | found.keys() if goal.get(pair) != found.get(pair)]
     involved = set(atoms) | {atom for pair in pairs for atom in pair}
-    # A hydrogen disappears only where it hangs on the same atom in both and nothing about it differs.
+    # A hydrogen is left out only where it is bonded to the same atom in both and nothing about it differs.
     hidden = (_removable_hydrogens(original) & _removable_hydrogens(copy)) - involved
     shown, kept = _without_hydrogens(original, hidden)
-    left = _flat(shown)
-    right = _flat(_without_hydrogens(copy, hidden)[0], like=left)
+    left = flat_layout(shown)
+    right = flat_layout(_without_hydrogens(copy, hidden)[0], like=left)
     places = {old: new for new, old in enumerate(kept)}
     marked = tuple(places[atom] for atom in atoms)
     outcome = "match" if comparison.graph else _differences(len(atoms), len(pairs))
@@ -127,8 +102,8 @@ def _pair_panels(original: Molecule, copy: Molecule) -> tuple[_Panel, _Panel]:
         outcome += f", RMSD {comparison.rmsd:.3f} A"
     label = check_validity(original).smiles or original.name or "input"
     return (
-        _Panel(left, _short(label), False, marked, _bond_indices(left, pairs, places)),
-        _Panel(right, outcome, not comparison.graph, marked, _bond_indices(right, pairs, places)),
+        Panel(left, _short(label), False, marked, _bond_indices(left, pairs, places)),
+        Panel(right, outcome, not comparison.graph, marked, _bond_indices(right, pairs, places)),
     )
 
 
@@ -175,90 +150,6 @@ def _without_hydrogens(molecule: Molecule, hidden: set[int]) -> tuple["Mol", lis
         owner.SetNumExplicitHs(owner.GetNumExplicitHs() + 1)
         editable.RemoveAtom(atom)
     return editable.GetMol(), [atom for atom in range(molecule.size) if atom not in hidden]
-
-
-def _flat(molecule: "Mol", like: "Mol | None" = None) -> "Mol":
-    """The molecule with 2D coordinates of its own, or those of `like`, a molecule of as many atoms."""
-    from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDepictor
-
-    with rdBase.BlockLogs():
-        molecule.UpdatePropertyCache(strict=False)
-        Chem.FastFindRings(molecule)
-        if like is not None:
-            molecule.RemoveAllConformers()
-            molecule.AddConformer(like.GetConformer(), assignId=True)
-        elif molecule.GetNumAtoms():
-            rdDepictor.SetPreferCoordGen(False)
-            rdDepictor.Compute2DCoords(molecule, canonOrient=True)
-    return molecule
-
-
-def _grid(panels: list[_Panel], columns: int, paired: bool = False) -> "Image":
-    """All panels on one canvas; with `paired`, two that belong together touch and share a frame."""
-    from PIL import Image as PillowImage
-    from PIL import ImageDraw
-
-    width, height = _PANEL
-    rows = -(-len(panels) // columns)
-    canvas = PillowImage.new("RGB", (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP), "white")
-    pen = ImageDraw.Draw(canvas)
-    for index, panel in enumerate(panels):
-        x = _GAP + index % columns * (width + _GAP)
-        y = _GAP + index // columns * (height + _GAP)
-        second = paired and index % 2 == 1
-        canvas.paste(_picture(panel), (x - _GAP * second, y))
-        if paired and not second:
-            continue
-        left = x - (width + _GAP) * second
-        colour, line = (_RED, 3) if panel.wrong else (_GREY, 1)
-        pen.rectangle((left, y, left + width * (1 + second) - 1, y + height - 1), outline=colour, width=line)
-    return canvas
-
-
-def _picture(panel: _Panel) -> "Image":
-    """One panel without its frame."""
-    try:
-        return _rendered(panel)
-    except RuntimeError:  # RDKit lays out an impossible molecule with atoms on one place, and then cannot render it
-        return _rendered(replace(panel, molecule=_on_a_circle(panel.molecule)))
-
-
-def _on_a_circle(molecule: "Mol") -> "Mol":
-    """A copy with its atoms on a circle."""
-    from rdkit import Chem
-
-    copy = Chem.Mol(molecule)
-    copy.RemoveAllConformers()
-    count = copy.GetNumAtoms()
-    places = Chem.Conformer(count)
-    for atom, angle in enumerate(np.linspace(0, 2 * np.pi, count, endpoint=False)):
-        places.SetAtomPosition(atom, [count / 4 * np.cos(angle), count / 4 * np.sin(angle), 0.0])
-    copy.AddConformer(places)
-    return copy
-
-
-def _rendered(panel: _Panel) -> "Image":
-    from PIL import Image as PillowImage
-    from rdkit import rdBase
-    from rdkit.Chem.Draw import rdMolDraw2D
-
-    drawer: Any = rdMolDraw2D.MolDraw2DCairo(*_PANEL)
-    options = drawer.drawOptions()
-    options.prepareMolsBeforeDrawing = False  # preparing would sanitize
-    options.legendFontSize = 16
-    options.padding = 0.09
-    options.maxFontSize = 22
-    options.fixedBondLength = 34
-    options.bondLineWidth = 2
-    options.setHighlightColour(_HIGHLIGHT)
-    options.setLegendColour(tuple(part / 255 for part in (_RED if panel.wrong else _BLACK)))
-    with rdBase.BlockLogs():
-        drawer.DrawMolecule(
-            panel.molecule, legend=panel.legend, highlightAtoms=list(panel.atoms), highlightBonds=list(panel.bonds)
-        )
-        drawer.FinishDrawing()
-    return PillowImage.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB")
 
 
 def _save(picture: "Image", path: Path) -> None:

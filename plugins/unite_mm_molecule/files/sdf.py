@@ -13,7 +13,7 @@ from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
 
 HYDROGENS_FIELD = "unite_mm_hydrogens"
 MOST_ATOMS = 999
-"""What the three digits of a V2000 counts line can say."""
+"""The most that three digits of a V2000 counts line can hold."""
 
 _DOUBLET = 4
 _CHARGES = {0: 0, 1: 3, 2: 2, 3: 1, _DOUBLET: 0, 5: -1, 6: -2, 7: -3}
@@ -121,14 +121,13 @@ def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], list[int], NDArray[np.fl
     """Atomic numbers (n,), codes of old-style charges (n,) and positions (n, 3) of the atom lines."""
     numbers, codes, positions = [], [], []
     for index, row in enumerate(rows):
-        columns = [row[0:10], row[10:20], row[20:30], row[31:34], row[34:36], row[36:39]]
-        if "*^" in row:  # QM9's raw file has a few numbers that do not keep to the columns
-            columns = _split_exponents(row)
+        x, y, z, symbol, code_text = row[0:10], row[10:20], row[20:30], row[31:34].strip(), row[36:39].strip()
         try:
-            position = [float(column) for column in columns[:3]]
-            symbol = columns[3].strip()
-            code = int(columns[5].strip() or 0)
-        except (ValueError, IndexError):
+            if "*^" in row:  # QM9's raw file has a few numbers that do not keep to the columns
+                x, y, z, symbol, _, code_text = _split_exponents(row)[:6]
+            position = (float(x), float(y), float(z))
+            code = int(code_text or 0)
+        except ValueError:
             code = -1
         if code not in _CHARGES:
             raise BadRecord(f"atom {index + 1}: {row.strip()[:40]!r}")
@@ -152,7 +151,7 @@ def _bonds(rows: list[str], atoms: int) -> NDArray[np.int64]:
             raise BadRecord(f"bond {index + 1} joins atoms {begin + 1} and {end + 1} of {atoms}")
         if order not in (1, 2, 3):
             raise NeedsRdkit(f"bond {index + 1} of type {order}")
-        bonds.append((min(begin, end), max(begin, end), order))
+        bonds.append((begin, end, order) if begin < end else (end, begin, order))
     if len({bond[:2] for bond in bonds}) != len(bonds):
         raise BadRecord("two bonds join the same atoms")
     return np.array(bonds, dtype=np.int64).reshape(-1, 3)

@@ -85,7 +85,7 @@ def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
     at = text.find(b"$$$$")
     while at >= 0:
         if at == 0 or text[at - 1 : at] == b"\n":
-            bounds.append(_line_end(text, at))  # what follows the dollars on their line belongs to nothing
+            bounds.append(_line_end(text, at))  # the rest of the dollars' line is dropped
         at = text.find(b"$$$$", at + 4)
     rest = bytes(text[bounds[-1] :])
     if rest.strip():  # the last record may lack the dollars, as MOL files do

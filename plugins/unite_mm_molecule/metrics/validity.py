@@ -1,4 +1,4 @@
-"""Strict validity and stability of a molecule: what is wrong with it, if anything. Needs RDKit for the first."""
+"""Strict validity, which needs RDKit, and stability of a molecule."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -36,7 +36,7 @@ class BondHead(nn.Module):
     """Logits of bond orders of every pair of atoms, symmetric by construction.
 
     Each class has a bilinear form with fixed signs (half the channels positive, half negative, so that it can attract
-    and repel), a share of either atom, and a bias by how far apart the two stand in the order of atoms.
+    and repel), a share of either atom, and a bias by the distance of the two in the order of atoms.
     """
 
     signs: Tensor

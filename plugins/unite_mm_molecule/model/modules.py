@@ -69,8 +69,8 @@ class MoleculeModules(ModalityModules):
                     "ask for other counts",
                 )
         registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
-        told = torch.tensor(counts, dtype=torch.float32) if counts else None
-        return PriorSample(torch.arange(self.layout.registers) < registers, told)
+        counted = torch.tensor(counts, dtype=torch.float32) if counts else None
+        return PriorSample(torch.arange(self.layout.registers) < registers, counted)
 
     def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
         """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""

@@ -17,7 +17,7 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, random_rotations
 from unite_mm_molecule.data.dataset import MoleculeData, open_data
 from unite_mm_molecule.data.encode import arrange, encode
-from unite_mm_molecule.data.flat import FlatMolecules
+from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import Molecule
 
 SETTINGS: list[dict[str, Any]] = [

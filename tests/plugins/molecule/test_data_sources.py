@@ -100,12 +100,13 @@ def test_xyz_files_get_bonds_from_their_geometry_and_failures_are_counted(tmp_pa
     names = ("water", "ethanol", "benzene", "nitromethane")
     frames = [Chem.MolToXYZBlock(Chem.MolFromMolBlock(block(n), removeHs=False)).split("\n", 2) for n in names]
     text = "".join(f"{count}\n{name}\n{rest}" for name, (count, _, rest) in zip(names, frames, strict=True))
-    text += "2\nlonely\nC 0 0 0\nH 0 0 1.09\n" + "1\nheavy\nXe 0 0 0\n" + "1\nbroken\nC 0 0\n"
+    text += "2\nlonely\nC 0 0 0\nH 0 0 1.09\n" + "1\nheavy\nXe 0 0 0\n" + "1\nbroken\nC 0 0\n" + "0\nnothing\n"
     path = tmp_path / "own.xyz"
     path.write_text(text.replace("0.0000", "0.0*^-6"))
     prepared = prepare(path, tmp_path / "cache")
     assert dict(zip(prepared.molecules.names, prepared.smiles, strict=True)) == {n: EXPECTED[n] for n in names}
     assert reasons(prepared)["holds an element"] == (1, "heavy: Xe")
+    assert reasons(prepared)["holds no atom"] == (1, "nothing: no atom")
     assert reasons(prepared)["cannot be read"] == (1, "broken: atom line 'C 0 0'")
     assert any(example.startswith("lonely: ") for e in prepared.card.excluded for example in e.examples)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from helpers.repository import load_script
 
+from unite_mm_molecule.files.formats import read
 from unite_mm_molecule.molecule import Molecule
 
 ORDINARY = ["C", "CCO", "NC=O", "C1CC1", "CC(=O)O", "C#CC#N", "c1ccoc1", "c1c[nH]cn1", "FC(F)F", "c1ccccc1", "N#CCO"]
@@ -93,6 +94,15 @@ def test_molecules_are_sound(committed: list[Molecule]) -> None:
         parameters.removeDefiningBondStereo = True
         bare = Chem.RemoveHs(mol, parameters)
         assert Chem.MolToSmiles(bare, isomericSmiles=False) == molecule.name
+
+
+def test_the_set_can_be_read_as_a_file_of_samples(script: ModuleType, committed: list[Molecule]) -> None:
+    molecules = read(script.OUTPUT)
+    assert len(molecules) == len(committed) and molecules[0].name == "embedded_1"
+    for found, expected in list(zip(molecules, committed, strict=True))[::1000]:
+        assert found.numbers.tolist() == expected.numbers.tolist() and found.explicit_hydrogens
+        assert found.positions is not None and expected.positions is not None
+        np.testing.assert_allclose(found.positions, expected.positions, atol=1e-6)
 
 
 def test_geometries_are_natural(script: ModuleType, committed: list[Molecule]) -> None:

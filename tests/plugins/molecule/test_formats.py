@@ -237,6 +237,7 @@ GOOD = "x\n\n\n  1  0  0  0  0  0            999 V2000\n    0.0000    0.0000    
         ("a.sdf", GOOD.replace("0.5000", "0.5x00"), "record 1 of 1: atom 1"),
         ("a.sdf", GOOD.replace("  1  0", "  1  1").replace("M  END", "  1  2  1\nM  END"), "joins atoms 1 and 2 of 1"),
         ("a.sdf", GOOD.replace("M  END", "M  CHG  1   7   1\nM  END"), "charge line"),
+        ("a.sdf", GOOD.replace("M  END", "M  CHG  x   1   1\nM  END"), "charge line"),
         ("a.sdf", "no molecule at all", "incomplete SDF file: it ends inside molecule 1"),
         ("a.xyz", "2\nx\nC 0 0 0\n", "incomplete XYZ file: it ends inside molecule 1"),
         ("a.xyz", "1\nx\nC 0 0 0\nhello\n", "line 4: expected a number of atoms, found 'hello'"),

@@ -1,4 +1,4 @@
-"""One implementation under two names: QM9, and molecules of one's own."""
+"""One implementation under two names: QM9, and molecules of your own."""
 
 import json
 from pathlib import Path
@@ -40,14 +40,14 @@ def test_they_differ_in_name_description_and_sources_alone() -> None:
     ]
 
 
-def test_nothing_of_ones_own_molecules_is_called_qm9_but_qm9s_files() -> None:
+def test_nothing_of_molecules_of_your_own_is_called_qm9_but_qm9s_files() -> None:
     manifest = plugin("molecule").manifest
     texts = [manifest.name, manifest.description, *(entry.definition for entry in manifest.metrics)]
     assert not any("qm9" in text.lower() for text in texts)
     assert [entry.name for entry in manifest.sources if "qm9" in entry.description.lower()] == ["FOLDER or ZIP"]
 
 
-def test_a_run_on_ones_own_molecules_must_name_them() -> None:
+def test_a_run_on_molecules_of_your_own_must_name_them() -> None:
     assert plugin("qm9").source(None) == "qm9"
     with pytest.raises(UsageError, match="'molecule' has no data set of its own") as caught:
         plugin("molecule").source(None)

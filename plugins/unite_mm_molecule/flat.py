@@ -6,7 +6,7 @@ Dimensions: N molecules, A atoms of all molecules, M bonds of all molecules.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,15 @@ from unite_mm_molecule.molecule import Molecule, hydrogen_parents
 Integers = NDArray[np.int64]
 Positions = NDArray[np.float32]
 
-INTEGER = cast(type[np.generic], np.integer)  # to mypy it is abstract
 ARRAYS: dict[str, ArraySpec] = {
-    "atoms": ArraySpec(INTEGER, (("N",),)),
-    "bonds": ArraySpec(INTEGER, (("N",),)),
-    "numbers": ArraySpec(INTEGER, (("A",),)),
-    "charges": ArraySpec(INTEGER, (("A",),)),
-    "positions": ArraySpec(cast(type[np.generic], np.floating), (("A", 3),)),
-    "begin": ArraySpec(INTEGER, (("M",),)),
-    "end": ArraySpec(INTEGER, (("M",),)),
-    "orders": ArraySpec(INTEGER, (("M",),)),
+    "atoms": ArraySpec(np.integer, (("N",),)),
+    "bonds": ArraySpec(np.integer, (("N",),)),
+    "numbers": ArraySpec(np.integer, (("A",),)),
+    "charges": ArraySpec(np.integer, (("A",),)),
+    "positions": ArraySpec(np.floating, (("A", 3),)),
+    "begin": ArraySpec(np.integer, (("M",),)),
+    "end": ArraySpec(np.integer, (("M",),)),
+    "orders": ArraySpec(np.integer, (("M",),)),
     "names": ArraySpec(np.uint8),
 }
 """What `FlatMolecules.to_arrays` saves."""
@@ -88,7 +87,7 @@ class FlatMolecules:
 
         Args:
             index: which.
-            explicit_hydrogens: what to say of its hydrogens.
+            explicit_hydrogens: as in `Molecule`.
             geometry: whether to give it its positions, if it has any.
         """
         atoms = slice(self.atom_start[index], self.atom_start[index + 1])
