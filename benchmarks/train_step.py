@@ -73,9 +73,9 @@ def build(args: argparse.Namespace, draws: int) -> tuple[JointRecipe, ImageBatch
 
 def random_vgg() -> dict[str, torch.Tensor]:
     """Random weights under the names of torchvision's VGG16 (variance-preserving, so that nothing overflows)."""
-    from unite_mm_image.vision import torchvision
+    from unite_mm_image.torchvision_import import import_torchvision
 
-    torchvision()
+    import_torchvision()
     from torchvision.models import vgg16
 
     return {name: value for name, value in vgg16(weights=None).state_dict().items() if name.startswith("features.")}

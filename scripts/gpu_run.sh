@@ -11,9 +11,10 @@
 # The molecules come from a cache that was prepared where rdkit is:
 #   unite-mm data fetch --modality qm9 --data embedded --preset small --cache runs/gpu-cache
 #
-# PRESET, BATCHES, DRAWS, CHUNKS, REPEATS, MOLECULES_PRESET, SECONDS_OF_TRAINING and DEVICE change the sizes: a CPU tries
-# the whole script in a minute with
-#   DEVICE=cpu PRESET=shapes-tiny BATCHES=2 DRAWS=2 CHUNKS=1 REPEATS=1 MOLECULES_PRESET=tiny SECONDS_OF_TRAINING=5
+# DEVICE, PRESET, BATCHES, DRAWS, CHUNKS, REPEATS, MOLECULES_PRESET, SECONDS_OF_TRAINING, LOG_EVERY and SAMPLES change
+# the sizes. A CPU tries the whole script in a minute with
+#   DEVICE=cpu PRESET=shapes-tiny BATCHES=2 DRAWS=2 CHUNKS=1 REPEATS=1 MOLECULES_PRESET=tiny SECONDS_OF_TRAINING=5 \
+#     LOG_EVERY=1 SAMPLES=20 scripts/gpu_run.sh OUT
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -59,7 +60,7 @@ molecules() {
   local cache=${CACHE:-runs/gpu-cache} run="$out/small"
   rm -rf "$run"
   unite_mm train --modality qm9 --data embedded --preset "${MOLECULES_PRESET:-small}" --cache "$cache" --out "$run" \
-    --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" --set train.log_every=20 || return
+    --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" --set train.log_every="${LOG_EVERY:-20}" || return
   "$python" - "$run" <<'PYTHON' || return
 import json, sys
 from pathlib import Path
@@ -68,8 +69,8 @@ run = Path(sys.argv[1])
 size = json.loads((run / "config.json").read_text())["train"]["batch_size"]
 rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 rows = [row for row in rows if row["kind"] == "train"]
-first = next(row for row in rows if row["step"] > 1 and row["seconds"] > rows[-1]["seconds"] / 3)  # past compiling
 last = rows[-1]
+first = next((row for row in rows[1:] if row["seconds"] > last["seconds"] / 3), rows[0])  # past compiling
 rate = size * (last["step"] - first["step"]) / max(1e-9, last["seconds"] - first["seconds"])
 print(f"{rate:,.0f} molecules/s over steps {first['step']} to {last['step']}, batch {size}")
 PYTHON

@@ -33,9 +33,10 @@ class Images(Modality):
     def check_training(self) -> None:
         """Find, or download, the weights of LPIPS where it is among the losses."""
         if self.config.lpips_weight:
-            from unite_mm_image.model.perceptual import find_vgg
+            from unite_mm.kit.weights import find_weights
+            from unite_mm_image.model.perceptual import VGG16
 
-            find_vgg(self.config.lpips_vgg)
+            find_weights(VGG16, self.config.lpips_vgg)
 
     def open_data(self, request: DataRequest) -> "ImageData":
         from unite_mm_image.data.dataset import open_data
@@ -47,11 +48,7 @@ class Images(Modality):
         from unite_mm_image.data.dataset import ImageData
 
         assert isinstance(data, ImageData)
-        labels = data.labels("train")
-        if labels is None or not data.classes:
-            return {"classes": [], "class_counts": []}
-        counts = torch.bincount(labels, minlength=len(data.classes))
-        return {"classes": list(data.classes), "class_counts": counts.tolist()}
+        return data.statistics
 
     def build_modules(self, statistics: Statistics, width: int) -> "ImageModules":
         from unite_mm_image.model.modules import ImageModules
@@ -64,7 +61,7 @@ class Images(Modality):
         Raises:
             UsageError: a class is outside the range of the model's.
         """
-        from unite_mm_image.picture import label_of, to_pixels
+        from unite_mm_image.data.native import label_of, to_pixels
 
         pixels = to_pixels(samples, self.config)
         labels = [label_of(sample) for sample in samples]
@@ -90,12 +87,12 @@ class Images(Modality):
         return read(path)
 
     def save_picture(self, samples: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.files.drawing import save_picture
+        from unite_mm_image.files.pictures import save_picture
 
         save_picture(samples, path)
 
     def save_pairs_picture(self, inputs: Sequence[Image], outputs: Sequence[Image], path: Path) -> None:
-        from unite_mm_image.files.drawing import save_pairs_picture
+        from unite_mm_image.files.pictures import save_pairs_picture
 
         save_pairs_picture(inputs, outputs, path)
 

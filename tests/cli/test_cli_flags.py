@@ -10,8 +10,8 @@ DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {
     "": "--debug --version",
-    "train": "--modality --data --preset --config --set --out --resume --init-trunk --freeze-trunk --max-steps "
-    "--max-time --devices --precision --dry-run --cache --workers --debug",
+    "train": "--modality --data --preset --config --set --out --resume --recipe --init --init-trunk "
+    "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device --report --pictures/--no-pictures --cache --workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "

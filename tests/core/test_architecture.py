@@ -6,6 +6,7 @@ tests/docs/test_architecture_page.py.
 """
 
 import ast
+import re
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_the_image_plugin_loads_torchvision_and_metrics_only_when_they_are_used(
     assert importing(ROOT / "plugins" / "unite_mm_image", optional, at_import=True) == {}
 
 
-SURFACE = {"unite_mm.contract", "unite_mm.errors", "unite_mm.progress"}
-"""Modules of the core that plugins may import, beside the kit; docs/contract.md describes them."""
+SURFACE = {"unite_mm.contract", "unite_mm.errors", "unite_mm.kit", "unite_mm.progress"}
+"""Modules of the core that plugins may import, beside the kit's own; docs/contract.md describes them."""
 
 DOCUMENTED = {f"unite_mm.contract.{name}" for name in contract.__all__}
 
@@ -125,7 +126,7 @@ def test_the_surface_is_narrow() -> None:
     source = """
 import unite_mm
 import unite_mm.contract
-from unite_mm import contract, errors
+from unite_mm import contract, errors, kit
 from unite_mm.contract import Modality, SPLITS
 from unite_mm.contract.model import Tokens
 from unite_mm.contract import model
@@ -140,6 +141,12 @@ def lazily() -> None:
     wrong = {"unite_mm", "unite_mm.contract.model.Tokens", "unite_mm.contract.model", "unite_mm.registry.discover"}
     assert beyond_the_surface(source, "my_plugin", testing=True) == wrong
     assert beyond_the_surface(source, "my_plugin") == {*wrong, "unite_mm.testing.ConformanceSuite"}
+
+
+def test_no_test_imports_another_one() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        assert not [name for name in imports_of(source, "") if re.search(r"(^|\.)test_\w+", name)], path
 
 
 # ---------------------------------------------------------------------------------------------------- inside a package

@@ -15,7 +15,7 @@ class TestPoints(ConformanceSuite):
 
 class TestPointsWithoutClasses(ConformanceSuite):
     modality = "points"
-    settings = ("points.classes=false", "regime.shared_weights=false")
+    settings = ("points.classes=false", "regime.kind=separate")
     source = "ring"
 
 

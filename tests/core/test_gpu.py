@@ -23,7 +23,7 @@ from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.dataset import open_data
 from unite_mm_image.model.perceptual import build_lpips
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 from unite_mm_schemas.config import TrainConfig
 
 pytestmark = [
@@ -60,7 +60,7 @@ def image_model(device: torch.device, **image: Any) -> UNITE:
     torch.manual_seed(0)
     model = make_model({"width": 64, "depth": 3, "heads": 4}, STATISTICS, **image).to(device)
     if image.get("lpips_weight"):
-        torchvision()
+        import_torchvision()
         from torchvision.models import vgg16
 
         torch.manual_seed(1)

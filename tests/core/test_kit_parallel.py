@@ -43,7 +43,7 @@ def test_items_are_taken_only_a_few_in_advance() -> None:
 
     results = map_threads(neg, items(), 2)
     assert next(results) == 0 and len(taken) < 20
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert len(taken) < 20
 
 

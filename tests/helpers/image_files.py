@@ -3,7 +3,7 @@
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Recorder:
         self.advanced = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Any:
+    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         self.titles.append(f"{title} / {total}")
 
         def advance(count: int) -> None:
@@ -91,6 +91,13 @@ def opened(source: Path | str | None, cache: Path, **settings: Any) -> ImageData
     progress, refresh = settings.pop("progress", None) or Recorder(), settings.pop("refresh", False)
     request = DataRequest("shapes" if source is None else str(source), cache, progress, workers=2, refresh=refresh)
     return open_data(request, config(**settings))
+
+
+def prepare_and_count(root: Path, cache: Path) -> tuple[int, str]:
+    """How many bars the preparation of a source showed, and the hash of its splits; here so that processes find it."""
+    progress = Recorder()
+    data = opened(root, cache, progress=progress)
+    return len(progress.titles), data.card.split_hash
 
 
 def excluded(data: ImageData) -> dict[str, tuple[int, tuple[str, ...]]]:

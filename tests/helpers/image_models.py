@@ -1,5 +1,7 @@
 """Small image models and batches for them."""
 
+from typing import Any
+
 import torch
 
 from unite_mm.api import UNITE
@@ -9,11 +11,18 @@ from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.modality import Images
 from unite_mm_schemas.config import ModalityRun, RunConfig, TrunkConfig
 
-TINY = {"size": 8, "patch": 4, "channels": 6, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
-STATISTICS = {"classes": ["disc", "ring", "cross"], "class_counts": [5, 0, 5]}
+TINY: dict[str, Any] = {
+    "size": 8,
+    "patch": 4,
+    "channels": 6,
+    "decoder_width": 16,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+}
+STATISTICS: dict[str, Any] = {"classes": ["disc", "ring", "cross"], "class_counts": [5, 0, 5]}
 
 
-def make_model(trunk: dict | None = None, statistics: dict = STATISTICS, **image) -> UNITE:
+def make_model(trunk: dict[str, Any] | None = None, statistics: dict[str, Any] = STATISTICS, **image: Any) -> UNITE:
     own = ImageConfig(**{**TINY, "lpips_weight": 0.0, **image})
     trunk = {"width": 16, "depth": 2, "heads": 2, "time_features": 8, "gate_start": 0.5} | (trunk or {})
     config = RunConfig(modalities={"image": ModalityRun(config=own.model_dump())}, trunk=TrunkConfig(**trunk))

@@ -1,13 +1,14 @@
 """Small networks and pictures for the tests of the image metrics."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 
 
 class Small(nn.Module):
@@ -18,7 +19,8 @@ class Small(nn.Module):
         self.first = nn.Conv2d(3, 12, 3, stride=2, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.first(images).relu().mean((2, 3))
+        features: Tensor = self.first(images).relu().mean((2, 3))
+        return features
 
 
 def small_network(path: Path) -> Path:
@@ -32,11 +34,11 @@ def small_network(path: Path) -> Path:
 
 def random_inception(path: Path) -> Path:
     """torch-fidelity's Inception with random weights, as a file of the form that it publishes."""
-    torchvision()
+    import_torchvision()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    class Fresh(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_args, **_kwargs):  # the constructor would load published weights
+    class Fresh(FeatureExtractorInceptionV3):  # type: ignore[misc] # the package has no types
+        def load_state_dict(self, *_args: Any, **_kwargs: Any) -> None:  # the constructor would load published weights
             return None
 
     with torch.random.fork_rng(devices=[]):

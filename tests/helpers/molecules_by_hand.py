@@ -48,7 +48,9 @@ def equal(first: Molecule, second: Molecule, tolerance: float = 0.0) -> bool:
     """Whether two records are the same; positions within a tolerance in angstrom."""
     if (first.positions is None) != (second.positions is None):
         return False
-    near = first.positions is None or np.allclose(first.positions, second.positions, rtol=0, atol=tolerance)
+    near = True
+    if first.positions is not None and second.positions is not None:
+        near = np.allclose(first.positions, second.positions, rtol=0, atol=tolerance)
     parts = ((first.numbers, second.numbers), (first.charges, second.charges), (first.bonds, second.bonds))
     same = all(np.array_equal(one, other) for one, other in parts)
     return bool(near and same and first.explicit_hydrogens == second.explicit_hydrogens and first.name == second.name)

@@ -220,8 +220,8 @@ def _draw(folder: Path, progress: "Progress") -> Path | None:
         try:
             modality.save_picture(model.generate(PICTURED, modality=name, progress=progress), path)
             drawn = drawn or path
-        except UniteError as error:
-            progress.say(f"no picture of samples: {error.message}")
+        except (UniteError, ImportError) as error:  # what draws need not be installed where training is
+            progress.say(f"no picture of samples: {error.message if isinstance(error, UniteError) else error}")
     return drawn
 
 

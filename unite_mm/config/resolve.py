@@ -83,7 +83,7 @@ def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) ->
 def _started(options: RunOptions, start: Layer, registry: Registry) -> list[Plugin]:
     """The plugins of the configuration that a run starts from."""
     if options.preset is not None:
-        raise UsageError(f"--preset does not go with {start.origin}", "change settings with --set or --config")
+        raise UsageError(f"--preset cannot be combined with {start.origin}", "change settings with --set or --config")
     trained = list(start.values["modalities"])
     if options.modalities and set(options.modalities) != set(trained):
         raise UsageError(f"{start.origin}: that model has {', '.join(trained)}", "leave --modality out")

@@ -47,7 +47,7 @@ def stored_configuration(subject: Subject) -> Iterator[Finding]:
 
 
 def implementation(subject: Subject) -> Iterator[Finding]:
-    """The implementation is a complete `Modality` that keeps the name it is given."""
+    """The implementation is a complete `Modality` of the manifest's name."""
     found = subject.implementation
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:

@@ -41,7 +41,7 @@ class ArraySpec:
         least: smallest value allowed.
     """
 
-    dtype: type[np.generic]
+    dtype: type[Any]
     shapes: tuple[Shape, ...] = ()
     required: bool = True
     empty: bool = True

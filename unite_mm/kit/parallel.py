@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -39,10 +39,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0) -> Iterator[Result]:
+def map_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int = 0
+) -> Generator[Result, None, None]:
     """`function` of every item, in order, over threads; results are given as they come.
 
-    Only a few items for each thread are taken in advance, so neither items nor results need to fit memory.
+    Only a few items for each thread are taken in advance, so neither items nor results need to fit memory. Whoever may
+    stop before the end closes the generator (`contextlib.closing`), which waits for the threads.
 
     Args:
         function: called from several threads at once. The first exception it raises, in the order of the items, is

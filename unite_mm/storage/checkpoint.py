@@ -129,16 +129,17 @@ def newest_checkpoint(run: Path) -> tuple[Path, CheckpointRecord, list[str]]:
     Raises:
         UniteError: there is none.
     """
-    problems: list[str] = []
+    problems: list[UniteError] = []
     for folder in reversed(checkpoints_of(run)):
         try:
             record = read_record(folder)
         except UniteError as error:
-            problems.append(error.message)
+            problems.append(error)
         else:
-            return folder, record, [f"{problem}; using the checkpoint before it" for problem in problems]
-    detail = "; ".join(problems) if problems else f"{run} holds no checkpoint"
-    raise UniteError(detail, "check the folder, or train without --resume")
+            return folder, record, [f"{problem.message}; using the checkpoint before it" for problem in problems]
+    if problems:
+        raise UniteError("; ".join(problem.message for problem in problems), problems[0].hint)
+    raise UniteError(f"{run} holds no checkpoint", "check the folder, or train without --resume")
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

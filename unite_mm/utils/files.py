@@ -1,20 +1,10 @@
-"""Files that are there whole or not at all, written aside and renamed into place; and what caches of data need."""
+"""Files that are there whole or not at all: written aside and renamed into place; hashes of files."""
 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
-
-from unite_mm.errors import UsageError
-from unite_mm_schemas.card import SourceFile
-
-if TYPE_CHECKING:
-    from unite_mm.progress import Progress
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
@@ -47,39 +37,7 @@ def write_text(path: Path, text: str) -> None:
     write_aside(path, write)
 
 
-@contextmanager
-def locked(path: Path, progress: "Progress") -> Iterator[None]:
-    """Hold a lock file while data are prepared; say so if another process holds it for long."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=2)
-    except Timeout:
-        progress.say("waiting for another process that is preparing the same data")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def describe_file(path: Path) -> SourceFile:
-    """Name, size and hash of an input file, for the data-set card.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
-def folder_name(name: str) -> str:
-    """The name of a source as (part of) the name of a folder."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)[:60]

@@ -1,4 +1,4 @@
-"""Prepared or drawn images as batches: indexed from one array of bytes, turned to tensors, flipped at random.
+"""Prepared or rendered images as batches: indexed from one array of bytes, turned to tensors, flipped at random.
 
 Dimensions: B batch, N images, C colours, S pixels of a side.
 """
@@ -16,14 +16,14 @@ from unite_mm.errors import UsageError
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data import shapes
 from unite_mm_image.data.batch import ImageBatch
+from unite_mm_image.data.native import from_rows, rows_to_pictures
 from unite_mm_image.data.prepare import Prepared, open_prepared
 from unite_mm_image.data.sources import EXAMPLES
 from unite_mm_image.data.splits import LEFT_OUT, count_splits, split_hash
-from unite_mm_image.picture import from_rows, rows_to_pictures
 from unite_mm_schemas.card import DataCard, Exclusion
 
 NO_CLASS = "lies in no class folder"
-UNTAUGHT = "is of a class without training images"
+NO_TRAINING_IMAGES = "is of a class without training images"
 
 
 class Pixels(Protocol):
@@ -100,7 +100,7 @@ class ImageData(ModalityData):
 
 
 def open_data(request: DataRequest, config: ImageConfig) -> ImageData:
-    """Prepare a source, or find it prepared, and open it; `shapes` is the drawn set.
+    """Prepare a source, or find it prepared, and open it; `shapes` is rendered and needs no preparation.
 
     Raises:
         UsageError: the source does not exist, cannot be read, holds no usable image, too many unreadable ones, or a
@@ -108,12 +108,12 @@ def open_data(request: DataRequest, config: ImageConfig) -> ImageData:
         UniteError: it cannot be downloaded, or the cache cannot be written.
     """
     if request.source == "shapes":
-        return _drawn(config)
+        return _rendered_shapes(config)
     prepared = open_prepared(request, config)
     return _classified(prepared, config) if config.condition == "class" else _plain(prepared, config)
 
 
-def _drawn(config: ImageConfig) -> ImageData:
+def _rendered_shapes(config: ImageConfig) -> ImageData:
     rows, start = {}, 0
     for split in SPLITS:
         rows[split] = np.arange(start, start + shapes.SIZES[split])
@@ -135,7 +135,7 @@ def _plain(prepared: Prepared, config: ImageConfig) -> ImageData:
 
 
 def _classified(prepared: Prepared, config: ImageConfig) -> ImageData:
-    """The images that have a class which can be learned; all of them, as without classes, where none has any."""
+    """The images of classes that have training images; all images, without classes, where no image has a class."""
     if not prepared.classes:
         return _plain(prepared, config)
     name = prepared.card.name
@@ -145,14 +145,15 @@ def _classified(prepared: Prepared, config: ImageConfig) -> ImageData:
             f"{name}: holds one class only ({prepared.classes[0]})", f"Give each class a folder, or {unconditional}"
         )
     splits, card = prepared.splits.copy(), prepared.card
-    taught = np.unique(prepared.labels[(splits == SPLITS.index("train")) & (prepared.labels >= 0)])
-    if len(taught) < 2:
+    trainable_classes = np.unique(prepared.labels[(splits == SPLITS.index("train")) & (prepared.labels >= 0)])
+    if len(trainable_classes) < 2:
         raise UsageError(
-            f"{name}: {len(taught)} of its classes have training images", f"Two are needed; or {unconditional}"
+            f"{name}: {len(trainable_classes)} of its classes have training images",
+            f"Two are needed; or {unconditional}",
         )
     for reason, wrong in (
         (NO_CLASS, prepared.labels < 0),
-        (UNTAUGHT, (prepared.labels >= 0) & ~np.isin(prepared.labels, taught)),
+        (NO_TRAINING_IMAGES, (prepared.labels >= 0) & ~np.isin(prepared.labels, trainable_classes)),
     ):
         gone = wrong & (splits != LEFT_OUT)
         if gone.any():
@@ -161,8 +162,8 @@ def _classified(prepared: Prepared, config: ImageConfig) -> ImageData:
     if empty:
         raise UsageError(f"{name}: no {empty[0]} image is of a trained class", f"Sort them, or {unconditional}")
     new = np.full(len(prepared.classes), -1)
-    new[taught] = np.arange(len(taught))
-    classes = tuple(prepared.classes[index] for index in taught.tolist())
+    new[trainable_classes] = np.arange(len(trainable_classes))
+    classes = tuple(prepared.classes[index] for index in trainable_classes.tolist())
     labels = np.where(prepared.labels >= 0, new[prepared.labels], -1).astype(np.int64)
     _need_training(card)
     return ImageData(prepared.pixels, _rows(splits), labels, classes, card, config)

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UsageError
+from unite_mm.kit.parallel import map_threads
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.preprocessing import Unreadable, square
 from unite_mm_image.data.sources import Items
@@ -83,7 +84,6 @@ def decode_all(
     noted: Counter[str] = Counter()
     for reason, name in items.refused:
         failures[reason].append(name)
-    workers = request.workers or cores()
     with path.open("wb") as file, warnings.catch_warnings(), request.progress.task(f"Preparing {title}", count) as bar:
         np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.flush()
@@ -91,20 +91,15 @@ def decode_all(
         os.ftruncate(file.fileno(), start + int(np.prod(shape, dtype=np.int64)))
         warnings.filterwarnings("ignore", module="PIL")  # of harmless faults in the files' notes
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with ThreadPoolExecutor(workers) as pool:
-            work = _Work(items, keys, splits, file.fileno(), start, shape, config)
-            futures: dict[Future[_Piece], range] = {pool.submit(work.piece, rows): rows for rows in todo}
-            try:
-                for future in as_completed(futures):
-                    piece = future.result()
-                    for index, reason, detail in piece.failed:
-                        failures[reason].append(f"{items.names[index]}: {detail}")
-                    noted.update(piece.noted)
-                    _check(title, failures, count + len(items.refused), config.max_unreadable)
-                    bar(len(futures.pop(future)))
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        work = _Work(items, keys, splits, file.fileno(), start, shape, config)
+        # Closed before the file is: no thread may write to it afterwards.
+        with closing(map_threads(work.piece, todo, request.workers)) as pieces:
+            for rows, piece in zip(todo, pieces, strict=True):
+                for index, reason, detail in piece.failed:
+                    failures[reason].append(f"{items.names[index]}: {detail}")
+                noted.update(piece.noted)
+                _check(title, failures, count + len(items.refused), config.max_unreadable)
+                bar(len(rows))
     _check(title, failures, count + len(items.refused), config.max_unreadable)
     notes = tuple(text.format(count=f"{noted[word]:,}") for word, text in _NOTES.items() if noted[word])
     return Decoded(keys, splits, {reason: sorted(names) for reason, names in failures.items()}, notes)
@@ -129,7 +124,7 @@ def check_limit(title: str, counts: Mapping[str, int], example: Mapping[str, str
         raise UsageError(
             f"{title}: {failed} of {read} images cannot be used, more than max_unreadable={limit:g} allows; one "
             f"{reason}: {example[reason]}",
-            "Mend or remove them, or allow a larger share: --set image.max_unreadable=0.1",
+            "Fix or remove them, or allow a larger share: --set image.max_unreadable=0.1",
         )
 
 
@@ -176,8 +171,3 @@ class _Work:
         while content:
             written = os.pwrite(self.file, content, offset)
             content, offset = content[written:], offset + written
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
 
 Colours = Literal["rgb", "grey"]
 COLOURS: dict[str, int] = {"rgb": 3, "grey": 1}
@@ -62,10 +63,8 @@ def decode(source: Path | IO[bytes]) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise Unreadable("is too large", f"more than {MAX_PIXELS:,} pixels") from error
     except Exception as error:  # damaged files make Pillow raise nearly anything
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            said = "not an image of a known kind"
-        raise Unreadable("cannot be read", said) from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        raise Unreadable("cannot be read", "not an image of a known kind" if unknown else first_line(error)) from error
 
 
 def _check_extent(image: Image.Image) -> None:

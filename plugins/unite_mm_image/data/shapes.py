@@ -1,4 +1,4 @@
-"""The embedded set: ten classes of shapes, drawn when they are asked for, the same on every machine.
+"""The embedded set: ten classes of shapes, rendered when they are asked for, the same on every machine.
 
 Image i of a split is a pure function of split, i and size; its class is i modulo ten. Place, size, tilt, colours and
 background vary; shape and background always differ in brightness, so that the set serves in grey as well. Sizes share
@@ -24,7 +24,7 @@ SIZES = {"train": 50_000, "validation": 5_000, "test": 5_000}
 """Images of each split."""
 
 VERSION = 1
-"""Raised when the drawings change."""
+"""Raised when the shapes change."""
 
 _OVERSAMPLING = 4
 _CONTRAST = 0.3
@@ -81,7 +81,7 @@ def _brightness(colour: Colour) -> float:
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
-def draw_shape(split: str, index: int, size: int, colours: Colours) -> NDArray[np.uint8]:
+def render_shape(split: str, index: int, size: int, colours: Colours) -> NDArray[np.uint8]:
     """Pixels (S, S, C) of image `index` of a split."""
     what = scene(split, index)
     cover = _cover(what, size)[..., None]
@@ -151,7 +151,7 @@ _OUTLINES: tuple[list[tuple[int, Outline]], ...] = (
 
 
 class ShapePixels:
-    """Rows of drawn pixels; those of small sets are drawn once and kept.
+    """Rows of rendered pixels; those of small sets are rendered once and kept.
 
     Rows count through the training, the validation and the test images.
 
@@ -161,15 +161,15 @@ class ShapePixels:
     """
 
     _KEPT = 1 << 29
-    """Bytes of drawings that are kept."""
+    """Bytes of pixels that are kept."""
 
     def __init__(self, size: int, colours: Colours) -> None:
         self._size, self._colours = size, colours
         self.shape = (sum(SIZES.values()), size, size, 3 if colours == "rgb" else 1)
         keep = int(np.prod(self.shape)) <= self._KEPT
-        # Zeros cost no memory until they are drawn upon.
+        # Zeros cost no memory until they are written to.
         self._pixels = np.zeros(self.shape, dtype=np.uint8) if keep else None
-        self._drawn = np.zeros(len(self), dtype=bool)
+        self._rendered = np.zeros(len(self), dtype=bool)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -177,18 +177,18 @@ class ShapePixels:
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Pixels (B, S, S, C) of the rows (B,)."""
         if self._pixels is None:
-            drawn = [self._draw(row) for row in rows.tolist()]
-            return np.stack(drawn) if drawn else np.empty((0, *self.shape[1:]), dtype=np.uint8)
-        for row in rows[~self._drawn[rows]].tolist():
-            self._pixels[row] = self._draw(row)
-        self._drawn[rows] = True
+            rendered = [self._render(row) for row in rows.tolist()]
+            return np.stack(rendered) if rendered else np.empty((0, *self.shape[1:]), dtype=np.uint8)
+        for row in rows[~self._rendered[rows]].tolist():
+            self._pixels[row] = self._render(row)
+        self._rendered[rows] = True
         chosen: NDArray[np.uint8] = self._pixels[rows]
         return chosen
 
-    def _draw(self, row: int) -> NDArray[np.uint8]:
+    def _render(self, row: int) -> NDArray[np.uint8]:
         for split in SPLITS:
             if row < SIZES[split]:
-                return draw_shape(split, row, self._size, self._colours)
+                return render_shape(split, row, self._size, self._colours)
             row -= SIZES[split]
         raise IndexError(row)
 
@@ -200,7 +200,7 @@ def card(size: int, colours: Colours) -> DataCard:
     return DataCard(
         modality="image",
         name="shapes",
-        description=f"drawn shapes, {size} x {size} {'RGB' if colours == 'rgb' else 'grey'}",
+        description=f"rendered shapes, {size} x {size} {'RGB' if colours == 'rgb' else 'grey'}",
         read=count,
         kept=count,
         splits=dict(SIZES),

@@ -1,4 +1,4 @@
-"""What `--data` may name, and how each source is recognised and opened."""
+"""Sources of images: folders, zip files and arrays of the user's own, and what all sources have in common."""
 
 import zipfile
 from abc import ABC, abstractmethod
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from unite_mm.errors import UsageError
+from unite_mm.kit.cache import describe_file
+from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
-from unite_mm.utils.files import describe_file
+from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.listing import (
     OUTSIDE_ARCHIVE,
     OUTSIDE_SPLITS,
@@ -27,9 +28,6 @@ from unite_mm_image.data.listing import (
 from unite_mm_image.data.preprocessing import Unreadable, decode
 from unite_mm_image.data.splits import LEFT_OUT, UNDECIDED
 from unite_mm_schemas.card import Exclusion, SourceFile
-
-KNOWN = "shapes, cifar10, imagenet"
-KINDS = "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), or a .npz with arr_0"
 
 EXAMPLES = 20
 """Names of left-out images that the card tells, for each reason."""
@@ -144,7 +142,7 @@ class ZipSource(Source):
             try:
                 content = archive.read(info)
             except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
-                raise Unreadable("cannot be read", str(error) or type(error).__name__) from error
+                raise Unreadable("cannot be read", first_line(error)) from error
             return decode(BytesIO(content))
 
         return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
@@ -164,8 +162,6 @@ class ArraySource(Source):
 
     def items(self, progress: Progress) -> Items:
         del progress
-        from unite_mm_image.files.formats import read_arrays
-
         rows, labels = read_arrays(self.path)
         classes = () if labels is None else tuple(str(label) for label in range(int(labels.max()) + 1))
         return array_items(rows, labels, None, classes, files=(self._file,))
@@ -218,33 +214,3 @@ def _legible(name: str) -> str:
 def _check_bytes(size: int) -> None:
     if size > _LARGEST_FILE:
         raise Unreadable("is too large", f"a file of {size:,} bytes")
-
-
-def find(source: str, downloads: Path) -> Source:
-    """Recognise a source other than the drawn shapes.
-
-    Args:
-        source: `cifar10`, `imagenet`, or a path.
-        downloads: where downloads are kept.
-
-    Raises:
-        UsageError: the path does not exist or is nothing the plugin knows.
-    """
-    from unite_mm_image.data import torchvision_sources as vision
-
-    if source == "cifar10":
-        return vision.Cifar10Source(downloads / "cifar10", download=True)
-    if source == "imagenet":
-        return vision.ImageNetSource(downloads / "imagenet")
-    path = Path(source).expanduser()
-    if not path.exists():
-        raise UsageError(f"--data {source}: no such file or folder", f"Known names: {KNOWN}; paths: {KINDS}.")
-    if path.is_dir():
-        if vision.is_cifar10(path):
-            return vision.Cifar10Source(path, download=False)
-        return vision.ImageNetSource(path) if vision.is_imagenet(path) else FolderSource(path)
-    if path.suffix.lower() == ".zip":
-        return ZipSource(path)
-    if path.suffix.lower() == ".npz":
-        return ArraySource(path)
-    raise UsageError(f"--data {source}: unknown kind of file", f"Known: {KINDS}.")

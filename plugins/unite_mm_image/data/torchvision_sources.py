@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from PIL import Image
 
 from unite_mm.contract import SPLITS
 from unite_mm.errors import UniteError
+from unite_mm.kit.cache import locked
+from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
 from unite_mm_image.data.listing import Layout
 from unite_mm_image.data.preprocessing import decode
 from unite_mm_image.data.sources import Items, Source, array_items
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 
 _CIFAR10 = "cifar-10-python.tar.gz"
 _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
@@ -53,22 +54,22 @@ class Cifar10Source(Source):
     def items(self, progress: Progress) -> Items:
         if self.download and not is_cifar10(self.root):
             progress.say(f"Downloading CIFAR-10 to {self.root}")
-        parts = [self._part(train) for train in (True, False)]
+        parts = [self._part(train, progress) for train in (True, False)]
         rows = np.concatenate([part.data for part in parts])
         labels = np.concatenate([np.asarray(part.targets) for part in parts])
         sizes = [len(part.data) for part in parts]
         splits = np.repeat([SPLITS.index("train"), SPLITS.index("test")], sizes).astype(np.uint8)
         return array_items(rows, labels, splits, tuple(parts[0].classes))
 
-    def _part(self, train: bool) -> Any:
+    def _part(self, train: bool, progress: Progress) -> Any:
         try:
-            datasets = torchvision().datasets
+            datasets = import_torchvision().datasets
             self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / "download.lock") if self.download else nullcontext():
+            with locked(self.root / "download.lock", progress) if self.download else nullcontext():
                 return datasets.CIFAR10(str(self.root), train=train, download=self.download)
         except (OSError, RuntimeError, EOFError, ImportError) as error:
             raise UniteError(
-                f"CIFAR-10 cannot be had: {_first_line(error)}",
+                f"CIFAR-10 is unavailable: {first_line(error)}",
                 f"Put {_CIFAR10} (cs.toronto.edu/~kriz) into {self.root}, {_INSTEAD}",
             ) from error
 
@@ -93,23 +94,23 @@ class ImageNetSource(Source):
         # originals.
         return f"imagenet {self.root.resolve()}"
 
-    def _part(self, split: str) -> Any:
+    def _part(self, split: str, progress: Progress) -> Any:
         unpacked = is_imagenet(self.root) and all((self.root / name).is_dir() for name in ("train", "val"))
         try:
-            datasets = torchvision().datasets
+            datasets = import_torchvision().datasets
             self.root.mkdir(parents=True, exist_ok=True)
             # Unpacked data may lie where nothing can be written.
-            with nullcontext() if unpacked else FileLock(self.root / "unpack.lock"):
+            with nullcontext() if unpacked else locked(self.root / "unpack.lock", progress):
                 return datasets.ImageNet(str(self.root), split=split)
         except (OSError, RuntimeError, EOFError, ImportError) as error:
             raise UniteError(
-                f"ImageNet is not in {self.root}: {_first_line(error)}",
+                f"ImageNet is not in {self.root}: {first_line(error)}",
                 f"Put {_ARCHIVES} (image-net.org, after registration) there, {_INSTEAD}",
             ) from error
 
     def items(self, progress: Progress) -> Items:
         progress.say("Reading the names of ImageNet's files; unpacks the archives if that was not done yet")
-        parts = {"train": self._part("train"), "validation": self._part("val")}
+        parts = {"train": self._part("train", progress), "validation": self._part("val", progress)}
         paths = [path for part in parts.values() for path, _ in part.samples]
         labels = np.array([label for part in parts.values() for _, label in part.samples], dtype=np.int32)
         sizes = [len(part.samples) for part in parts.values()]
@@ -128,7 +129,3 @@ def class_names(part: Any) -> tuple[str, ...]:
     return tuple(
         name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in zip(first, part.wnids, strict=True)
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

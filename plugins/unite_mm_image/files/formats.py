@@ -5,32 +5,27 @@ order. The arrays are those of ADM's evaluation suite.
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm_image.data.decoding import cores
+from unite_mm.kit.parallel import map_threads
+from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.listing import list_folder, list_zip
+from unite_mm_image.data.native import LABEL, label_of, labels_of, rows_to_pictures
 from unite_mm_image.data.preprocessing import SUFFIXES, Unreadable, decode, to_mode
-from unite_mm_image.picture import LABEL, label_of, labels_of, rows_to_pictures
 
 READABLE = "a folder or .zip of images, an image file, or .npz"
 WRITABLE = "a folder (no suffix), .png or .npz"
 
 LARGEST_GRID = 10_000
 """Images of a grid that is written as samples."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def write(samples: Sequence[Image.Image], path: Path) -> None:
@@ -59,7 +54,7 @@ def write(samples: Sequence[Image.Image], path: Path) -> None:
         elif len(samples) == 1:
             _save(samples[0], path)
         else:
-            from unite_mm_image.files.drawing import save_picture
+            from unite_mm_image.files.pictures import save_picture
 
             save_picture(samples, path, most=len(samples))
     except OSError as error:
@@ -70,9 +65,13 @@ def write(samples: Sequence[Image.Image], path: Path) -> None:
 def _write_folder(samples: Sequence[Image.Image], path: Path) -> None:
     path.mkdir(exist_ok=True)
     if any(path.iterdir()):
-        raise UsageError(f"{path} is a folder that is not empty")
+        raise UsageError(f"{path}: folder is not empty")
     digits = max(6, len(str(len(samples) - 1)))
-    _each(lambda entry: _save(entry[1], path / f"{entry[0]:0{digits}}.png"), enumerate(samples))
+
+    def save(entry: tuple[int, Image.Image]) -> None:
+        _save(entry[1], path / f"{entry[0]:0{digits}}.png")
+
+    list(map_threads(save, enumerate(samples)))
 
 
 def _save(image: Image.Image, path: Path) -> None:
@@ -114,7 +113,7 @@ def read(path: Path) -> list[Image.Image]:
         raise UsageError(f"{path}: no such file or folder", f"Known are {READABLE}.")
     suffix = path.suffix.lower()
     if path.is_dir():
-        return _each(lambda name: _read_one(str(path / name), path / name), list_folder(path).paths)
+        return list(map_threads(lambda name: _read_one(str(path / name), path / name), list_folder(path).paths))
     if suffix == ".npz":
         rows, labels = read_arrays(path)
         return rows_to_pictures(rows, None if labels is None else labels.tolist())
@@ -142,7 +141,7 @@ def _read_zip(path: Path) -> list[Image.Image]:
                 raise UsageError(f"{name} cannot be read: {error}", "Pack the images anew.") from error
             return _read_one(name, BytesIO(content))
 
-        return _each(read_member, listing.members)
+        return list(map_threads(read_member, listing.members))
 
 
 def _read_one(name: str, source: Path | BytesIO) -> Image.Image:
@@ -155,38 +154,3 @@ def _read_one(name: str, source: Path | BytesIO) -> Image.Image:
     if label is not None:
         image.info[LABEL] = label
     return image
-
-
-def read_arrays(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-    """Pixels (N, H, W, C) uint8, C 3 or 1, and classes (N,) where there are any, of a .npz file.
-
-    Raises:
-        UsageError: the file is damaged, or its arrays are something else.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if "arr_0" not in arrays:
-                raise UsageError(f"{path}: holds no array arr_0", "Images are arr_0 (N, H, W, 3) uint8.")
-            rows = arrays["arr_0"]
-            labels = arrays.get("arr_1")
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
-        hint = "The file is damaged or incomplete."
-        raise UsageError(f"{path}: cannot be read: {str(error).splitlines()[0]}", hint) from error
-    if rows.ndim == 3:
-        rows = rows[..., None]
-    if rows.dtype != np.uint8 or rows.ndim != 4 or rows.shape[-1] not in (1, 3) or 0 in rows.shape:
-        what = f"{rows.dtype} {rows.shape}"
-        raise UsageError(f"{path}: arr_0 is {what}", "Images are (N, H, W, 3) or (N, H, W) uint8, at least one.")
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != rows.shape[:1] or labels.min() < 0):
-        raise UsageError(f"{path}: arr_1 is {labels.dtype} {labels.shape}", "Classes are (N,) integers from 0.")
-    return rows, None if labels is None else labels.astype(np.int64)
-
-
-def _each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`function` of every item, in order, over threads; the first error ends it."""
-    results: list[Result] = []
-    stream = iter(items)
-    with ThreadPoolExecutor(cores()) as pool:
-        while part := list(islice(stream, 1024)):
-            results += pool.map(function, part)
-    return results

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 
 SPLITS = 10
 """Parts of the samples over which the Inception Score is averaged (Salimans et al. 2016)."""
@@ -37,7 +37,7 @@ class Moments:
 
 def moments(features: Tensor) -> Moments:
     """Moments of features (N, D), N at least 2."""
-    torchvision()
+    import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics
 
     found = fid_features_to_statistics(features)
@@ -46,7 +46,7 @@ def moments(features: Tensor) -> Moments:
 
 def frechet_distance(first: Moments, second: Moments) -> float:
     """Squared Frechet distance of two normal distributions (Heusel et al. 2017); equal dimensions."""
-    torchvision()
+    import_torchvision()
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
     pair = []
@@ -59,7 +59,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 def inception_score(logits: Tensor) -> tuple[float, float]:
     """Mean and standard deviation of the Inception Score over the parts; logits (N, classes), N at least `SPLITS`."""
-    torchvision()
+    import_torchvision()
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
     found = isc_features_to_metric(logits, SPLITS, shuffle=True, rng_seed=SHUFFLE_SEED)
@@ -73,7 +73,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[
         Share of the generated images in a real one's ball, share of the real ones in a generated one's; a ball reaches
         to the k-th nearest neighbour in its own set.
     """
-    torchvision()
+    import_torchvision()
     from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, prc_features_to_metric
 
     found = prc_features_to_metric(
@@ -82,7 +82,7 @@ def precision_recall(generated: Tensor, real: Tensor, neighbours: int) -> tuple[
     return found[KEY_METRIC_PRECISION], found[KEY_METRIC_RECALL]
 
 
-def some(features: Tensor, count: int) -> Tensor:
+def random_subset(features: Tensor, count: int) -> Tensor:
     """`count` of the features (N, D) at random, always the same ones; all where there are no more."""
     if len(features) <= count:
         return features

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.messages import first_line
+from unite_mm.kit.weights import find_weights
 from unite_mm.progress import Progress
-from unite_mm_image.metric_config import ImageMetrics
+from unite_mm_image.config import ImageMetrics
 from unite_mm_image.metrics.image_sets import ImageSet
-from unite_mm_image.metrics.inception import find_inception, load_inception
+from unite_mm_image.metrics.inception import INCEPTION, load_inception
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Extractor:
         logits: list[Tensor] = []
         with progress.task(title, len(images)) as advance:
             for batch in images.batches(self.batch_size):
-                pool, extra = self._seen(batch.to(self.device))
+                pool, extra = self._compute(batch.to(self.device))
                 pools.append(pool)
                 logits += [] if extra is None else [extra]
                 advance(len(batch))
@@ -88,7 +90,7 @@ class Extractor:
             raise UniteError(f"{self.described}: not finite for {bad} of {len(found)} images", "the network is broken")
         return Features(found, torch.cat(logits) if logits else None, notes)
 
-    def _seen(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _compute(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, 3, H, W) uint8 -> pool (B, D), logits (B, classes) or None, both float32 on the CPU."""
         if self.file is None:
             pool, logits = self.network(batch)
@@ -97,9 +99,9 @@ class Extractor:
             found = self.network(batch.float() / 255)
         except RuntimeError as error:  # whatever the network raises
             lines = str(error).strip().splitlines()
-            said = lines[-1] if lines else type(error).__name__
+            reason = lines[-1] if lines else type(error).__name__  # TorchScript puts its trace before it
             raise UsageError(
-                f"{self.file} cannot take images {tuple(batch.shape)}: {said}",
+                f"{self.file} cannot take images {tuple(batch.shape)}: {reason}",
                 "features are of RGB images (B, 3, H, W), float32 in [0, 1]",
             ) from error
         if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(batch):
@@ -119,7 +121,7 @@ def open_extractor(settings: ImageMetrics) -> Extractor:
     """
     device = metric_device(settings)
     if settings.features is None:
-        return Extractor(load_inception(find_inception(settings.inception)), None, device, settings.batch_size)
+        return Extractor(load_inception(find_weights(INCEPTION, settings.inception)), None, device, settings.batch_size)
     path = Path(settings.features).expanduser()
     if not path.is_file():
         raise UsageError(f"image.metrics.features: {path} does not exist", "name a TorchScript file")
@@ -143,6 +145,6 @@ def metric_device(settings: ImageMetrics) -> str:
     try:
         torch.empty(0, device=settings.device)
     except (RuntimeError, AssertionError) as error:
-        said = str(error).splitlines()[0]
-        raise UsageError(f"image.metrics.device: cannot compute on {settings.device}: {said}") from error
+        message = f"image.metrics.device: cannot compute on {settings.device}: {first_line(error)}"
+        raise UsageError(message) from error
     return settings.device

@@ -10,12 +10,12 @@ from unite_mm.contract import Reference
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.intervals import share
 from unite_mm.progress import Progress
-from unite_mm_image.metrics.distances import SPLITS, inception_score, moments, precision_recall, some
+from unite_mm_image.data.native import labels_of
+from unite_mm_image.metrics.distances import SPLITS, inception_score, moments, precision_recall, random_subset
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import PictureSet
 from unite_mm_image.metrics.references import ImageReference
-from unite_mm_image.metrics.scoring import Scorer, few_images_note, frechet_metric, said, unmeasured
-from unite_mm_image.picture import labels_of
+from unite_mm_image.metrics.scoring import Scorer, error_note, few_images_note, frechet_metric, unmeasured
 from unite_mm_schemas.metrics import Histogram, Metric, Score
 
 MOST_CLASSES = 20
@@ -52,9 +52,8 @@ def score_generation(
             ("recall", "recall"),
         ]
         metrics = unmeasured(names, "needs the weights of Inception")
-        return Score(
-            kind="generation", metrics=tuple(metrics), histograms=histograms, notes=(*_one(said(error)), *notes)
-        )
+        notes = [f"not measured: {error_note(error)}", *notes]
+        return Score(kind="generation", metrics=tuple(metrics), histograms=histograms, notes=tuple(notes))
     found = extractor.features(PictureSet(samples), progress, "Features of the samples")
     metrics = []
     for own, noted in (
@@ -121,7 +120,7 @@ def _precision_recall(
     if real is None:
         return [], [f"precision and recall are left out: {against.description} holds statistics and no images"]
     neighbours, most = scorer.config.metrics.neighbours, scorer.config.metrics.neighbour_images
-    ours, theirs = some(found.pool, most), some(real.pool, most)
+    ours, theirs = random_subset(found.pool, most), random_subset(real.pool, most)
     names = [("precision", extractor.titled("precision")), ("recall", extractor.titled("recall"))]
     if min(len(ours), len(theirs)) <= neighbours:
         return unmeasured(names, f"needs more than {neighbours} images on each side"), list(real.notes)
@@ -166,7 +165,3 @@ def _classes(samples: Sequence[Image], against: ImageReference | None) -> tuple[
 def _shares(counts: Tensor, titles: Sequence[str]) -> dict[str, float]:
     whole = counts.to(torch.float64) / counts.sum()
     return dict(zip(titles, whole.tolist(), strict=True))
-
-
-def _one(text: str) -> tuple[str]:
-    return (f"not measured: {text}",)

@@ -5,7 +5,6 @@ Dimensions: B batch, H height, W width.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from unite_mm.errors import UsageError
-from unite_mm_image.data.decoding import cores
+from unite_mm.kit.parallel import map_threads
 from unite_mm_image.data.preprocessing import Colours, Unreadable, centre_crop, decode
 
 if TYPE_CHECKING:
@@ -136,9 +135,7 @@ class FolderSet(ImageSet):
         return len(self.paths)
 
     def rows(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
-        with ThreadPoolExecutor(cores()) as pool:
-            found = pool.map(self._row, self.paths[start:stop])
-            return [row for row in found if row is not None]
+        return [row for row in map_threads(self._row, self.paths[start:stop]) if row is not None]
 
     def check(self) -> list[str]:
         notes = []
@@ -146,7 +143,7 @@ class FolderSet(ImageSet):
             named = "; ".join(f"{name} {why}" for name, why in sorted(self.unreadable.items())[:EXAMPLES])
             what = f"{len(self.unreadable)} of {len(self)} images of {self.root} cannot be used ({named})"
             if len(self.unreadable) > self.most_unreadable * len(self):
-                raise UsageError(what, "mend or remove them, or raise image.max_unreadable")
+                raise UsageError(what, "fix or remove them, or raise image.max_unreadable")
             notes.append(f"{what} and are left out")
         if self.cropped:
             notes.append(

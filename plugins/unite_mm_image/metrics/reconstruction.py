@@ -13,9 +13,9 @@ from unite_mm.progress import Progress
 from unite_mm_image.config import SMALLEST_FOR_LPIPS
 from unite_mm_image.metrics.distances import moments
 from unite_mm_image.metrics.image_sets import PictureSet, rgb
-from unite_mm_image.metrics.scoring import Scorer, few_images_note, frechet_metric, frechet_name, said, unmeasured
+from unite_mm_image.metrics.scoring import Scorer, error_note, few_images_note, frechet_metric, frechet_name, unmeasured
 from unite_mm_image.model.perceptual import PerceptualLoss
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 from unite_mm_schemas.metrics import Metric, Score
 
 SSIM_WINDOW = 11
@@ -56,7 +56,7 @@ def score_reconstruction(
     notes = list(values.notes)
     if identical:
         notes.append(f"PSNR leaves out {identical:,} reconstructions that equal their input: theirs is infinite")
-    frechet, said_there = _frechet(inputs, outputs, scorer, progress)
+    frechet, frechet_notes = _frechet(inputs, outputs, scorer, progress)
     metrics = [
         *frechet,
         mean(
@@ -75,7 +75,7 @@ def score_reconstruction(
         ),
         mean("l1", "L1", values.l1, "mean absolute difference of each image in [0, 1], mean over images"),
     ]  # fmt: skip
-    return Score(kind="reconstruction", metrics=tuple(metrics), notes=tuple([*notes, *said_there]))
+    return Score(kind="reconstruction", metrics=tuple(metrics), notes=tuple([*notes, *frechet_notes]))
 
 
 def _check(inputs: Sequence[Image], outputs: Sequence[Image]) -> None:
@@ -99,16 +99,17 @@ def _pairs(inputs: Sequence[Image], outputs: Sequence[Image], size: int) -> Iter
         stop = start + 1
         while stop < min(start + size, len(inputs)) and inputs[stop].size == inputs[start].size:
             stop += 1
-        yield tuple(
-            torch.stack([torch.from_numpy(rgb(image).copy()).permute(2, 0, 1) for image in images[start:stop]])
-            for images in (inputs, outputs)
-        )
+        yield _stacked(inputs[start:stop]), _stacked(outputs[start:stop])
         start = stop
+
+
+def _stacked(images: Sequence[Image]) -> Tensor:
+    return torch.stack([torch.from_numpy(rgb(image).copy()).permute(2, 0, 1) for image in images])
 
 
 def _values(inputs: Sequence[Image], outputs: Sequence[Image], scorer: Scorer, progress: Progress) -> _Values:
     """All numbers of single images; only a batch of them is ever held in floating point."""
-    torchvision()
+    import_torchvision()
     from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
     found = _Values()
@@ -129,6 +130,7 @@ def _values(inputs: Sequence[Image], outputs: Sequence[Image], scorer: Scorer, p
                 found.psnr += psnr.tolist()
             if min(image.shape[-2:]) >= SSIM_WINDOW:
                 ssim = structural_similarity_index_measure(image, target, data_range=1.0, reduction="none")
+                assert isinstance(ssim, Tensor)  # a pair only where contrasts or maps are asked for
                 found.ssim += ssim.reshape(-1).tolist()
             if perceptual is not None and min(image.shape[-2:]) >= SMALLEST_FOR_LPIPS:
                 found.lpips += perceptual(image, target).tolist()
@@ -148,7 +150,7 @@ def _perceptual(inputs: Sequence[Image], scorer: Scorer, notes: list[str]) -> Pe
     except UsageError:
         raise
     except UniteError as error:
-        notes.append(f"LPIPS is left out: {said(error)}")
+        notes.append(f"LPIPS is left out: {error_note(error)}")
         return None
 
 
@@ -161,7 +163,8 @@ def _frechet(
     except UsageError:
         raise
     except UniteError as error:
-        return unmeasured([("rfid", "rFID")], "needs the weights of Inception"), [f"rFID is left out: {said(error)}"]
+        metrics = unmeasured([("rfid", "rFID")], "needs the weights of Inception")
+        return metrics, [f"rFID is left out: {error_note(error)}"]
     if len(inputs) < 2:
         return unmeasured([frechet_name(extractor, reconstruction=True)], "needs two images"), []
     before = extractor.features(PictureSet(inputs), progress, "Features of the inputs")

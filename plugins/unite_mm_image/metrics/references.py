@@ -1,6 +1,5 @@
 """What generated images are compared with: prepared data, a folder, or an .npz file of statistics or images."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +12,22 @@ from torch import Tensor
 
 from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UsageError
+from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
+from unite_mm_image.data.array_files import read_arrays
 from unite_mm_image.data.dataset import ImageData, open_data
 from unite_mm_image.data.listing import Layout, arrange, list_folder
 from unite_mm_image.data.preprocessing import Colours
-from unite_mm_image.files.formats import read_arrays
 from unite_mm_image.metrics.distances import Moments, moments
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import ArraySet, FolderSet, ImageSet, SplitSet
+
+STATISTICS = {
+    "mu": ArraySpec(np.floating, (("D",),), finite=True),
+    "sigma": ArraySpec(np.floating, (("D", "D"),), finite=True),
+}
+"""Mean and covariance of features in a .npz file."""
 
 
 @dataclass(eq=False)
@@ -84,7 +90,7 @@ def open_reference(request: DataRequest, config: ImageConfig, samples: Sequence[
     path = Path(request.source).expanduser()
     if path.suffix == ".npz" and path.is_file():
         return _of_arrays(path)
-    size, colours = _seen(samples, config)
+    size, colours = _extent_and_colours(samples, config)
     if path.is_dir():
         return _of_folder(path, size, colours, config)
     if size is None:
@@ -109,7 +115,7 @@ def of_data(data: ImageData, config: ImageConfig) -> ImageReference:
     )
 
 
-def _seen(samples: Sequence[Image], config: ImageConfig) -> tuple[int | None, Colours]:
+def _extent_and_colours(samples: Sequence[Image], config: ImageConfig) -> tuple[int | None, Colours]:
     """Extent and colours of the samples; the extent is None unless they are squares of one size."""
     if not samples:
         return config.size, config.colours
@@ -121,26 +127,14 @@ def _seen(samples: Sequence[Image], config: ImageConfig) -> tuple[int | None, Co
 
 def _of_arrays(path: Path) -> ImageReference:
     """Statistics `mu`, `sigma` (pytorch-fid, ADM), images `arr_0` (ADM), or both."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            given = Moments(arrays["mu"], arrays["sigma"]) if {"mu", "sigma"} <= set(arrays.files) else None
-            has_images = "arr_0" in arrays.files
-            names = ", ".join(arrays.files)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} cannot be read: {str(error).splitlines()[0]}", "it may be incomplete") from error
-    if given is None and not has_images:
-        raise UsageError(
-            f"{path} holds neither statistics nor images, but: {names}", "statistics are mu (D,) and sigma (D, D)"
-        )
-    if given is not None:
-        dimension = given.mu.shape[0] if given.mu.ndim == 1 else -1
-        numbers = all(np.issubdtype(part.dtype, np.floating) for part in (given.mu, given.sigma))
-        if not numbers or given.sigma.shape != (dimension, dimension):
-            what = f"mu {given.mu.dtype} {given.mu.shape}, sigma {given.sigma.dtype} {given.sigma.shape}"
-            raise UsageError(f"{path}: {what}", "statistics are mu (D,) and sigma (D, D), floating-point")
-        if not (np.isfinite(given.mu).all() and np.isfinite(given.sigma).all()):
-            raise UsageError(f"{path}: the statistics are not finite", "compute them again")
-    if not has_images:
+    names = npz_names(path)
+    given, hint = None, "statistics are mu (D,) and sigma (D, D), floating-point; images are arr_0"
+    if STATISTICS.keys() <= set(names):
+        statistics = read_npz(path, STATISTICS, hint)
+        given = Moments(statistics["mu"], statistics["sigma"])
+    if "arr_0" not in names:
+        if given is None:
+            raise UsageError(f"{path}: holds neither statistics nor images, but: {', '.join(names)}", hint)
         return ImageReference(path.name, given=given)
     pixels, labels = read_arrays(path)
     known = None if labels is None else torch.from_numpy(labels)

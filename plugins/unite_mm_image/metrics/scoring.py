@@ -1,27 +1,26 @@
 """What the metrics of one evaluation share: the network of features, opened once, and references by their data."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-import torch
-
 from unite_mm.contract import Reference
-from unite_mm.errors import UniteError, UsageError
+from unite_mm.errors import UniteError
+from unite_mm.kit.weights import find_weights
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.dataset import ImageData
 from unite_mm_image.metrics.distances import Moments, frechet_distance
 from unite_mm_image.metrics.features import Extractor, metric_device, open_extractor
 from unite_mm_image.metrics.references import ImageReference, of_data
-from unite_mm_image.model.perceptual import VGG_FILE, PerceptualLoss, find_vgg
+from unite_mm_image.model.perceptual import VGG16, PerceptualLoss
 from unite_mm_schemas.metrics import Metric
 
 Loaded = TypeVar("Loaded")
 
 
 class Scorer:
-    """Settings, networks and references; what cannot be had is asked for once only.
+    """Settings, networks and references; what is unavailable is looked for only once.
 
     Args:
         config: the plugin's configuration; `metrics` decides how things are measured.
@@ -41,7 +40,7 @@ class Scorer:
             UsageError, UniteError: as `open_extractor`.
         """
         if self._extractor is None:
-            self._extractor = _kept(lambda: open_extractor(self.config.metrics))
+            self._extractor = _result_or_error(lambda: open_extractor(self.config.metrics))
         if isinstance(self._extractor, UniteError):
             raise self._extractor
         return self._extractor
@@ -54,19 +53,16 @@ class Scorer:
             UsageError, UniteError: the weights of VGG are not at hand.
         """
         if self._perceptual is None:
-            self._perceptual = _kept(self._load_perceptual)
+            self._perceptual = _result_or_error(self._load_perceptual)
         if isinstance(self._perceptual, UniteError):
             raise self._perceptual
         return self._perceptual
 
     def _load_perceptual(self) -> PerceptualLoss:
-        try:
-            return PerceptualLoss(str(find_vgg(self.config.metrics.vgg or self.config.lpips_vgg)), "signed")
-        except UsageError:
-            raise
-        except UniteError as error:
-            where = f"put {VGG_FILE} into {Path(torch.hub.get_dir()) / 'checkpoints'} or name it"
-            raise UniteError(error.message, f"{where} with --set image.metrics.vgg=FILE") from error
+        file = self.config.metrics.vgg or self.config.lpips_vgg
+        from_loss = file is not None and not self.config.metrics.vgg
+        weights = VGG16 if from_loss else replace(VGG16, setting="image.metrics.vgg", instead="")
+        return PerceptualLoss(str(find_weights(weights, file)), "signed")
 
     @property
     def device(self) -> str:
@@ -83,7 +79,7 @@ class Scorer:
         return self._references[reference]
 
 
-def _kept(load: Callable[[], Loaded]) -> Loaded | UniteError:
+def _result_or_error(load: Callable[[], Loaded]) -> Loaded | UniteError:
     try:
         return load()
     except UniteError as error:
@@ -126,6 +122,6 @@ def few_images_note(extractor: Extractor, count: int, dimension: int) -> list[st
     ]
 
 
-def said(error: UniteError) -> str:
+def error_note(error: UniteError) -> str:
     """An error as one line of a note."""
     return " ".join((f"{error.message}; {error.hint}" if error.hint else error.message).split())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Registers
-from unite_mm.model.layers import DecoderBlock, HiddenLinear, sincos_table
+from unite_mm.kit.layers import DecoderBlock, HiddenLinear, sincos_table
 from unite_mm_image.config import ImageConfig
 
 EPS = 1e-12

@@ -50,7 +50,7 @@ class ImageModules(ModalityModules):
 
     def samples(self, output: Tensor, registers: Registers) -> list[Any]:
         """PIL images; pixels are clamped to [0, 1] and rounded to 8 bits."""
-        from unite_mm_image.picture import to_pictures
+        from unite_mm_image.data.native import to_pictures
 
         del registers
         return to_pictures(output, None)

@@ -1,22 +1,29 @@
 """LPIPS with VGG16 (Zhang et al. 2018, package `lpips`) as loss and as metric; its network is never trained or saved.
 
-The heads come with the package. The features are torchvision's ImageNet weights of VGG16, a file that is looked for
-where it is named, then in torch's cache of models, and downloaded otherwise.
+The heads come with the package. The features are torchvision's ImageNet weights of VGG16 (`VGG16`).
 """
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.errors import UniteError, UsageError
-from unite_mm_image.vision import torchvision
+from unite_mm.errors import UniteError
+from unite_mm.kit.weights import Weights, find_weights, read_weights
+from unite_mm_image.torchvision_import import import_torchvision
 
-VGG_FILE = "vgg16-397923af.pth"
-"""Name under which torchvision publishes the weights."""
+VGG16 = Weights(
+    title="weights of VGG16",
+    name="vgg16-397923af.pth",
+    url="https://download.pytorch.org/models/vgg16-397923af.pth",
+    sha256="397923af",
+    setting="image.lpips_vgg",
+    instead="set image.lpips_weight=0",
+)
+"""Weights of VGG16 as torchvision publishes them, for LPIPS."""
 
 
 class PerceptualLoss:
@@ -26,7 +33,7 @@ class PerceptualLoss:
     with it and does not get into its checkpoints.
 
     Args:
-        vgg: file with the weights of VGG16; None: see the module.
+        vgg: file with the weights of VGG16; None: torch's cache of models, or a download.
         scale: `signed` maps the images to [-1, 1], which LPIPS was made for; `unit` leaves them in [0, 1].
     """
 
@@ -52,8 +59,9 @@ class PerceptualLoss:
             # convolutions are made for it.
             known = images.device.type in ("cpu", "cuda")
             layout = torch.channels_last if known else torch.preserve_format
-            self.network, self.device = self.network.to(images.device, memory_format=layout), images.device
-        distance: Tensor = self.network(self._seen(images), self._seen(targets))
+            self.network.to(images.device, memory_format=layout)  # type: ignore[call-overload] # lacks memory_format
+            self.device = images.device
+        distance: Tensor = self.network(self._scaled(images), self._scaled(targets))
         return distance.flatten().float()
 
     def compile(self) -> None:
@@ -62,59 +70,24 @@ class PerceptualLoss:
         if self.network is not None:
             self.network.compile()
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """Three channels in the range that LPIPS is to see."""
+    def _scaled(self, images: Tensor) -> Tensor:
+        """Three channels (B, 3, S, S) in the range that LPIPS is to see."""
         if images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         return images * 2 - 1 if self.scale == "signed" else images
-
-
-def find_vgg(file: str | None = None) -> Path:
-    """The file with torchvision's weights of VGG16.
-
-    Args:
-        file: where it is said to be; None: torch's cache of models, or a download into it.
-
-    Raises:
-        UsageError: the named file does not exist.
-        UniteError: there is none and it cannot be downloaded; the message says which file to put where.
-    """
-    if file is not None:
-        path = Path(file).expanduser()
-        if not path.is_file():
-            raise UsageError(f"image.lpips_vgg: {path} does not exist", f"name torchvision's {VGG_FILE}")
-        return path
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / VGG_FILE
-    if not path.is_file():
-        torchvision()
-        from torchvision.models import VGG16_Weights
-
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(
-                VGG16_Weights.IMAGENET1K_V1.url, str(path), hash_prefix=path.stem.partition("-")[2], progress=False
-            )
-        except (OSError, RuntimeError) as error:  # no network, no such page, no space, a wrong hash
-            raise UniteError(
-                f"LPIPS needs torchvision's weights of VGG16, and {VGG_FILE} can be neither found nor downloaded: "
-                f"{' '.join(str(error).split())}",
-                f"put the file at {path}, name it with --set image.lpips_vgg=FILE, or set image.lpips_weight=0",
-            ) from error
-    return path
 
 
 def load_lpips(vgg: str | None = None) -> nn.Module:
     """The LPIPS network of VGG16, frozen, in evaluation mode, for images in [-1, 1].
 
     Args:
-        vgg: file with the weights of VGG16; None: see `find_vgg`.
+        vgg: file with the weights of VGG16; None: torch's cache of models, or a download.
 
     Raises:
         UsageError: the named file does not exist.
         UniteError: a file with weights is missing or cannot be read.
     """
-    features = read_weights(find_vgg(vgg))
+    features = read_weights(find_weights(VGG16, vgg))
     return build_lpips({name: value for name, value in features.items() if name.startswith("features.")})
 
 
@@ -127,7 +100,7 @@ def build_lpips(features: Mapping[str, Tensor]) -> nn.Module:
     Raises:
         UniteError: the features are not those of VGG16.
     """
-    torchvision()
+    import_torchvision()
     import lpips
 
     with torch.device("meta"), warnings.catch_warnings():  # built without the random weights it would throw away
@@ -144,29 +117,13 @@ def build_lpips(features: Mapping[str, Tensor]) -> nn.Module:
         else:
             source = heads.get(name.replace("lins.", "lin", 1))
         if source is None:
-            raise UniteError(f"these are no weights of VGG16: {name} is missing", f"use torchvision's {VGG_FILE}")
+            raise UniteError(f"not the weights of VGG16: {name} is missing", f"use torchvision's {VGG16.name}")
         state[name] = source.clone()
     try:
         network.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise UniteError("these are no weights of VGG16: shapes differ", f"use torchvision's {VGG_FILE}") from error
+        raise UniteError("not the weights of VGG16: shapes differ", f"use torchvision's {VGG16.name}") from error
     return network.requires_grad_(False).eval()
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file that `torch.save` wrote; no code from the file ever runs.
-
-    Raises:
-        UniteError: the file cannot be read, or holds anything but tensors by name.
-    """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        first = str(error).strip().splitlines()[:1]
-        raise UniteError(f"{path} cannot be read as weights: {' '.join(first)}", "get the file again") from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UniteError(f"{path} does not hold weights by name", "get the file again")
-    return dict(content)
 
 
 def _scaling(name: str) -> Tensor | None:

@@ -1,16 +1,19 @@
 """Turns a checkpoint of the official UNITE image code into a model of ours; see docs/official-checkpoints.md."""
 
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from unite_mm.config import RunOptions, resolve
+import yaml
+from pydantic import ValidationError
+
 from unite_mm.contract import Imported
 from unite_mm.errors import UsageError
-from unite_mm.registry import discover
-from unite_mm_image.config import SMALLEST_FOR_LPIPS
+from unite_mm_image.config import SMALLEST_FOR_LPIPS, ImageConfig
 from unite_mm_image.official.file import OfficialFile, read_official
 from unite_mm_image.official.names import UNUSED, Sizes, check_names, check_values, entries, read_sizes
+from unite_mm_schemas.config import ModalityRun, RunConfig
 
 MODALITY = "image"
 PRESET = "imagenet256-base"
@@ -49,9 +52,8 @@ def import_official(path: Path, options: Mapping[str, Any]) -> Imported:
     expected = {entry.official: entry for entry in entries(sizes, heads, MODALITY)}
     check_values(file.tensors, expected, sizes, heads)
     classes = [str(number) for number in range(sizes.classes)]
-    flags = _settings(sizes, answers)
     return Imported(
-        config=resolve(RunOptions(modalities=(MODALITY,), preset=PRESET, flags=flags), discover()),
+        config=_configuration(sizes, answers),
         statistics={MODALITY: {"classes": classes, "class_counts": [1] * sizes.classes}},
         state={
             entry.ours: entry.translate(file.tensors[name].float()).clone().contiguous()
@@ -119,39 +121,53 @@ def _check_answers(sizes: Sizes, answers: Mapping[str, Any]) -> None:
         raise UsageError(f"--time-shift {answers['time_shift']} must be above 0", "1 is no shift")
 
 
-def _settings(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """What the imported model's configuration has of its own; the published preset says the rest."""
-    shift, size = answers["time_shift"], sizes.side * sizes.patch
+def _configuration(sizes: Sizes, answers: Mapping[str, Any]) -> RunConfig:
+    """The published preset, with what the file and the answers say of the model in its place.
+
+    Raises:
+        UsageError: the sizes do not fit together.
+    """
+    preset = yaml.safe_load((files("unite_mm_image") / "presets" / f"{PRESET}.yaml").read_text(encoding="utf-8"))
+    shift = answers["time_shift"]
+    changed = {"trunk": _trunk(sizes, answers), "flow": {"shift": shift}, "sampling": {"shift": shift}}
+    for section, values in changed.items():
+        preset[section] = {**preset[section], **values}
+    own = {**preset.pop("modality"), **_own(sizes, answers)}
+    try:
+        image = ImageConfig.model_validate(own).model_dump(mode="json")
+        return RunConfig.model_validate({**preset, "modalities": {MODALITY: ModalityRun(config=image)}})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"the sizes in the file do not fit together: {reason}") from error
+
+
+def _trunk(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "trunk": {
-            "width": sizes.width,
-            "depth": sizes.depth,
-            "heads": answers["heads"],
-            "qk_norm": sizes.qk_norm,
-            "in_context_tokens": sizes.context,
-            "in_context_start": answers["in_context_start"],
-            "time_features": sizes.time_features,
-        },
-        "flow": {"shift": shift},
-        "sampling": {"shift": shift},
-        "modalities": {
-            MODALITY: {
-                "config": {
-                    "size": size,
-                    "patch": sizes.patch,
-                    "colours": "rgb" if sizes.colours == 3 else "grey",
-                    "condition": "class" if sizes.classes else "none",
-                    "channels": sizes.channels,
-                    "decoder_width": sizes.decoder_width,
-                    "decoder_depth": sizes.decoder_depth,
-                    "decoder_heads": answers["decoder_heads"],
-                    "decoder_hidden": sizes.decoder_hidden,
-                    "decoder_input_width": sizes.input_width,
-                    "lpips_weight": 1.0 if size >= SMALLEST_FOR_LPIPS else 0.0,
-                    "lpips_range": "unit",
-                }
-            }
-        },
+        "width": sizes.width,
+        "depth": sizes.depth,
+        "heads": answers["heads"],
+        "qk_norm": sizes.qk_norm,
+        "in_context_tokens": sizes.context,
+        "in_context_start": answers["in_context_start"],
+        "time_features": sizes.time_features,
+    }
+
+
+def _own(sizes: Sizes, answers: Mapping[str, Any]) -> dict[str, Any]:
+    size = sizes.side * sizes.patch
+    return {
+        "size": size,
+        "patch": sizes.patch,
+        "colours": "rgb" if sizes.colours == 3 else "grey",
+        "condition": "class" if sizes.classes else "none",
+        "channels": sizes.channels,
+        "decoder_width": sizes.decoder_width,
+        "decoder_depth": sizes.decoder_depth,
+        "decoder_heads": answers["decoder_heads"],
+        "decoder_hidden": sizes.decoder_hidden,
+        "decoder_input_width": sizes.input_width,
+        "lpips_weight": 1.0 if size >= SMALLEST_FOR_LPIPS else 0.0,
+        "lpips_range": "unit",
     }
 
 

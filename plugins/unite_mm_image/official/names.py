@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unite_mm.errors import UsageError
-from unite_mm.model.layers import rotary_table
+from unite_mm.kit.layers import rotary_table
 from unite_mm_image.official.file import listed
 
 ROPE_BASE = 10_000.0

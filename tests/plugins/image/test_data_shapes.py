@@ -1,4 +1,4 @@
-"""The drawn shapes: deterministic, balanced, antialiased, told apart by their class."""
+"""The rendered shapes: deterministic, balanced, antialiased, told apart by their class."""
 
 import hashlib
 import subprocess
@@ -12,11 +12,11 @@ from helpers.image_files import opened
 from PIL import Image
 
 from unite_mm.contract import SPLITS
-from unite_mm_image.data.shapes import CLASSES, SIZES, ShapePixels, draw_shape, scene
-from unite_mm_image.picture import label_of
+from unite_mm_image.data.native import label_of
+from unite_mm_image.data.shapes import CLASSES, SIZES, ShapePixels, render_shape, scene
 
 
-def test_the_drawn_set_needs_neither_files_nor_a_cache(tmp_path: Path) -> None:
+def test_the_rendered_set_needs_neither_files_nor_a_cache(tmp_path: Path) -> None:
     for source in (None, "shapes"):
         data = opened(source, tmp_path / "never-made")
         assert data.card.splits == SIZES == {split: data.size(split) for split in SPLITS}
@@ -27,7 +27,7 @@ def test_the_drawn_set_needs_neither_files_nor_a_cache(tmp_path: Path) -> None:
     assert opened(None, tmp_path, condition="none").labels("train") is None
 
 
-def test_any_order_and_any_process_draws_the_same(tmp_path: Path) -> None:
+def test_any_order_and_any_process_renders_the_same(tmp_path: Path) -> None:
     data = opened(None, tmp_path, size=12)
     indices = torch.tensor([49_999, 3, 17, 3])
     first = data.batch("train", indices)
@@ -35,10 +35,12 @@ def test_any_order_and_any_process_draws_the_same(tmp_path: Path) -> None:
     assert torch.equal(first.pixels[1], first.pixels[3])
     assert torch.equal(opened(None, tmp_path, size=12).batch("train", indices.flip(0)).pixels.flip(0), first.pixels)
     assert [label_of(image) for image in data.samples("test", torch.arange(3))] == [0, 1, 2]
-    code = "import hashlib; from unite_mm_image.data.shapes import draw_shape; print(hashlib.sha256(b''.join("
-    code += "draw_shape('test', i, 16, 'rgb').tobytes() for i in range(20))).hexdigest())"
+    code = "import hashlib; from unite_mm_image.data.shapes import render_shape; print(hashlib.sha256(b''.join("
+    code += "render_shape('test', i, 16, 'rgb').tobytes() for i in range(20))).hexdigest())"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout.strip()
-    assert there == hashlib.sha256(b"".join(draw_shape("test", i, 16, "rgb").tobytes() for i in range(20))).hexdigest()
+    assert (
+        there == hashlib.sha256(b"".join(render_shape("test", i, 16, "rgb").tobytes() for i in range(20))).hexdigest()
+    )
 
 
 def test_scenes_are_as_they_were() -> None:
@@ -52,13 +54,13 @@ def test_scenes_are_as_they_were() -> None:
     )
 
 
-def test_sets_too_large_to_keep_are_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sets_too_large_to_keep_are_rendered_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.array([0, 50_000, 55_001])
     kept = ShapePixels(8, "rgb")[rows]
     monkeypatch.setattr(ShapePixels, "_KEPT", 0)
     fresh = ShapePixels(8, "rgb")
     assert np.array_equal(fresh[rows], kept) and fresh[rows[:0]].shape == (0, 8, 8, 3)
-    assert np.array_equal(kept[2], draw_shape("test", 1, 8, "rgb"))
+    assert np.array_equal(kept[2], render_shape("test", 1, 8, "rgb"))
     with pytest.raises(IndexError):
         fresh[np.array([60_000])]
 
@@ -73,12 +75,12 @@ def test_shapes_stand_out_lie_inside_and_have_soft_edges() -> None:
     for index in range(200):
         what = scene("train", index)
         assert what.radius <= what.x <= 1 - what.radius and what.radius <= what.y <= 1 - what.radius
-        pixels = draw_shape("train", index, 32, "grey")[..., 0].astype(int)
+        pixels = render_shape("train", index, 32, "grey")[..., 0].astype(int)
         assert pixels.max() - pixels.min() > 0.25 * 255
     # A white circle on black, so to speak: its edge takes values in between.
-    image = draw_shape("train", 0, 64, "rgb").astype(int)
+    image = render_shape("train", 0, 64, "rgb").astype(int)
     assert len(np.unique(image.reshape(-1, 3), axis=0)) > 64
-    large, small = (Image.fromarray(draw_shape("train", 12, size, "rgb")) for size in (64, 32))
+    large, small = (Image.fromarray(render_shape("train", 12, size, "rgb")) for size in (64, 32))
     gap = np.abs(np.asarray(large.reduce(2), dtype=int) - np.asarray(small, dtype=int))
     assert gap.mean() < 3  # the same scene at either size
 
@@ -86,7 +88,7 @@ def test_shapes_stand_out_lie_inside_and_have_soft_edges() -> None:
 def test_classes_can_be_told_apart_by_their_outlines() -> None:
     # Nearest neighbour of the outlines, brought to one place and size: no colour, no position.
     def outline(split: str, index: int) -> np.ndarray:
-        pixels = draw_shape(split, index, 48, "grey")[..., 0].astype(float)
+        pixels = render_shape(split, index, 48, "grey")[..., 0].astype(float)
         what = scene(split, index)
         front = 255 * sum(a * b for a, b in zip((0.299, 0.587, 0.114), what.colour, strict=True))
         cover = Image.fromarray((np.abs(pixels - front) < 38).astype(np.uint8) * 255)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.image_files import Recorder, archive, encoded, excluded, folder, noise, opened, pictures
+from helpers.image_files import Recorder, archive, encoded, excluded, folder, noise, opened, pictures, prepare_and_count
 
 from unite_mm.contract import SPLITS
 from unite_mm.errors import UniteError, UsageError
@@ -22,7 +22,7 @@ from unite_mm.evaluation.verification import verify_data
 from unite_mm_image.data import prepare as preparation
 from unite_mm_image.data import torchvision_sources
 from unite_mm_image.data.preprocessing import prepare
-from unite_mm_image.vision import torchvision
+from unite_mm_image.torchvision_import import import_torchvision
 
 
 def classed(i: int) -> str:
@@ -205,19 +205,12 @@ def test_a_damaged_cache_is_prepared_anew(damage: str, tmp_path: Path) -> None:
     assert damage == "gone" or "damaged" in progress.messages[0]
 
 
-def _prepare_in_process(arguments: tuple[Path, Path]) -> tuple[int, str]:
-    root, cache = arguments
-    progress = Recorder()
-    data = opened(root, cache, progress=progress)
-    return len(progress.titles), data.card.split_hash
-
-
 def test_two_processes_prepare_once(tmp_path: Path) -> None:
     root = folder(tmp_path / "own", pictures(classed, 60))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pool.apply(int)  # it runs
-        other = pool.apply_async(_prepare_in_process, [(root, tmp_path / "cache")])
-        results = [_prepare_in_process((root, tmp_path / "cache")), other.get(timeout=300)]
+        other = pool.apply_async(prepare_and_count, (root, tmp_path / "cache"))
+        results = [prepare_and_count(root, tmp_path / "cache"), other.get(timeout=60)]
     assert sorted(prepared for prepared, _ in results) == [0, 1]
     assert len({digest for _, digest in results}) == 1
 
@@ -253,7 +246,7 @@ def no_network(*arguments: object, **options: object) -> None:
 
 def test_without_a_network_the_alternatives_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", no_network)
-    with pytest.raises(UniteError, match=r"CIFAR-10 cannot be had: .*name resolution") as caught:
+    with pytest.raises(UniteError, match=r"CIFAR-10 is unavailable: .*name resolution") as caught:
         opened("cifar10", tmp_path)
     assert "\n" not in caught.value.message
     assert all(word in caught.value.hint for word in ("cifar-10-python.tar.gz", "FOLDER", "shapes"))
@@ -275,7 +268,7 @@ def test_cifar10_is_read_by_torchvision(tmp_path: Path, monkeypatch: pytest.Monk
         lists.append([f"part{number}", hashlib.md5(content).hexdigest()])
     meta = pickle.dumps({"label_names": names})
     (base / "batches.meta").write_bytes(meta)
-    kind = torchvision().datasets.CIFAR10
+    kind = import_torchvision().datasets.CIFAR10
     monkeypatch.setattr(kind, "train_list", lists[:5])
     monkeypatch.setattr(kind, "test_list", lists[5:])
     facts = {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(meta).hexdigest()}
@@ -322,7 +315,7 @@ def test_sources_ask_only_for_what_is_not_there(tmp_path: Path, monkeypatch: pyt
             calls.append((root, train, download))
             self.data = np.random.default_rng(train).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(torchvision().datasets, "CIFAR10", Cifar10)
+    monkeypatch.setattr(import_torchvision().datasets, "CIFAR10", Cifar10)
     progress = Recorder()
     data = opened("cifar10", tmp_path, progress=progress, size=32)
     place = str(tmp_path / "image" / "downloads" / "cifar10")

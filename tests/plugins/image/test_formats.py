@@ -11,9 +11,9 @@ from helpers.image_files import archive, encoded, folder, noise, pictures
 from PIL import Image
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm_image.files.drawing import difference, save_pairs_picture, save_picture
+from unite_mm_image.data.native import label_of
 from unite_mm_image.files.formats import read, write
-from unite_mm_image.picture import label_of
+from unite_mm_image.files.pictures import difference, save_pairs_picture, save_picture
 
 
 def samples(count: int, mode: str = "RGB", labelled: bool = True) -> list[Image.Image]:
@@ -43,7 +43,7 @@ def test_what_is_written_is_read_back_in_order(name: str, mode: str, tmp_path: P
 def test_a_folder_holds_numbered_png_files(tmp_path: Path) -> None:
     write(samples(3), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png", "000002.png"]
-    with pytest.raises(UsageError, match="folder that is not empty"):
+    with pytest.raises(UsageError, match="folder is not empty"):
         write(samples(3), tmp_path / "out")
     write(samples(2, labelled=False), tmp_path / "plain")
     assert [label_of(image) for image in read(tmp_path / "plain")] == [None, None]

@@ -6,6 +6,8 @@ Networks have random weights: no test needs a download.
 import hashlib
 import math
 import re
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +17,20 @@ from helpers.image_networks import pictures, random_inception, small_network
 from PIL import Image
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.weights import find_weights
 from unite_mm.progress import Silent
-from unite_mm_image.config import ImageConfig
-from unite_mm_image.metric_config import ImageMetrics
-from unite_mm_image.metrics import features, inception
-from unite_mm_image.metrics.distances import frechet_distance, inception_score, moments, precision_recall, some
+from unite_mm_image.config import ImageConfig, ImageMetrics
+from unite_mm_image.metrics import features
+from unite_mm_image.metrics.distances import frechet_distance, inception_score, moments, precision_recall, random_subset
 from unite_mm_image.metrics.features import Extractor, open_extractor
 from unite_mm_image.metrics.generation import score_generation
 from unite_mm_image.metrics.image_sets import PictureSet
+from unite_mm_image.metrics.inception import INCEPTION
 from unite_mm_image.metrics.reconstruction import score_reconstruction
 from unite_mm_image.metrics.references import ImageReference
 from unite_mm_image.metrics.scoring import Scorer
-from unite_mm_image.model import perceptual
-from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips
-from unite_mm_image.vision import torchvision
+from unite_mm_image.model.perceptual import VGG16, PerceptualLoss, build_lpips
+from unite_mm_image.torchvision_import import import_torchvision
 from unite_mm_schemas.metrics import Metric, Score
 
 
@@ -38,8 +40,8 @@ def no_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network in tests")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv(inception.VARIABLE, raising=False)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.delenv(INCEPTION.variable, raising=False)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_images_too_small_for_a_window_are_left_out_with_a_note() -> None:
 
 
 def test_lpips_is_zero_for_equal_images_and_sees_the_signed_range() -> None:
-    torchvision()
+    import_torchvision()
     from torchvision.models import vgg16
 
     with torch.random.fork_rng(devices=[]):
@@ -155,7 +157,7 @@ def drawn(count: int, shift: float = 0.0, size: int = 6) -> torch.Tensor:
 
 
 def test_distances_are_those_of_torch_fidelity_on_the_same_features() -> None:
-    torchvision()
+    import_torchvision()
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
@@ -202,11 +204,11 @@ def test_the_inception_score_of_known_predictions() -> None:
 
 def test_a_random_choice_of_features_is_repeatable_and_distinct() -> None:
     features = torch.arange(100.0)[:, None]
-    few = some(features, 30)
-    assert few.equal(some(features, 30))
+    few = random_subset(features, 30)
+    assert few.equal(random_subset(features, 30))
     assert len(few.unique()) == 30
     assert not few.equal(features[:30])
-    assert some(features, 100) is features
+    assert random_subset(features, 100) is features
 
 
 # -------------------------------------------------------------------------------------------- whole scores
@@ -313,14 +315,15 @@ def test_missing_weights_cost_no_other_number_and_say_which_file_goes_where(tmp_
     found = by_name(rebuilt)
     assert {name for name, metric in found.items() if metric.value is not None} == {"psnr", "ssim", "l1"}
     (vgg,) = [note for note in rebuilt.notes if note.startswith("LPIPS is left out")]
-    assert perceptual.VGG_FILE in vgg and str(tmp_path / "torch") in vgg and "image.metrics.vgg=FILE" in vgg
+    assert VGG16.name in vgg and str(tmp_path / "torch") in vgg and "image.metrics.vgg=FILE" in vgg
     (rfid,) = [note for note in rebuilt.notes if note.startswith("rFID is left out")]
     generated = score_generation(pictures(3, 0), None, ready, Silent())
     assert [metric.value for metric in generated.metrics] == [None] * 4
     for note in (rfid, generated.notes[0]):
-        assert "neither found nor downloaded (no network in tests)" in note
-        assert str(tmp_path / "torch" / "hub" / "checkpoints" / inception.FILE) in note
-        assert inception.VARIABLE in note and "image.metrics.inception=FILE" in note and "--features FILE" in note
+        assert "weights of Inception: " in note and "could not be downloaded (github.com: no network in tests)" in note
+        place = tmp_path / "torch" / "hub" / "checkpoints"
+        assert f"put {INCEPTION.name} into {place}" in note
+        assert INCEPTION.variable in note and "image.metrics.inception=FILE" in note and "--features FILE" in note
         assert "\n" not in note
 
 
@@ -331,7 +334,7 @@ def test_a_download_is_tried_once_for_an_evaluation(monkeypatch: pytest.MonkeyPa
         tried.append(1)
         raise UniteError("gone")
 
-    monkeypatch.setattr(features, "find_inception", refuse)
+    monkeypatch.setattr(features, "find_weights", refuse)
     ready = scorer()
     for _ in range(2):
         score_reconstruction(pictures(2, 0), pictures(2, 1), ready, Silent())
@@ -341,18 +344,18 @@ def test_a_download_is_tried_once_for_an_evaluation(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("how", ["setting", "variable", "cache"])
 def test_another_file_is_not_taken_for_inception(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = tmp_path / "torch" / "hub" / "checkpoints" / inception.FILES[1]
+    file = tmp_path / "torch" / "hub" / "checkpoints" / INCEPTION.aliases[0]
     file.parent.mkdir(parents=True)
     file.write_bytes(b"something else")
     if how == "variable":
-        monkeypatch.setenv(inception.VARIABLE, str(file))
-    with pytest.raises(UsageError, match="is not the Inception that FID is defined by"):
-        inception.find_inception(str(file) if how == "setting" else None)
+        monkeypatch.setenv(INCEPTION.variable, str(file))
+    with pytest.raises(UsageError, match="not the published weights of Inception"):
+        find_weights(INCEPTION, str(file) if how == "setting" else None)
 
 
 def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="do not exist"):
-        inception.find_inception(str(tmp_path / "absent.pth"))
+    with pytest.raises(UsageError, match=r"image\.metrics\.inception: .*absent\.pth does not exist"):
+        find_weights(INCEPTION, str(tmp_path / "absent.pth"))
     with pytest.raises(UsageError, match=r"absent\.pt does not exist"):
         open_extractor(ImageMetrics(features=str(tmp_path / "absent.pt")))
     with pytest.raises(UsageError, match="cannot compute on abacus"):
@@ -402,9 +405,10 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_inception_with_random_weights_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published architecture with random weights, from its file to every number."""
-    file = random_inception(tmp_path / inception.FILE)
-    monkeypatch.setattr(inception, "SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
-    monkeypatch.setenv(inception.VARIABLE, str(file))
+    file = random_inception(tmp_path / INCEPTION.name)
+    exact = replace(INCEPTION, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(features, "INCEPTION", exact)
+    monkeypatch.setenv(INCEPTION.variable, str(file))
     ready = scorer()
     reference = ImageReference("folder/", PictureSet(pictures(6, 1)))
     score = score_generation(pictures(10, 0), reference, ready, Silent())

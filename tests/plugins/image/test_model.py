@@ -1,6 +1,7 @@
 """The image's parts of the model: patches, pixels, losses, classes, sizes, and the published architectures."""
 
 import math
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from unite_mm_image.config import ImageConfig
 from unite_mm_image.modality import Images
 from unite_mm_image.model.decoder import grid_table
 from unite_mm_image.model.modules import ImageModules
-from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips, find_vgg
+from unite_mm_image.model.perceptual import PerceptualLoss, build_lpips
 from unite_mm_image.model.tokenizer import PatchTokenizer
 from unite_mm_schemas.config import OptimConfig
 
@@ -275,14 +276,17 @@ def test_without_weights_of_vgg_a_run_stops_before_its_data_and_says_which_file_
     def no_network(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
     modality = Images(ImageConfig(lpips_weight=1.0), "image")
     with pytest.raises(UniteError) as error:
         modality.check_training()
-    assert "vgg16-397923af.pth can be neither found nor downloaded: no network" in error.value.message
-    assert str(tmp_path / "checkpoints" / "vgg16-397923af.pth") in error.value.hint
-    with pytest.raises(UsageError, match=r"absent.pth does not exist"):
-        find_vgg(str(tmp_path / "absent.pth"))
+    assert "weights of VGG16: vgg16-397923af.pth could not be downloaded" in error.value.message
+    assert "no network" in error.value.message
+    assert f"put vgg16-397923af.pth into {tmp_path / 'checkpoints'}" in error.value.hint
+    assert "--set image.lpips_vgg=FILE" in error.value.hint and "image.lpips_weight=0" in error.value.hint
+    absent = ImageConfig(lpips_weight=1.0, lpips_vgg=str(tmp_path / "absent.pth"))
+    with pytest.raises(UsageError, match=r"^image\.lpips_vgg: .*absent.pth does not exist"):
+        Images(absent, "image").check_training()
     Images(ImageConfig(lpips_weight=0.0), "image").check_training()
 
 
@@ -292,7 +296,7 @@ def test_a_local_file_of_vgg_is_used(lpips, tmp_path, perceptual):
     a, b = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
     assert torch.allclose(PerceptualLoss(str(path))(a, b), perceptual(a, b))
     torch.save({"features.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(UniteError, match=r"these are no weights of VGG16: .* is missing"):
+    with pytest.raises(UniteError, match=r"not the weights of VGG16: .* is missing"):
         PerceptualLoss(str(path))(a, b)
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(UniteError, match="cannot be read as weights"):

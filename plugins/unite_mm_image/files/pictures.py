@@ -29,7 +29,7 @@ def save_picture(samples: Sequence[Image.Image], path: Path, most: int = MOST_IM
     Args:
         samples: at least one; of any mode and extent, each scaled into a cell of the size of the largest.
         path: PNG file.
-        most: images drawn.
+        most: images shown.
         columns: of the grid.
 
     Raises:
@@ -37,7 +37,7 @@ def save_picture(samples: Sequence[Image.Image], path: Path, most: int = MOST_IM
         UniteError: the file cannot be written.
     """
     if not samples:
-        raise ValueError("no images to draw")
+        raise ValueError("no images to show")
     shown = [to_mode(sample).convert("RGB") for sample in samples[:most]]
     width, height = (max(image.size[axis] for image in shown) for axis in (0, 1))
     factor = _factor(width, height)
@@ -62,15 +62,15 @@ def save_pairs_picture(
         inputs: at least one.
         outputs: square, in the same order.
         path: PNG file.
-        most: pairs drawn.
+        most: pairs shown.
         columns: pairs in a row.
 
     Raises:
-        ValueError: there is nothing to draw, or not as many outputs as inputs.
+        ValueError: there is no input, or not as many outputs as inputs.
         UniteError: the file cannot be written.
     """
     if not inputs or len(inputs) != len(outputs):
-        raise ValueError(f"cannot draw {len(inputs)} inputs beside {len(outputs)} reconstructions")
+        raise ValueError(f"cannot show {len(inputs)} inputs beside {len(outputs)} reconstructions")
     triples = [_triple(*pair) for pair in list(zip(inputs, outputs, strict=True))[:most]]
     side = max(image.width for triple in triples for image in triple)
     factor = _factor(side, side)

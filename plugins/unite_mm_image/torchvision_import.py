@@ -3,7 +3,7 @@
 A CPU build of PyTorch beside torchvision's build for CUDA is common: torchvision then finds none of its operators, and
 its import fails, because it describes two of them (non-maximum suppression of boxes) to PyTorch whether they exist or
 not. Nothing here needs boxes; declaring the two is enough. Whoever imports torchvision, lpips, torchmetrics.image or
-torch_fidelity calls `torchvision()` first.
+torch_fidelity calls `import_torchvision()` first.
 """
 
 import importlib
@@ -17,7 +17,7 @@ SIGNATURE = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _declared: list[Any] = []  # a declaration lives as long as its library object
 
 
-def torchvision() -> ModuleType:
+def import_torchvision() -> ModuleType:
     """The package `torchvision`, imported even where its compiled operators cannot be loaded.
 
     Raises:
