@@ -14,7 +14,9 @@ from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
 from unite_mm_schemas.manifest import ModalityManifest
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+LINKING = [*PAGES, *sorted((ROOT / "docs").glob("*/**/*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -65,3 +67,28 @@ def test_a_documented_yaml_file_is_valid(page: str, text: str, tmp_path: Path) -
     file.write_text(text, encoding="utf-8")
     names = tuple(content.get("modalities", ())) or ("qm9",)
     resolve(RunOptions(modalities=names, file=file), discover())
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may name after `#`: the headings, as GitHub turns them into anchors."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    unnamed = [page.name for page in PAGES if page.name != "README.md" and page.name not in readme]
+    assert not unnamed

@@ -48,7 +48,7 @@ def wavs(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def modality(**settings: object) -> SimpleNamespace:
     plugin = discover().get("signals")
-    implementation = plugin.load_implementation()(plugin.validate(settings))
+    implementation = plugin.load_implementation()(plugin.validate(settings), plugin.name)
     data = implementation.open_data(DataRequest("made", Path()))
     modules = implementation.build_modules(implementation.statistics(data), 32)
     return SimpleNamespace(own=implementation, data=data, modules=modules)

@@ -70,7 +70,7 @@ def stack(signals: Sequence[Signal], length: int) -> Tensor:
 
 
 class SignalData(ModalityData):
-    def __init__(self, config: SignalsConfig, request: DataRequest) -> None:
+    def __init__(self, config: SignalsConfig, request: DataRequest, modality: str) -> None:
         self.config, source = config, request.source
         if source == "made":
             sizes = {"train": 6000, "validation": 500, "test": 500}
@@ -81,7 +81,7 @@ class SignalData(ModalityData):
         digest = hashlib.sha256(b"".join(part[0].numpy().tobytes() for part in self.parts.values()))
         facts = {"read": sum(sizes.values()), "kept": sum(sizes.values()), "split_hash": digest.hexdigest()}
         name, about = Path(source).name, "made-up heartbeats" if source == "made" else f"signals of {source}"
-        self.card = DataCard(modality="signals", name=name, description=about, splits=sizes, **facts)
+        self.card = DataCard(modality=modality, name=name, description=about, splits=sizes, **facts)
 
     def _own(self, path: Path) -> dict[str, tuple[Tensor, Tensor]]:
         """Files with a class in their names; a hash of its content decides the split of each: 8, 1, 1 of 10."""

@@ -23,8 +23,8 @@ def mean_spectrum(samples: torch.Tensor, reference: torch.Tensor) -> Metric:
     low, high = np.quantile(drawn, (0.025, 0.975))
     value = float((power.mean(0) - wanted).square().mean().sqrt())
     about = "RMS difference of the mean power spectra of samples and held-out data; bootstrap interval"
-    ends = {"value": value, "interval": (float(low), float(high)), "total": len(power)}
-    return Metric(name="mean_spectrum", title="mean spectrum", unit="dB", definition=about, **ends)
+    found = {"value": value, "interval": (float(low), float(high)), "total": len(power)}
+    return Metric(name="mean_spectrum", title="mean spectrum", unit="dB", definition=about, **found)
 
 
 def draw_lines(path: Path, **lists: Sequence[Signal]) -> None:
@@ -43,7 +43,7 @@ def draw_lines(path: Path, **lists: Sequence[Signal]) -> None:
 
 class Signals(Modality):
     def open_data(self, request: DataRequest) -> SignalData:
-        return SignalData(self.config, request)
+        return SignalData(self.config, request, self.name)
 
     def statistics(self, data: SignalData) -> Statistics:
         values, labels = data.parts["train"]
