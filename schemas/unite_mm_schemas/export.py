@@ -110,20 +110,20 @@ _Row = tuple[str, str, str, str]
 
 
 def _sections(model: type[BaseModel], prefix: str, title: str) -> Iterator[tuple[str, str, list[_Row]]]:
-    """Title, description and rows of a model and, after it, of every model nested in it."""
+    """Title, description and rows of a model and, after it, of every model nested in it (all kinds of a section)."""
     rows: list[_Row] = []
-    nested: list[tuple[str, type[BaseModel]]] = []
+    nested: list[tuple[str, str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
-        inner = _inner(field.annotation)
-        if inner is None:
-            rows.append((prefix + name, _type(field), _default(field), " ".join((field.description or "").split())))
-        elif isinstance(field.annotation, type):
-            nested.append((f"{prefix}{name}", inner))
-        else:
-            nested.append((f"{prefix}{name}" + (".NAME" if get_origin(field.annotation) is dict else "[]"), inner))
+        path, inner = prefix + name, _inner(field.annotation)
+        if not inner:
+            rows.append((path, _type(field), _default(field), " ".join((field.description or "").split())))
+            continue
+        origin = get_origin(field.annotation)
+        path += ".NAME" if origin is dict else "[]" if origin is tuple else ""
+        nested += [(path if len(inner) == 1 else f"{path}, {_kind(kind)}", path, kind) for kind in inner]
     yield title, _first_line(model), rows
-    for path, inner in nested:
-        yield from _sections(inner, f"{path}.", path)
+    for own_title, path, kind in nested:
+        yield from _sections(kind, f"{path}.", own_title)
 
 
 def _table(title: str, text: str, rows: list[_Row]) -> list[str]:
@@ -140,12 +140,16 @@ def _first_line(model: type[BaseModel]) -> str:
     return (model.__doc__ or "").strip().partition("\n")[0]
 
 
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The model behind `Model`, `dict[str, Model]` or `tuple[Model, ...]`."""
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
+def _inner(annotation: Any) -> list[type[BaseModel]]:
+    """The models behind `Model`, `dict[str, Model]`, `tuple[Model, ...]`, or a union of models; none: a plain value."""
+    candidates = (annotation, *get_args(annotation))
+    return [found for found in candidates if isinstance(found, type) and issubclass(found, BaseModel)]
+
+
+def _kind(model: type[BaseModel]) -> str:
+    """How one of several kinds of a section is called: `kind: unite`."""
+    field = model.model_fields.get("kind")
+    return model.__name__ if field is None else f"kind: {field.default}"
 
 
 def _type(field: FieldInfo) -> str:

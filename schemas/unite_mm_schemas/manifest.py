@@ -106,7 +106,7 @@ class ImporterEntry(Schema):
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     """What it imports, such as `official`: checkpoints of the method's official code."""
     function: ObjectReference
-    """`package.module:function`, see `unite_mm.storage.importing`."""
+    """`package.module:function`, from a path and options to `unite_mm.contract.Imported`."""
     description: str
     """One line."""
     options: tuple[ImporterOption, ...] = ()

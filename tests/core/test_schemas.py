@@ -46,7 +46,6 @@ def test_the_reference_names_every_key_with_its_help() -> None:
     assert "| `optim.betas` | list of number, number | `[0.9, 0.999]` |" in text
 
 
-@pytest.mark.xfail(reason="the reference shows a section that has several kinds as a list, and its first kind alone")
 def test_the_reference_names_the_keys_of_every_kind_of_a_section() -> None:
     text = configuration_reference({})
     for key in ("regime.kind", "regime.stop_gradient", "recipe.kind", "recipe.init_trunk", "recipe.init"):
