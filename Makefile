@@ -54,7 +54,7 @@ lint: install-dev ## ruff, ruff format and a strict type check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: install-dev ## let ruff format and mend what it can
+format: install-dev ## let ruff format, and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: what is wrong, where, and how to mend it, in a line or two."""
+"""Errors that a user can fix: what is wrong, where, and how to fix it, in a line or two."""
 
 
 class UniteError(Exception):
@@ -6,7 +6,7 @@ class UniteError(Exception):
 
     Args:
         message: what is wrong and where.
-        hint: how to mend it.
+        hint: how to fix it.
     """
 
     exit_code = 1

@@ -137,6 +137,8 @@ def test_a_fine_tune_resumes_exactly_without_the_model_it_came_from(trained: Pat
             ["--recipe", "decoder", "--init", "RUN", "--set", "trunk.depth=7"],
             "trunk cannot change in a decoder fine-tune",
         ),
+        (["--recipe", "decoder", "--init", "RUN", "--set", "points.channels=6"], "does not fit points.channels"),
+        (["--recipe", "decoder", "--init", "RUN", "--set", "points.samples=100"], "have other statistics"),
         (["--recipe", "decoder", "--init", "RUN", "--preset", "toy"], "--preset"),
         (["--recipe", "decoders", "--init", "RUN"], "decoders"),
     ],

@@ -193,7 +193,7 @@ class Unwilling(RingData):
 
 def test_batches_prepared_ahead_are_those_of_their_step():
     """With the helper of a GPU on the CPU: in order, again, after a jump, and on after a failure."""
-    data = Unwilling(PointsConfig(), DataRequest("ring", Path()))
+    data = Unwilling(PointsConfig(), "points", DataRequest("ring", Path()))
     settings, layout = TrainConfig(max_steps=1, batch_size=32), make_recipe().network.modules_of("points").layout
     plain, ahead = (BatchFeed(settings, 0, data, layout, torch.device("cpu"), Shard()) for _ in range(2))
     ahead._helper = ThreadPoolExecutor(1)

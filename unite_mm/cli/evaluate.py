@@ -99,7 +99,7 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
         write_report(found, path)
     print_report(found)
     if folder is not None:
-        click.echo(f"samples, pictures and metrics.json are in {folder}")
+        click.echo(f"samples{', pictures' if options['pictures'] else ''} and metrics.json are in {folder}")
 
 
 def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tuple["MetricsReport", Path]:

@@ -136,7 +136,10 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Ru
         if out is None:
             raise UsageError("--resume needs the run folder", "name it with --out")
         return resolve_resumed(_saved_config(out), options, discover()), out
-    config = resolve(options, discover())
+    registry = discover()
+    config = resolve(options, registry)
+    for name, own in config.modalities.items():
+        registry.get(name).source(own.source)  # refuses a run without data before anything is shown or made
     folder = out or _default_folder(config)
     if _first_process() and folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
@@ -195,11 +198,13 @@ def _fit(
 def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
     """The essentials of the resolved configuration, in three lines."""
     from unite_mm.cli.progress import duration
+    from unite_mm.registry import discover
 
+    registry = discover()
     trunk, settings = config.trunk, config.train
     for name, run in config.modalities.items():
         own = ", ".join(f"{key}={value}" for key, value in run.config.items())
-        progress.say(f"modality {name}: data {run.source or 'default'}; {own}")
+        progress.say(f"modality {name}: data {registry.get(name).source(run.source)}; {own}")
     length = f"{settings.max_steps:,} steps" if settings.max_steps else duration(settings.max_time or 0)
     progress.say(
         f"trunk {trunk.width} wide, {trunk.depth} deep, {trunk.heads} heads; batch {settings.batch_size}; {length}; "

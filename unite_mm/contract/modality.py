@@ -40,7 +40,7 @@ class Modality(ABC):
 
         Raises:
             UsageError: the source does not exist, cannot be read, or holds nothing usable.
-            UniteError: the data cannot be had (no network, say); the message names the alternatives.
+            UniteError: the data are unavailable (no network, say); the message names the alternatives.
         """
 
     @abstractmethod

@@ -23,7 +23,8 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
     network = build_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
     counts = {"parameters": sum(p.numel() for p in network.parameters())}
     counts["  shared trunk"] = sum(p.numel() for p in network.encoder.trunk.parameters())
-    groups = make_recipe(config, network).groups()
+    recipe = make_recipe(config, network)
+    groups = recipe.groups()
     counts["  trained by Muon"] = sum(p.numel() for _, p in groups.muon)
     counts["  trained by AdamW"] = sum(p.numel() for _, p in groups.adamw)
     rows = [(name, f"{value:,}") for name, value in counts.items()]
@@ -45,5 +46,4 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
     settings = config.train
     length = f"{settings.max_steps:,} steps" if settings.max_steps is not None else f"{settings.max_time or 0:,.0f} s"
     rows.append(("length", length))
-    rows.append(("flow minibatches per step", f"{config.flow.draws} in chunks of {config.flow.chunk}"))
-    return rows
+    return rows + recipe.facts()

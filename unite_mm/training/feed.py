@@ -55,7 +55,7 @@ class BatchFeed:
         Valid until the second call after this one, if the caller waits for its use once between two calls.
 
         Raises:
-            UniteError: what the plugin raises when a sample cannot be had.
+            UniteError: what the plugin raises when a sample is unavailable.
         """
         if self._helper is None:
             return self._prepare(step)

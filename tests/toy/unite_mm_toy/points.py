@@ -25,7 +25,7 @@ from unite_mm.contract import (
     Tokens,
 )
 from unite_mm.errors import UsageError
-from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
+from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, Score

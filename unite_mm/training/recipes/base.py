@@ -81,6 +81,10 @@ class Recipe(ABC):
         """Tensors of a checkpoint beside the average and the optimizer's state: file stem -> name -> tensor."""
         return {"weights": self.network.state_dict()}
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Rows (what, how much) that `--dry-run` shows of a step; here none."""
+        return []
+
     def weight(self, modality: str) -> float:
         """Factor of a modality's whole loss."""
         return self.config.modalities[modality].weight

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract import Batch, Statistics
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.storage.checkpoint import load_state
 from unite_mm.storage.pretrained import find_record, read_weights
 from unite_mm.training.noise import StepNoise
@@ -56,7 +56,22 @@ class DecoderRecipe(Recipe):
                     f"the {name} data have other statistics than those that {folder} was trained on",
                     "fine-tune on the same data: leave --data out",
                 )
-        load_state(self.network, read_weights(where, record), str(where))
+        weights = read_weights(where, record)
+        try:
+            load_state(self.network, weights, str(where))
+        except UniteError as error:
+            changed = [
+                f"{name}.{key}"
+                for name, run in self.config.modalities.items()
+                for key, value in run.config.items()
+                if record.config.modalities[name].config.get(key) != value
+            ]
+            if not changed:
+                raise
+            raise UsageError(
+                f"the network of {folder} does not fit {' and '.join(changed)}",
+                "a decoder fine-tune keeps its sizes: leave them out",
+            ) from error
 
     def backward(
         self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext

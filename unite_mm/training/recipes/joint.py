@@ -106,6 +106,11 @@ class JointRecipe(Recipe):
         predicted = self.network.denoise(modality, state, time, registers, condition=condition, dropped=dropped)
         return flow_loss(predicted, clean, time, registers, self.config.flow.min_remaining)
 
+    def facts(self) -> list[tuple[str, str]]:
+        """How many flow minibatches a step computes, and how many in a pass."""
+        flow = self.config.flow
+        return [("flow minibatches per step", f"{flow.draws} in chunks of {flow.chunk}")]
+
     def validate(self, modality: str, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         """`reconstruction` of clean latents, `flow` of one draw, and every reconstruction term."""
         length = batch.registers.mask.shape[1]
