@@ -75,7 +75,7 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
             write_text(folder / "config.json", config.model_dump_json(indent=1))
         _announce(config, folder, progress)
         summary = _fit(config, folder, cache, resume, progress, workers)
-        picture = None if summary.interrupted else _draw(folder, progress)
+        picture = None if summary.interrupted else _save_picture(folder, progress)
     _conclude(summary, picture)
 
 
@@ -214,7 +214,7 @@ def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
     progress.say(f"run folder {folder}")
 
 
-def _draw(folder: Path, progress: "Progress") -> Path | None:
+def _save_picture(folder: Path, progress: "Progress") -> Path | None:
     """Pictures of generated samples; what cannot be drawn here is no failure of the run."""
     from unite_mm.api import UNITE
 
@@ -225,7 +225,7 @@ def _draw(folder: Path, progress: "Progress") -> Path | None:
         try:
             modality.save_picture(model.generate(PICTURED, modality=name, progress=progress), path)
             drawn = drawn or path
-        except (UniteError, ImportError) as error:  # what draws need not be installed where training is
+        except (UniteError, ImportError) as error:  # RDKit, say, need not be installed where training runs
             progress.say(f"no picture of samples: {error.message if isinstance(error, UniteError) else error}")
     return drawn
 

@@ -1,4 +1,4 @@
-"""Generate samples, write, draw and score them: once, or at each guidance scale of a sweep."""
+"""Generate samples, write, picture and score them: once, or at each guidance scale of a sweep."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ PICTURE = "samples.png"
 
 
 class Generation:
-    """Generates, writes, draws and scores samples.
+    """Generates, writes, pictures and scores samples.
 
     What can be known to fail (no classes, no metric to compare by) fails when this is made, before any work.
 
@@ -100,7 +100,7 @@ class Generation:
             _remove(candidate)  # of an earlier evaluation
             write_samples(task.modality, samples, candidate)
         if self.sweep_metric is None:  # before the score: a failing metric costs no picture
-            self._draw(samples)
+            self._save_picture(samples)
         with clock.stage("score_generation"):
             score = task.modality.score_generation(samples, self.reference, task.progress, plan.workers)
         if not is_best(score):
@@ -111,10 +111,10 @@ class Generation:
             kept = task.samples_path("samples")
             _remove(kept)
             candidate.rename(kept)
-            self._draw(samples)
+            self._save_picture(samples)
         return score
 
-    def _draw(self, samples: Sequence[Any]) -> None:
+    def _save_picture(self, samples: Sequence[Any]) -> None:
         task = self.task
         if task.plan.pictures:
             with optional_picture(PICTURE, task.progress), task.clock.stage("draw_samples"):

@@ -23,7 +23,7 @@ class Plan:
         reconstructions: how many samples of the split to reconstruct; None: all; 0: none.
         seed: of generation, tokenization and the choice of samples.
         workers: processes that score; 0: all cores.
-        pictures: whether to draw pictures.
+        pictures: whether to make pictures.
     """
 
     sampling: SamplingConfig

@@ -1,4 +1,4 @@
-"""Reconstruct samples of a held-out split, draw and score them."""
+"""Reconstruct samples of a held-out split, picture and score them."""
 
 from unite_mm.contract import ModalityData
 from unite_mm.errors import UsageError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unite_mm_image.torchvision_import import import_torchvision
 
-SPLITS = 10
+INCEPTION_SCORE_SPLITS = 10
 """Parts of the samples over which the Inception Score is averaged (Salimans et al. 2016)."""
 
 SHUFFLE_SEED = 2020
@@ -58,11 +58,14 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 
 def inception_score(logits: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of the Inception Score over the parts; logits (N, classes), N at least `SPLITS`."""
+    """Mean and standard deviation of the Inception Score over `INCEPTION_SCORE_SPLITS` parts of logits (N, classes).
+
+    N is at least the number of parts.
+    """
     import_torchvision()
     from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
-    found = isc_features_to_metric(logits, SPLITS, shuffle=True, rng_seed=SHUFFLE_SEED)
+    found = isc_features_to_metric(logits, INCEPTION_SCORE_SPLITS, shuffle=True, rng_seed=SHUFFLE_SEED)
     return found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD]
 
 

@@ -11,7 +11,13 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.intervals import share
 from unite_mm.progress import Progress
 from unite_mm_image.data.native import labels_of
-from unite_mm_image.metrics.distances import SPLITS, inception_score, moments, precision_recall, random_subset
+from unite_mm_image.metrics.distances import (
+    INCEPTION_SCORE_SPLITS,
+    inception_score,
+    moments,
+    precision_recall,
+    random_subset,
+)
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import PictureSet
 from unite_mm_image.metrics.references import ImageReference
@@ -95,18 +101,18 @@ def _inception_score(extractor: Extractor, found: Features) -> Part:
         return [], [f"the Inception Score is left out: {extractor.file} has no classes of ImageNet"]
     names = [("inception_score", "Inception Score"), ("inception_score_std", "Inception Score, deviation")]
     count = len(found.logits)
-    if count < SPLITS:
-        return unmeasured(names[:1], f"needs {SPLITS} images"), []
+    if count < INCEPTION_SCORE_SPLITS:
+        return unmeasured(names[:1], f"needs {INCEPTION_SCORE_SPLITS} images"), []
     centre, spread = inception_score(found.logits)
     definition = (
         "exp of the mean KL divergence between an image's classes and those of all, by torch-fidelity's Inception: "
-        f"mean over {SPLITS} parts of {count:,} images, shuffled"
+        f"mean over {INCEPTION_SCORE_SPLITS} parts of {count:,} images, shuffled"
     )
     return [
         Metric(name=names[0][0], title=names[0][1], value=centre, total=count, definition=definition),
         Metric(
             name=names[1][0], title=names[1][1], value=spread, total=count,
-            definition=f"standard deviation of the Inception Score over the {SPLITS} parts",
+            definition=f"standard deviation of the Inception Score over the {INCEPTION_SCORE_SPLITS} parts",
         ),
     ], []  # fmt: skip
 
