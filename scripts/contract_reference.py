@@ -53,9 +53,9 @@ The file that the entry point names, in YAML. `name` has lower-case letters, dig
 model that refuses unknown keys; the easiest way is to derive it from `unite_mm_schemas.base.Schema`. A section
 `metrics` in it holds what changes scores but not the model; a field `kind` tells the members of a union of sections
 apart, and a layer of settings with another `kind` replaces the section below it. A preset is a YAML file of the run's
-configuration, with the plugin's own keys under `modality:`. `default_source` names the entry of `sources` that is opened
-where the user names no data; without it, commands that need data ask for `--data`. Several manifests may name the same
-implementation.
+configuration, with the plugin's own keys under `modality:`. `default_source` names the entry of `sources` that is
+opened where the user names no data; without it, commands that need data ask for `--data`. Several manifests may name
+the same implementation.
 """
 
 CODE = """## The code
