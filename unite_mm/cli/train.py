@@ -31,7 +31,12 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option(
     "--data", "sources", multiple=True, metavar="SOURCE", help="A source the modality knows, or a path; or NAME=SOURCE."
 )
-@click.option("--preset", metavar="NAME", help="A preset of the modality; `unite-mm plugins show NAME` lists them.")
+@click.option(
+    "--preset",
+    multiple=True,
+    metavar="PRESET",
+    help="A preset of the modality, or NAME=PRESET; `unite-mm plugins show NAME` lists them.",
+)
 @click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="A YAML configuration file.")
 @set_option
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
@@ -92,7 +97,7 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
     settings = {name: value for name, value in given.items() if value is not None}
     sections = {"train": settings, "recipe": {"freeze_trunk": True} if frozen else {}}
     return RunOptions(
-        **flags,
+        **{**flags, "preset": flags["preset"] or None},
         flags={name: section for name, section in sections.items() if section},
         base=_trunk_of(trunk),
         start=_trained(recipe, init),
