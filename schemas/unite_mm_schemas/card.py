@@ -6,7 +6,6 @@ from pydantic import Field
 
 from unite_mm_schemas.base import Schema
 
-
 Count = Annotated[int, Field(ge=0)]
 """A number of things."""
 

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, Field, model_validator
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
 from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
 
-
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share, or a timestep."""
 

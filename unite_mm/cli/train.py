@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unite_mm.cli.options import Command, cache_option, set_option, workers_option
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import PathName
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
@@ -37,22 +39,20 @@ UNSHOWN = ("learning_rate", "seconds")
     metavar="PRESET",
     help="A preset of the modality, or NAME=PRESET; `unite-mm plugins show NAME` lists them.",
 )
-@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="A YAML configuration file.")
+@click.option("--config", "file", type=PathName(dir_okay=False), help="A YAML configuration file.")
 @set_option
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
+@click.option("--out", type=PathName(file_okay=False), help="Run folder.  [default: runs/NAME-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
 @click.option(
     "--recipe",
     type=click.Choice(["joint", "decoder"]),
     help="What a step trains: all parts jointly, or the decoder of a trained model alone.  [default: joint]",
 )
-@click.option(
-    "--init", metavar="RUN", type=click.Path(path_type=Path), help="With --recipe decoder: the trained model."
-)
+@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder: the trained model.")
 @click.option(
     "--init-trunk",
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Start from the trunk of another run, of any modality.",
 )
 @click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the rest.")
@@ -242,12 +242,12 @@ def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
     rows = [(name, f"{value:.5g}") for name, value in summary.losses.items() if name not in UNSHOWN]
     print_rows(rows, header=("measured", "newest"))
     state = "interrupted" if summary.interrupted else "done"
-    click.echo(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
-    click.echo(f"model       {summary.folder / 'checkpoints'}")
-    click.echo(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
+    say(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
+    say(f"model       {summary.folder / 'checkpoints'}")
+    say(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
     if picture is not None:
-        click.echo(f"samples     {picture}")
+        say(f"samples     {picture}")
     if summary.interrupted:
-        click.echo(f"continue    unite-mm train --resume --out {summary.folder}")
+        say(f"continue    unite-mm train --resume --out {summary.folder}")
     else:
-        click.echo(f"score it    unite-mm evaluate {summary.folder}")
+        say(f"score it    unite-mm evaluate {summary.folder}")

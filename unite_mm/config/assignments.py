@@ -1,6 +1,7 @@
 """The layers of `--set` and `--data`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -9,7 +10,6 @@ from unite_mm.config.layers import KIND
 from unite_mm.config.options import Layer
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin
-from unite_mm.utils.files import expanded
 from unite_mm.utils.validation import did_you_mean, suggest_key
 from unite_mm.utils.yaml_text import RefusedError, load_yaml
 from unite_mm_schemas.config import RunConfig
@@ -75,7 +75,7 @@ def source_layer(text: str, plugins: Sequence[Plugin]) -> Layer:
     if not source:
         raise UsageError(f"--data {text}: names no data", "give a source that the modality knows, or a path")
     known = [entry.name for entry in chosen[name].manifest.sources]
-    path = expanded(source)
+    path = Path(source).expanduser()
     if source not in known and path.exists():
         source = str(path.resolve())
     return Layer(f"--data {text}", {"modalities": {name: {"source": source}}})

@@ -40,15 +40,6 @@ def write_text(path: Path, text: str) -> None:
     write_aside(path, write)
 
 
-def expanded(text: str | Path) -> Path:
-    """A path that somebody names, with `~` replaced by the home folder; as it stands where there is no such home."""
-    path = Path(text)
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
 def read_regular_text(path: Path, most: int, name: str = "") -> str:
     """The text of a small file that somebody names; never waits, and never reads more than `most` bytes.
 

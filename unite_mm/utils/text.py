@@ -11,7 +11,7 @@ _HEAD, _TAIL = 1200, 400
 
 
 def printable(text: str) -> str:
-    """A text on one line, everything in it that is not printable as an escape: `\\x1b`, `\\n`, `\\u202e`."""
+    r"""A text on one line, everything in it that is not printable as an escape: `\x1b`, `\n`, `\u202e`."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -51,7 +51,7 @@ def load_yaml(text: str) -> Any:
     except Exception as error:  # tags on what does not fit them: !!int x
         raise yaml.YAMLError(f"{type(error).__name__}: {error}") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
 
 
 def read_mapping(path: Path, name: str = "", example: str = "") -> dict[str, Any]:
@@ -121,7 +121,9 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise RefusedError("a key must be a text", key.start_mark)
             if key.value in lines:
-                raise RefusedError(f"the key {key.value!r} stands twice, first in line {lines[key.value]}", key.start_mark)
+                raise RefusedError(
+                    f"the key {key.value!r} stands twice, first in line {lines[key.value]}", key.start_mark
+                )
             lines[key.value] = key.start_mark.line + 1
             if key.tag != f"{_TAG}merge":
                 key.tag = f"{_TAG}str"
@@ -142,7 +144,7 @@ class _Loader(yaml.SafeLoader):
             raise self._refused(f"more than {MOST_VALUES:,} values")
 
     def _refused(self, problem: str) -> RefusedError:
-        return RefusedError(problem, self.peek_event().start_mark)
+        return RefusedError(problem, self.peek_event().start_mark)  # type: ignore[no-untyped-call]
 
 
 # A date is a text here as in JSON; reading it as one would refuse 2001-99-99 in the middle of a name.
