@@ -9,6 +9,9 @@ from unite_mm_schemas.base import Schema
 SMALLEST_FOR_LPIPS = 16
 """VGG halves an image four times before its last features."""
 
+MOST_REGISTERS = 65_536
+"""Attention looks at all pairs of them."""
+
 
 class ImageMetrics(Schema):
     """How images are scored; `--set image.metrics.KEY=VALUE` changes it for a trained model too."""
@@ -82,6 +85,11 @@ class ImageConfig(Schema):
     def _sizes_fit(self) -> "ImageConfig":
         if self.size % self.patch:
             raise ValueError(f"image.patch={self.patch} must divide image.size={self.size}")
+        if self.registers > MOST_REGISTERS:
+            raise ValueError(
+                f"image.patch={self.patch} makes {self.registers:,} registers of image.size={self.size}: at most "
+                f"{MOST_REGISTERS:,} can be"
+            )
         if self.decoder_width % 4:
             raise ValueError(f"image.decoder_width={self.decoder_width} must be a multiple of 4")
         if self.decoder_width % self.decoder_heads:

@@ -125,7 +125,15 @@ def _trained(recipe: str | None, folder: Path | None) -> "Layer | None":
     from unite_mm.config import decoder_layer
     from unite_mm.storage.pretrained import find_record
 
+    _ask_for_plugins(folder)
     return decoder_layer(find_record(folder)[1].config, folder)
+
+
+def _ask_for_plugins(folder: Path) -> None:
+    """Name the distributions that a model needs where they are not installed."""
+    from unite_mm.storage.pretrained import check_plugins, find_record
+
+    check_plugins(find_record(folder)[1])
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
@@ -140,7 +148,10 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Ru
     if resume:
         if out is None:
             raise UsageError("--resume needs the run folder", "name it with --out")
-        return resolve_resumed(_saved_config(out), options, discover()), out
+        saved, registry = _saved_config(out), discover()
+        if any(name not in registry.plugins for name in saved.modalities) and (out / "checkpoints").is_dir():
+            _ask_for_plugins(out)
+        return resolve_resumed(saved, options, registry), out
     registry = discover()
     config = resolve(options, registry)
     for name, own in config.modalities.items():
@@ -186,7 +197,9 @@ def _dry_run(config: "RunConfig", cache: Path, progress: "Progress") -> None:
     from unite_mm.cli.tables import print_rows
     from unite_mm.training.dry_run import describe
 
-    print_rows(describe(config, cache, progress))
+    forecast = describe(config, cache, progress)
+    print_rows(forecast.rows)
+    forecast.check()
 
 
 def _fit(
