@@ -1,10 +1,10 @@
 """The record that lies beside the tensors of every checkpoint and every exported model."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from unite_mm_schemas.base import Schema
+from unite_mm_schemas.base import MOST_STEPS, Finite, Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.config import RunConfig
 
@@ -14,9 +14,9 @@ class ModalityRecord(Schema):
 
     distribution: str
     """Distribution that provided the plugin, `name version`."""
-    contract: int
+    contract: int = Field(ge=1)
     """Version of the contract the plugin was written for."""
-    statistics: dict[str, Any]
+    statistics: Annotated[dict[str, Any], Finite]
     """Facts of the training split: sizes, scales, the prior. Sampling needs no data set."""
     card: DataCard | None = None
     """Card of the data the model was trained on."""
@@ -29,11 +29,11 @@ class CheckpointRecord(Schema):
     """Version of this schema."""
     kind: str = "checkpoint"
     """`checkpoint` (can be resumed) or `export` (weights only)."""
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=MOST_STEPS)
     """Optimizer steps done."""
-    seconds: float = Field(0.0, ge=0)
+    seconds: float = Field(0.0, ge=0, le=1e12)
     """Seconds of training so far, over all resumed parts."""
-    samples: dict[str, int] = Field(default_factory=dict)
+    samples: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Training samples seen of each modality: the position in its data stream."""
     config: RunConfig
     """The resolved run configuration."""

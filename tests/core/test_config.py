@@ -296,7 +296,7 @@ FILE_ERRORS = {
     "misspelt section": ("trunc: {width: 3}", "trunc: unknown key; did you mean 'trunk'? (FILE)"),
     "not yaml": ("trunk: [", "FILE is not valid YAML: "),
     "a list": ("- trunk", "FILE must hold a mapping of keys such as `trunk:`"),
-    "numbers as keys": ("1: 2", "FILE must hold a mapping of keys such as `trunk:`"),
+    "numbers as keys": ("1: 2", "1: unknown key (FILE)"),
     "modality is no mapping": ("modality: 3", "FILE: `modality:` must be a mapping of keys"),
     "other modality": (
         "modalities: {spots: {}}",

@@ -18,6 +18,8 @@ from unite_mm.cli.options import (
     set_option,
     workers_option,
 )
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import MOST_SAMPLES, SAMPLES, TEXT, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ EXAMPLES = """\b
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PathName(), required=False)
 @click.option(
     "--split",
     type=click.Choice(["test", "validation"]),
@@ -47,23 +49,28 @@ EXAMPLES = """\b
 )
 @click.option(
     "--samples",
+    type=TEXT,
     metavar="N|FILE",
     help=f"Samples to generate, or without RUN the file to score.  [default: {DEFAULT_SAMPLES}]",
 )
-@click.option("--reconstructions", type=click.IntRange(min=0), help="Samples to reconstruct.  [default: all]")
+@click.option("--reconstructions", type=SAMPLES, help="Samples to reconstruct.  [default: all]")
 @click.option("--modality", metavar="NAME", help="Which modality, where there are several or without RUN.")
-@click.option("--data", "source", metavar="SOURCE", help="Other data than the run's; without RUN the reference data.")
-@click.option("--reference", metavar="SOURCE", help="What generated samples are compared with.  [default: the data]")
+@click.option(
+    "--data", "source", type=TEXT, metavar="SOURCE", help="Other data than the run's; without RUN the reference data."
+)
+@click.option(
+    "--reference", type=TEXT, metavar="SOURCE", help="What generated samples are compared with.  [default: the data]"
+)
 @click.option(
     "--reconstructions-of",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Without RUN: --samples are reconstructions of the samples in FILE.",
 )
 @click.option(
     "--features",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
+    type=PathName(dir_okay=False, resolve_path=True),
     help="Network for distances between sets of samples; short for --set NAME.metrics.features=FILE.",
 )
 @set_option
@@ -74,7 +81,7 @@ EXAMPLES = """\b
     "--sweep", metavar="START:STOP:STEP", help="Guidance scales to try, such as 1.0:4.0:0.2; reports the best."
 )
 @device_option
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here as well.")
+@click.option("--report", type=PathName(dir_okay=False), help="Write the report here as well.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
 @cache_option
 @workers_option
@@ -99,7 +106,7 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
         write_report(found, path)
     print_report(found)
     if folder is not None:
-        click.echo(f"samples{', pictures' if options['pictures'] else ''} and metrics.json are in {folder}")
+        say(f"samples{', pictures' if options['pictures'] else ''} and metrics.json are in {folder}")
 
 
 def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tuple["MetricsReport", Path]:
@@ -188,4 +195,6 @@ def _count(text: str | None) -> int:
         return DEFAULT_SAMPLES
     if not text.isdecimal():
         raise UsageError(f"--samples {text}: with RUN, expected a number", "leave RUN out to score a file")
+    if len(text) > len(str(MOST_SAMPLES)) or int(text) > MOST_SAMPLES:
+        raise UsageError(f"--samples {text}: more than {MOST_SAMPLES:,}")
     return int(text)

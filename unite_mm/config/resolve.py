@@ -6,7 +6,7 @@ from typing import Any
 from unite_mm.config.assignments import assignment_layers, source_layer
 from unite_mm.config.complete import complete
 from unite_mm.config.files import read_yaml
-from unite_mm.config.layers import KIND, flatten
+from unite_mm.config.layers import KIND, check_shape, flatten
 from unite_mm.config.options import Layer, RunOptions
 from unite_mm.config.presets import expand, preset_layers
 from unite_mm.errors import UsageError
@@ -23,6 +23,7 @@ def resolve(options: RunOptions, registry: Registry) -> RunConfig:
         UsageError: anything in it is wrong; the message says what and where it was set.
     """
     file = {} if options.file is None else read_yaml(options.file)
+    check_shape(str(options.file), file)
     plugins = _select(options, file, registry)
     below = preset_layers(plugins, options.preset) if options.start is None else [options.start]
     layers = [*below, *options.base]
@@ -66,8 +67,7 @@ def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -
 
 def _select(options: RunOptions, file: Mapping[str, Any], registry: Registry) -> list[Plugin]:
     """The plugins of the run, each once, in the order named."""
-    in_file = file.get("modalities")
-    listed = list(in_file) if isinstance(in_file, dict) else []
+    listed = list(file.get("modalities") or {})
     if options.start is not None:
         return _started(options, options.start, registry)
     names = list(dict.fromkeys(options.modalities)) or listed

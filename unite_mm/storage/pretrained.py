@@ -9,7 +9,8 @@ from torch import Tensor
 from unite_mm.contract import Modality, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
-from unite_mm.registry.build import build_network, load_modalities
+from unite_mm.registry import discover
+from unite_mm.registry.build import BYTES, build_network, load_modalities
 from unite_mm.storage.checkpoint import RECORD, load_state, newest_checkpoint, read_record, read_tensors, write_folder
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
@@ -51,15 +52,30 @@ def load_model(folder: Path, *, ema: bool = True) -> LoadedModel:
     """The model of a folder, with averaged (`ema`) or raw weights, on the CPU.
 
     Raises:
-        UsageError: there is no model in the folder, or a plugin it needs is missing.
+        UsageError: there is no model in the folder, a plugin it needs is missing, or its record is of another model.
         UniteError: files are damaged or do not fit.
     """
     where, record = find_record(folder)
+    check_plugins(record)
     modalities = load_modalities(record.config)
     statistics: dict[str, Statistics] = {name: entry.statistics for name, entry in record.modalities.items()}
-    network = build_network(record.config, modalities, statistics)
-    load_state(network, read_weights(where, record, ema=ema), str(where))
+    weights = read_weights(where, record, ema=ema)
+    most = sum(tensor.numel() * BYTES for tensor in weights.values())
+    network = build_network(record.config, modalities, statistics, most)
+    load_state(network, weights, str(where))
     return LoadedModel(network, modalities, statistics, record)
+
+
+def check_plugins(record: CheckpointRecord) -> None:
+    """Ask for the plugins that a model needs.
+
+    Raises:
+        UsageError: one is not installed; the message names the distribution that provided it.
+    """
+    registry = discover()
+    for name in record.config.modalities:
+        known = record.modalities.get(name)
+        registry.get(name, known.distribution if known else None)
 
 
 def read_weights(where: Path, record: CheckpointRecord, *, ema: bool = True) -> dict[str, Tensor]:

@@ -1,10 +1,13 @@
-"""Files that are there whole or not at all: written aside and renamed into place; hashes of files."""
+"""Files that are there whole or not at all: written aside and renamed into place; small inputs; hashes of files."""
 
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
+
+from unite_mm.errors import UsageError
 
 
 def write_aside(path: Path, write: Callable[[Path], None]) -> None:
@@ -35,6 +38,34 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
     write_aside(path, write)
+
+
+def read_regular_text(path: Path, most: int, name: str = "") -> str:
+    """The text of a small file that somebody names; never waits, and never reads more than `most` bytes.
+
+    Args:
+        path: the file.
+        most: bytes that such a file may have.
+        name: what messages call it; empty: its path.
+
+    Raises:
+        UsageError: it does not exist, cannot be read, is a pipe, device or folder, too large, or no UTF-8 text.
+    """
+    name = name or str(path)
+    try:
+        # Opening a named pipe would wait for its writer.
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise UsageError(f"cannot read {name}: not a regular file", "write its content to a file first")
+            content = stream.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise UsageError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > most:
+        raise UsageError(f"cannot read {name}: it has more than {most:,} bytes")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not UTF-8 text") from error
 
 
 def file_sha256(path: Path) -> str:
