@@ -12,8 +12,8 @@ from unite_mm.errors import UniteError
 from unite_mm.kit.cache import locked
 from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
+from unite_mm_image.data.image_files import decode
 from unite_mm_image.data.listing import Layout
-from unite_mm_image.data.preprocessing import decode
 from unite_mm_image.data.sources import Items, Source, array_items
 from unite_mm_image.torchvision_import import import_torchvision
 
