@@ -6,7 +6,7 @@ Threads serve: Pillow decodes and resamples, and hashlib hashes, without holding
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -153,18 +153,23 @@ class _Work:
             if self.splits[index] == LEFT_OUT:
                 continue
             try:
-                image = self.items.open(index)
-                self.keys[index] = key_of(image)
-                block[place] = square(image, self.config.size, self.config.colours)
+                with ExitStack() as held:
+                    block[place] = self._one(index, held, found)
             except Unreadable as error:
                 self.splits[index] = LEFT_OUT
                 found.failed.append((index, error.reason, error.detail))
-                continue
-            found.noted.update(image.info.get("noted", ()))
-            if (image.mode == "L") != (self.config.colours == "grey"):
-                found.noted["grey" if image.mode == "L" else "colour"] += 1
         self._write(block.tobytes(), self.start + rows.start * int(np.prod(self.shape[1:])))
         return found
+
+    def _one(self, index: int, held: ExitStack, found: _Piece) -> NDArray[np.uint8]:
+        """The square of an image, (S, S, C); its own pixels are given up before the next is opened."""
+        image = self.items.open(index, held)
+        self.keys[index] = key_of(image)
+        pixels = square(image, self.config.size, self.config.colours)
+        found.noted.update(image.info.get("noted", ()))
+        if (image.mode == "L") != (self.config.colours == "grey"):
+            found.noted["grey" if image.mode == "L" else "colour"] += 1
+        return pixels
 
     def _write(self, content: bytes, offset: int) -> None:
         # Written, not mapped: a full disk is then an error and not the end of the process.

@@ -4,10 +4,9 @@ What an image loses on the way is noted in its `info` under `noted`, as words fo
 """
 
 import importlib.util
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -17,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from unite_mm.errors import UniteError
 from unite_mm.kit.messages import first_line
-from unite_mm_image.data.limits import MAX_PIXELS, Unreadable, check_bytes, check_extent, is_special
+from unite_mm_image.data.limits import MAX_PIXELS, Unreadable, check_bytes, check_extent, in_memory, is_special
 
 _AVIF = importlib.util.find_spec("PIL._avif") is not None
 
@@ -45,10 +44,6 @@ NOTES = {
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM") + (("AVIF",) if _AVIF else ())
 _ORIENTATION = 0x0112
-_LARGE = 1 << 24
-"""Pixels of an image from which on only one is decoded at a time, whatever the number of threads."""
-
-_one_at_a_time = threading.Lock()
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -62,12 +57,18 @@ _SIGNATURES = (
 )  # fmt: skip
 
 
-def decode(source: Path | IO[bytes], admit: Callable[[Image.Image], None] | None = None) -> Image.Image:
+Admit = Callable[[Image.Image], None]
+"""Called with an opened image, of which only the header was read; may refuse it."""
+
+
+def decode(source: Path | IO[bytes], admit: Admit | None = None, held: ExitStack | None = None) -> Image.Image:
     """The image of a file, decoded to its end, as it is stored: no rotation by EXIF, first page or frame of several.
 
     Args:
         source: the file.
-        admit: called with the opened image, of which only the header was read; may refuse it.
+        admit: may refuse the image by its header.
+        held: closed when the caller is done with the image, so that all threads together hold a bounded number of
+            pixels; None: when the image is decoded.
 
     Returns:
         An image in mode RGB or L. Its `info` holds the file's notes, among them `noted`: a tuple of words for what
@@ -79,8 +80,9 @@ def decode(source: Path | IO[bytes], admit: Callable[[Image.Image], None] | None
     """
     if isinstance(source, Path):
         _check_file(source)
+    own = ExitStack() if held is None else held
     try:
-        return _decoded(source, admit)
+        return _decoded(source, admit, own)
     except (Unreadable, UniteError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -88,14 +90,18 @@ def decode(source: Path | IO[bytes], admit: Callable[[Image.Image], None] | None
     except Exception as error:  # damaged files make Pillow raise nearly anything
         again = _without_notes(source)
         if again is not None:
+            own.close()
             try:
-                return _decoded(again, admit)
+                return _decoded(again, admit, own)
             except UniteError:
                 raise
             except Exception:
                 pass
         unknown = isinstance(error, UnidentifiedImageError)
         raise Unreadable("cannot be read", _kind(source) if unknown else first_line(error)) from error
+    finally:
+        if held is None:
+            own.close()
 
 
 def notes_of(noted: Mapping[str, int]) -> list[str]:
@@ -155,15 +161,15 @@ def _check_file(path: Path) -> None:
     check_bytes(size)
 
 
-def _decoded(source: Path | IO[bytes], admit: Callable[[Image.Image], None] | None) -> Image.Image:
+def _decoded(source: Path | IO[bytes], admit: Admit | None, held: ExitStack) -> Image.Image:
     with Image.open(source, formats=_FORMATS) as image:
         check_extent(image)
         if admit is not None:
             admit(image)
-        with _one_at_a_time if image.width * image.height > _LARGE else nullcontext():
-            image.load()
-            check_extent(image)
-            return _plain(image)
+        held.enter_context(in_memory(image.width * image.height))
+        image.load()
+        check_extent(image)
+        return _plain(image)
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -7,6 +7,8 @@ is decoded or allocated.
 import os
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -31,6 +33,12 @@ ALWAYS_HELD = 1 << 30
 MOST_TIMES = 200
 """Bytes of images that each byte of a file may stand for; real images have 100 at most."""
 
+AT_ONCE = 1 << 27
+"""Pixels that all threads together decode at a time: half a gigabyte in colour, twice that while they are converted."""
+
+_changed = threading.Condition()
+_decoding = 0
+
 
 class Unreadable(Exception):
     """An image that cannot be used.
@@ -53,6 +61,24 @@ def is_special(path: Path) -> bool:
     except (OSError, ValueError):  # what is missing is told by whoever opens it
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextmanager
+def in_memory(pixels: int) -> Iterator[None]:
+    """Hold a share of the pixels that all threads together decode; waits until others have left enough.
+
+    An image larger than the whole waits until there is no other. No thread may hold two shares.
+    """
+    global _decoding
+    with _changed:
+        _changed.wait_for(lambda: _decoding == 0 or _decoding + pixels <= AT_ONCE)
+        _decoding += pixels
+    try:
+        yield
+    finally:
+        with _changed:
+            _decoding -= pixels
+            _changed.notify_all()
 
 
 def need_file(path: Path, named: str = "") -> None:

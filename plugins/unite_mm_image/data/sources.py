@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,9 @@ EXAMPLES = 20
 """Names of left-out images that the card tells, for each reason."""
 
 
+OpenImage = Callable[[int, ExitStack], Image.Image]
+
+
 @dataclass(frozen=True)
 class Items:
     """N images of a source, not yet opened.
@@ -40,7 +44,8 @@ class Items:
     Attributes:
         names: for messages.
         layout: splits and classes.
-        open: decodes image i in mode RGB or L; raises `Unreadable`. Called from several threads.
+        open: decodes image i in mode RGB or L; raises `Unreadable`. Called from several threads, with what is closed
+            when the image is not needed any more.
         refused: (reason, name) of images that were not even listed; they count as unreadable.
         excluded: other images that are left out; they are among the N, with split `LEFT_OUT`.
         files: input files.
@@ -49,7 +54,7 @@ class Items:
 
     names: Sequence[str]
     layout: Layout
-    open: Callable[[int], Image.Image]
+    open: OpenImage
     refused: tuple[tuple[str, str], ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     files: tuple[SourceFile, ...] = ()
@@ -104,8 +109,8 @@ class FolderSource(Source):
         del progress
         paths = self._listing.paths
 
-        def open_image(index: int) -> Image.Image:
-            return decode(self.root / paths[index])
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(self.root / paths[index], held=held)
 
         return listed_items(self.root, self._listing, open_image)
 
@@ -131,8 +136,8 @@ class ZipSource(Source):
         infos = archive.infolist()
         members = self._listing.members
 
-        def open_image(index: int) -> Image.Image:
-            return decode(read_member(archive, infos[members[index]]))
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(read_member(archive, infos[members[index]]), held=held)
 
         return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
 
@@ -157,9 +162,7 @@ class ArraySource(Source):
         return array_items(rows, labels, None, classes, files=(self._file,))
 
 
-def listed_items(
-    root: Path, listing: Listing, open_image: Callable[[int], Image.Image], files: tuple[SourceFile, ...] = ()
-) -> Items:
+def listed_items(root: Path, listing: Listing, open_image: OpenImage, files: tuple[SourceFile, ...] = ()) -> Items:
     """Items of listed files."""
     layout = arrange(root, listing.paths)
     names = [_legible(path) for path in listing.paths]
@@ -187,7 +190,8 @@ def array_items(
         classes,
     )
 
-    def open_image(index: int) -> Image.Image:
+    def open_image(index: int, held: ExitStack) -> Image.Image:
+        del held  # all rows are in memory
         row = rows[index]
         return Image.fromarray(row[..., 0] if row.shape[-1] == 1 else row)
 

@@ -1,6 +1,6 @@
 """CIFAR-10 and ImageNet through torchvision's data-set classes, which check what they read."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,8 @@ class ImageNetSource(Source):
         splits = np.repeat([SPLITS.index(split) for split in parts], sizes).astype(np.uint8)
         names = [str(Path(path).relative_to(self.root)) for path in paths]
 
-        def open_image(index: int) -> Image.Image:
-            return decode(Path(paths[index]))
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(Path(paths[index]), held=held)
 
         return Items(names, Layout(labels, splits, class_names(parts["train"])), open_image)
 

@@ -5,6 +5,7 @@ order. The arrays are those of ADM's evaluation suite.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -202,8 +203,9 @@ class _Reader:
 
     def __call__(self, name: str, source: Path | BytesIO) -> Image.Image:
         try:
-            image = decode(source, self.budget)
-            finished = image if self.finish is None else self.finish(image)
+            with ExitStack() as held:
+                image = decode(source, self.budget, held)
+                finished = image if self.finish is None else self.finish(image)
         except Unreadable as error:
             hint = "Leave it out, or scale it down." if error.reason == "is too large" else _AGAIN
             raise UsageError(f"{name} {error.reason}: {error.detail}", hint) from error

@@ -6,6 +6,7 @@ Dimensions: B batch, H height, W width.
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,12 +178,15 @@ class FolderSet(ImageSet):
 
     def _row(self, name: str) -> NDArray[np.uint8] | None:
         try:
-            image = decode(self.root / name, self._admit)
-            self.noted.update((word, name) for word in image.info.get("noted", ()))
-            if self.size is not None and image.size != (self.size, self.size):
-                image = centre_crop(image, self.size)
-                self.cropped.add(name)
+            with ExitStack() as held:
+                return self._finished(name, decode(self.root / name, self._admit, held))
         except Unreadable as error:
             self.unreadable[name] = f"{error.reason}: {error}"
             return None
+
+    def _finished(self, name: str, image: Image.Image) -> NDArray[np.uint8]:
+        self.noted.update((word, name) for word in image.info.get("noted", ()))
+        if self.size is not None and image.size != (self.size, self.size):
+            image = centre_crop(image, self.size)
+            self.cropped.add(name)
         return rgb(image.convert("L") if self.colours == "grey" else image)
