@@ -86,6 +86,16 @@ class Images(Modality):
 
         return read(path)
 
+    def read_inputs(self, path: Path, progress: Progress) -> list[Image]:
+        """Images as the model sees them: of photographs the squares alone are kept."""
+        from unite_mm_image.files.formats import read_squares
+        from unite_mm_image.metrics.image_sets import PictureSet
+
+        images = read_squares(path, self.config.size, self.config.colours)
+        for note in PictureSet(images).check():
+            progress.say(f"{path}: {note}")
+        return images
+
     def save_picture(self, samples: Sequence[Image], path: Path) -> None:
         from unite_mm_image.files.pictures import save_picture
 

@@ -100,10 +100,10 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
     name = model.choose(options["modality"])
     check_output(discover().get(name), output)
     modality = model.modalities[name]
-    inputs = modality.read(source)
-    if not inputs:
-        raise UsageError(f"{source} holds no sample")
     with TerminalProgress() as progress:
+        inputs = modality.read_inputs(source, progress)
+        if not inputs:
+            raise UsageError(f"{source} holds no sample")
         outputs = model.reconstruct(inputs, name, seed=options["seed"], progress=progress)
         write_samples(modality, outputs, output)
         if picture is not None:

@@ -67,6 +67,20 @@ class Modality(ABC):
             UsageError: the file does not exist or cannot be read.
         """
 
+    def read_inputs(self, path: Path, progress: Progress) -> list[Any]:
+        """Native samples that are to be reconstructed; here all that `read` gives.
+
+        A modality whose files may hold far more than its model sees (photographs, say) keeps only that.
+
+        Args:
+            path: the file or folder.
+            progress: where to say what is passed over.
+
+        Raises:
+            UsageError: as `read`.
+        """
+        return self.read(path)
+
     @abstractmethod
     def encode_samples(self, samples: Sequence[Any], statistics: Statistics) -> Batch:
         """A batch of native samples, for `tokenize` and `reconstruct`.

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.download import Remote, fetch
-from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress, Silent
 from unite_mm.utils.files import file_sha256
 
@@ -64,7 +63,8 @@ def find_weights(weights: Weights, file: str | None = None, progress: Progress |
         if named:
             path = Path(named).expanduser()
             if not path.is_file():
-                raise UsageError(f"{origin}: {path} does not exist", f"name a copy of {weights.name}")
+                what = "is not a file" if path.exists() else "does not exist"
+                raise UsageError(f"{origin}: {path} {what}", f"name a copy of {weights.name}")
             return _verified(path, weights)
     folder = weights_folder()
     for name in (weights.name, *weights.aliases):
@@ -88,10 +88,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UniteError: the file cannot be read, or holds anything but tensors by name.
     """
+    if not path.is_file():
+        raise UniteError(f"{path}: {'not a file' if path.exists() else 'no such file'}", "get the file again")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise UniteError(f"{path}: cannot be read: {error.strerror or error}", "check the file") from error
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise anything
-        raise UniteError(f"{path}: cannot be read as weights: {first_line(error)}", "get the file again") from error
+    except Exception as error:  # a damaged file can raise anything, in words of torch's own
+        message = f"{path}: cannot be read as weights: damaged, or holds more than weights; no code was run"
+        raise UniteError(message, "get the file again") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UniteError(f"{path}: holds no tensors by name", "get the file again")
     return dict(content)

@@ -4,34 +4,34 @@ Threads serve: Pillow decodes and resamples, and hashlib hashes, without holding
 """
 
 import os
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UsageError
 from unite_mm.kit.parallel import map_threads
 from unite_mm_image.config import ImageConfig
-from unite_mm_image.data.preprocessing import Unreadable, square
+from unite_mm_image.data.image_files import notes_of, quiet
+from unite_mm_image.data.limits import Unreadable
+from unite_mm_image.data.preprocessing import square
 from unite_mm_image.data.sources import Items
 from unite_mm_image.data.splits import LEFT_OUT, Keys, key_of
 
 _PIECE = 64
-"""Images that a thread decodes and writes at once."""
+"""Images that a thread decodes and writes at once, where they are small."""
 
-_NOTES = {
+_PIECE_BYTES = 1 << 25
+"""Bytes of the squares that a thread holds at once."""
+
+_CONVERSIONS = {
     "grey": "{count} grey images were converted to RGB.",
     "colour": "{count} images in colour were converted to grey.",
-    "transparency": "{count} images lost their transparency.",
-    "16 bits": "{count} images of 16 bits a pixel were reduced to 8.",
-    "orientation": "{count} images ask in EXIF to be rotated; as in the reference, they are taken as they are stored.",
 }
 
 
@@ -79,18 +79,17 @@ def decode_all(
     """
     count = shape[0]
     splits, keys = items.layout.splits.copy(), np.zeros((count, 2), dtype=np.uint64)
-    todo = [range(start, min(start + _PIECE, count)) for start in range(0, count, _PIECE)]
+    step = max(1, min(_PIECE, _PIECE_BYTES // int(np.prod(shape[1:]))))
+    todo = [range(start, min(start + step, count)) for start in range(0, count, step)]
     failures: dict[str, list[str]] = defaultdict(list)
     noted: Counter[str] = Counter()
     for reason, name in items.refused:
         failures[reason].append(name)
-    with path.open("wb") as file, warnings.catch_warnings(), request.progress.task(f"Preparing {title}", count) as bar:
+    with path.open("wb") as file, quiet(), request.progress.task(f"Preparing {title}", count) as bar:
         np.lib.format.write_array_header_2_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         file.flush()
         start = file.tell()
         os.ftruncate(file.fileno(), start + int(np.prod(shape, dtype=np.int64)))
-        warnings.filterwarnings("ignore", module="PIL")  # of harmless faults in the files' notes
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
         work = _Work(items, keys, splits, file.fileno(), start, shape, config)
         # Closed before the file is: no thread may write to it afterwards.
         with closing(map_threads(work.piece, todo, request.workers)) as pieces:
@@ -101,7 +100,8 @@ def decode_all(
                 _check(title, failures, count + len(items.refused), config.max_unreadable)
                 bar(len(rows))
     _check(title, failures, count + len(items.refused), config.max_unreadable)
-    notes = tuple(text.format(count=f"{noted[word]:,}") for word, text in _NOTES.items() if noted[word])
+    converted = [text.format(count=f"{noted[word]:,}") for word, text in _CONVERSIONS.items() if noted[word]]
+    notes = (*converted, *notes_of(noted))
     return Decoded(keys, splits, {reason: sorted(names) for reason, names in failures.items()}, notes)
 
 
@@ -153,18 +153,23 @@ class _Work:
             if self.splits[index] == LEFT_OUT:
                 continue
             try:
-                image = self.items.open(index)
-                self.keys[index] = key_of(image)
-                block[place] = square(image, self.config.size, self.config.colours)
+                with ExitStack() as held:
+                    block[place] = self._one(index, held, found)
             except Unreadable as error:
                 self.splits[index] = LEFT_OUT
                 found.failed.append((index, error.reason, error.detail))
-                continue
-            found.noted.update(image.info.get("noted", ()))
-            if (image.mode == "L") != (self.config.colours == "grey"):
-                found.noted["grey" if image.mode == "L" else "colour"] += 1
         self._write(block.tobytes(), self.start + rows.start * int(np.prod(self.shape[1:])))
         return found
+
+    def _one(self, index: int, held: ExitStack, found: _Piece) -> NDArray[np.uint8]:
+        """The square of an image, (S, S, C); its own pixels are given up before the next is opened."""
+        image = self.items.open(index, held)
+        self.keys[index] = key_of(image)
+        pixels = square(image, self.config.size, self.config.colours)
+        found.noted.update(image.info.get("noted", ()))
+        if (image.mode == "L") != (self.config.colours == "grey"):
+            found.noted["grey" if image.mode == "L" else "colour"] += 1
+        return pixels
 
     def _write(self, content: bytes, offset: int) -> None:
         # Written, not mapped: a full disk is then an error and not the end of the process.

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from unite_mm.errors import UsageError
+from unite_mm_image.data.limits import need_file
 from unite_mm_image.data.sources import ArraySource, FolderSource, Source, ZipSource
 from unite_mm_image.data.torchvision_sources import Cifar10Source, ImageNetSource, is_cifar10, is_imagenet
 
@@ -27,6 +28,7 @@ def find(source: str, downloads: Path) -> Source:
     path = Path(source).expanduser()
     if not path.exists():
         raise UsageError(f"--data {source}: no such file or folder", f"Known names: {KNOWN}; paths: {KINDS}.")
+    need_file(path, f"--data {source}")
     if path.is_dir():
         if is_cifar10(path):
             return Cifar10Source(path, download=False)

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,9 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm.errors import UsageError
-from unite_mm_image.data.preprocessing import SUFFIXES
+from unite_mm.kit.messages import first_line
+from unite_mm_image.data.image_files import CONVERT, SUFFIXES, unread_format
+from unite_mm_image.data.limits import Unreadable, check_bytes, need_file
 from unite_mm_image.data.splits import LEFT_OUT, UNDECIDED
 
 SPLIT_FOLDERS = {
@@ -25,6 +30,11 @@ SPLIT_FOLDERS = {
     "testing": "test",
 }
 """Folders (in any case) that stand for splits."""
+
+_LARGE_MEMBER = 1 << 26
+"""Bytes of a file in a zip file from which on only one is read at a time."""
+
+_one_at_a_time = threading.Lock()
 
 OUTSIDE_ARCHIVE = "has a name that leads out of the archive"
 OUTSIDE_SPLITS = "lies beside the folders of the splits"
@@ -105,7 +115,7 @@ def _walk(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[st
                 continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
-            elif entry.is_file() or entry.is_symlink():  # a link that leads nowhere is an unreadable image
+            else:  # a link that leads nowhere, a pipe or a device of an image's name is an unreadable image
                 yield prefix + entry.name, entry
 
 
@@ -115,12 +125,8 @@ def list_zip(path: Path) -> Listing:
     Raises:
         UsageError: it is no readable zip file, or holds no image.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
-        hint = "Get the file again; it may be incomplete."
-        raise UsageError(f"{path}: not a readable zip file: {error}", hint) from error
+    with open_zip(path) as archive:
+        infos = archive.infolist()
     found: list[tuple[str, tuple[int, int], int]] = []
     unsafe: list[str] = []
     others: list[str] = []
@@ -141,13 +147,43 @@ def list_zip(path: Path) -> Listing:
     return Listing(names, stamps, members, tuple(unsafe), tuple(sorted(others)))
 
 
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip file, open for reading.
+
+    Raises:
+        UsageError: it is no readable zip file.
+    """
+    need_file(path)
+    try:
+        return zipfile.ZipFile(path)
+    except Exception as error:  # a damaged directory makes zipfile raise nearly anything
+        hint = "Get the file again; it may be incomplete."
+        raise UsageError(f"{path}: not a readable zip file: {first_line(error)}", hint) from error
+
+
+def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BytesIO:
+    """A file in a zip file; large ones one at a time, whatever the number of threads.
+
+    Raises:
+        Unreadable: it is too large, damaged, or encrypted.
+    """
+    check_bytes(info.file_size)
+    try:
+        with _one_at_a_time if info.file_size > _LARGE_MEMBER else nullcontext():
+            return BytesIO(archive.read(info))
+    except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
+        raise Unreadable("cannot be read", first_line(error)) from error
+
+
 def _need_images(root: Path, found: Sequence[object], others: Sequence[str], unsafe: Sequence[str] = ()) -> None:
     if found:
         return
     if unsafe:
         raise UsageError(f"{root}: all {len(unsafe)} images have names that lead out of the archive ({unsafe[0]})")
     instead = f"; it holds {len(others)} other files ({min(others)})" if others else ""
-    raise UsageError(f"{root}: holds no image{instead}", f"Images end in {', '.join(SUFFIXES)}.")
+    formats = sorted({unread_format(name) for name in others} - {""})
+    hint = f"{' and '.join(formats)} files are not read; {CONVERT}." if formats else ""
+    raise UsageError(f"{root}: holds no image{instead}", hint or f"Images end in {', '.join(SUFFIXES)}.")
 
 
 def arrange(root: Path, paths: Sequence[str]) -> Layout:

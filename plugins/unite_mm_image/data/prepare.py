@@ -16,6 +16,7 @@ from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.arrays import ArraySpec, read_npz
 from unite_mm.kit.cache import PluginCache
+from unite_mm.kit.messages import first_line
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.decoding import Decoded, check_limit, decode_all
 from unite_mm_image.data.find import find
@@ -154,6 +155,15 @@ def _split_notes(items: Items, counts: dict[str, int]) -> list[str]:
 
 def _load(folder: Path) -> Prepared:
     """The content of a prepared folder; raises as `PluginCache.open` asks where there is none, or a damaged one."""
+    try:
+        return _read(folder)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # damaged files make their readers raise nearly anything
+        raise ValueError(first_line(error)) from error
+
+
+def _read(folder: Path) -> Prepared:
     card = DataCard.model_validate_json((folder / "card.json").read_bytes())
     classes = tuple(json.loads((folder / "classes.json").read_bytes()))
     path = folder / "pixels.npy"
@@ -161,6 +171,11 @@ def _load(folder: Path) -> Prepared:
     index = read_npz(folder / "index.npz", _INDEX)
     labels, splits, keys = index["labels"], index["splits"], index["keys"]
     pixels = np.load(path, mmap_mode="r" if large else None, allow_pickle=False)
-    if len(pixels) != len(labels) or count_splits(splits) != card.splits:
+    if (
+        pixels.dtype != np.uint8
+        or pixels.ndim != 4
+        or len(pixels) != len(labels)
+        or count_splits(splits) != card.splits
+    ):
         raise ValueError("counts disagree")
     return Prepared(pixels, labels, splits, keys, index["names"].tobytes(), classes, card)

@@ -2,110 +2,21 @@
 
 Crop of the reference (and of ADM before it): the image is halved with a BOX filter while its short side is at least
 twice the target, then resized with a BICUBIC filter so that the short side is the target, then cropped at the centre.
-Files are not trusted: only known formats are opened, and what would need absurd memory is refused.
 """
 
-from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from unite_mm.errors import UsageError
-from unite_mm.kit.messages import first_line
+from unite_mm_image.data.image_files import to_mode
+from unite_mm_image.data.limits import MAX_PIXELS, Unreadable
 
 Colours = Literal["rgb", "grey"]
 COLOURS: dict[str, int] = {"rgb": 3, "grey": 1}
 """Channels of the pixels by the configuration's word."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-"""Files taken for images."""
-
-MAX_PIXELS = 89_478_485
-"""Pixels of the largest image that is decoded (a quarter of a gigabyte): where Pillow too suspects an attack."""
-
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
-_ORIENTATION = 0x0112
-
-
-class Unreadable(Exception):
-    """An image that cannot be used.
-
-    Args:
-        reason: why, in words shared by all such images.
-        detail: what is wrong with this one.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-def decode(source: Path | IO[bytes]) -> Image.Image:
-    """The image of a file, decoded to its end, as it is stored: no rotation by EXIF, first frame of several.
-
-    Returns:
-        An image in mode RGB or L. Its `info` holds the file's notes, among them `noted`: a tuple of words for what
-        the conversion lost (`transparency`, `16 bits`, `orientation`).
-
-    Raises:
-        Unreadable: the file is damaged, of an unknown kind, or too large.
-    """
-    try:
-        with Image.open(source, formats=_FORMATS) as image:
-            _check_extent(image)
-            image.load()
-            return _plain(image)
-    except Unreadable:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unreadable("is too large", f"more than {MAX_PIXELS:,} pixels") from error
-    except Exception as error:  # damaged files make Pillow raise nearly anything
-        unknown = isinstance(error, UnidentifiedImageError)
-        raise Unreadable("cannot be read", "not an image of a known kind" if unknown else first_line(error)) from error
-
-
-def _check_extent(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise Unreadable("is too large", f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """The image in mode RGB or L, with what was lost noted."""
-    noted = ["orientation"] if _asks_for_rotation(image) else []
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        noted.append("transparency")
-    if image.mode.startswith("I;16"):
-        noted.append("16 bits")
-    plain = to_mode(image)
-    plain.info = {**image.info, "noted": tuple(noted)}
-    return plain
-
-
-def _asks_for_rotation(image: Image.Image) -> bool:
-    try:
-        return bool(image.info.get("exif")) and image.getexif().get(_ORIENTATION, 1) != 1
-    except Exception:  # damaged notes beside sound pixels
-        return False
-
-
-def to_mode(image: Image.Image) -> Image.Image:
-    """An image in mode L if it has no colours, else RGB.
-
-    Raises:
-        Unreadable: its pixels have no known range.
-    """
-    if image.mode in ("RGB", "L"):
-        return image.copy()
-    if image.mode in ("1", "LA", "La"):
-        return image.convert("L")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise Unreadable("has pixels without a known range", f"mode {image.mode}")
-    return image.convert("RGB")
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:

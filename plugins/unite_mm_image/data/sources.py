@@ -1,11 +1,10 @@
 """Sources of images: folders, zip files and arrays of the user's own, and what all sources have in common."""
 
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unite_mm.kit.cache import describe_file
-from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
 from unite_mm_image.data.array_files import read_arrays
+from unite_mm_image.data.image_files import CONVERT, decode, unread_format
+from unite_mm_image.data.limits import need_file
 from unite_mm_image.data.listing import (
     OUTSIDE_ARCHIVE,
     OUTSIDE_SPLITS,
@@ -24,16 +24,17 @@ from unite_mm_image.data.listing import (
     arrange,
     list_folder,
     list_zip,
+    open_zip,
+    read_member,
 )
-from unite_mm_image.data.preprocessing import Unreadable, decode
 from unite_mm_image.data.splits import LEFT_OUT, UNDECIDED
 from unite_mm_schemas.card import Exclusion, SourceFile
 
 EXAMPLES = 20
 """Names of left-out images that the card tells, for each reason."""
 
-_LARGEST_FILE = 1 << 29
-"""Bytes of the largest image file that is read."""
+
+OpenImage = Callable[[int, ExitStack], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Items:
     Attributes:
         names: for messages.
         layout: splits and classes.
-        open: decodes image i in mode RGB or L; raises `Unreadable`. Called from several threads.
+        open: decodes image i in mode RGB or L; raises `Unreadable`. Called from several threads, with what is closed
+            when the image is not needed any more.
         refused: (reason, name) of images that were not even listed; they count as unreadable.
         excluded: other images that are left out; they are among the N, with split `LEFT_OUT`.
         files: input files.
@@ -52,7 +54,7 @@ class Items:
 
     names: Sequence[str]
     layout: Layout
-    open: Callable[[int], Image.Image]
+    open: OpenImage
     refused: tuple[tuple[str, str], ...] = ()
     excluded: tuple[Exclusion, ...] = ()
     files: tuple[SourceFile, ...] = ()
@@ -107,10 +109,8 @@ class FolderSource(Source):
         del progress
         paths = self._listing.paths
 
-        def open_image(index: int) -> Image.Image:
-            path = self.root / paths[index]
-            _check_bytes(self._listing.stamps[index][0])
-            return decode(path)
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(self.root / paths[index], held=held)
 
         return listed_items(self.root, self._listing, open_image)
 
@@ -132,18 +132,12 @@ class ZipSource(Source):
 
     def items(self, progress: Progress) -> Items:
         del progress
-        archive = zipfile.ZipFile(self.path)  # stays open while there are images to read; safe for several threads
+        archive = open_zip(self.path)  # stays open while there are images to read; safe for several threads
         infos = archive.infolist()
         members = self._listing.members
 
-        def open_image(index: int) -> Image.Image:
-            info = infos[members[index]]
-            _check_bytes(info.file_size)
-            try:
-                content = archive.read(info)
-            except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
-                raise Unreadable("cannot be read", first_line(error)) from error
-            return decode(BytesIO(content))
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(read_member(archive, infos[members[index]]), held=held)
 
         return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
 
@@ -155,6 +149,7 @@ class ArraySource(Source):
         self.path = path
         self.name = path.name
         self.title = f"images of {self.name}"
+        need_file(path)
         self._file = describe_file(path)
 
     def fingerprint(self) -> str:
@@ -167,9 +162,7 @@ class ArraySource(Source):
         return array_items(rows, labels, None, classes, files=(self._file,))
 
 
-def listed_items(
-    root: Path, listing: Listing, open_image: Callable[[int], Image.Image], files: tuple[SourceFile, ...] = ()
-) -> Items:
+def listed_items(root: Path, listing: Listing, open_image: OpenImage, files: tuple[SourceFile, ...] = ()) -> Items:
     """Items of listed files."""
     layout = arrange(root, listing.paths)
     names = [_legible(path) for path in listing.paths]
@@ -178,9 +171,7 @@ def listed_items(
     if len(beside):
         examples = tuple(names[i] for i in beside[:EXAMPLES])
         excluded = (Exclusion(reason=OUTSIDE_SPLITS, count=len(beside), examples=examples),)
-    notes = []
-    if listing.others:
-        notes.append(f"{len(listing.others)} files that are no images by their names ({_legible(listing.others[0])}).")
+    notes = _passed_over(listing.others)
     refused = tuple((OUTSIDE_ARCHIVE, _legible(name)) for name in listing.unsafe)
     return Items(names, layout, open_image, refused, excluded, files, tuple(notes))
 
@@ -199,18 +190,29 @@ def array_items(
         classes,
     )
 
-    def open_image(index: int) -> Image.Image:
+    def open_image(index: int, held: ExitStack) -> Image.Image:
+        del held  # all rows are in memory
         row = rows[index]
         return Image.fromarray(row[..., 0] if row.shape[-1] == 1 else row)
 
     return Items([str(index) for index in range(len(rows))], layout, open_image, files=files)
 
 
+def _passed_over(names: Sequence[str]) -> list[str]:
+    """What files beside the images are: images in formats that are not read, each by itself, and the rest."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(unread_format(name), []).append(name)
+    rest = groups.pop("", [])
+    notes = [
+        f"{len(found)} {kind} files, which are not read; {CONVERT} ({_legible(found[0])})."
+        for kind, found in sorted(groups.items())
+    ]
+    if rest:
+        notes.append(f"{len(rest)} files that are no images by their names ({_legible(rest[0])}).")
+    return notes
+
+
 def _legible(name: str) -> str:
     """A file's name on one line, of characters that can be written anywhere."""
     return " ".join(name.encode("utf-8", errors="backslashreplace").decode().split("\n"))
-
-
-def _check_bytes(size: int) -> None:
-    if size > _LARGEST_FILE:
-        raise Unreadable("is too large", f"a file of {size:,} bytes")

@@ -17,6 +17,9 @@ LEFT_OUT = 254
 MOST_HELD_OUT = 5_000
 """Images of a held-out split that is taken from the training images; a tenth of small sets."""
 
+_STRIP = 1 << 22
+"""Pixels of an image that are turned to bytes at once."""
+
 Keys = NDArray[np.uint64]
 """(N, 2) the first 128 bits of the SHA-256 of each image's extent and RGB pixels before any resampling."""
 
@@ -24,7 +27,10 @@ Keys = NDArray[np.uint64]
 def key_of(image: Image.Image) -> NDArray[np.uint64]:
     """The key (2,) of an image in mode RGB or L; a grey image has that of its RGB form."""
     digest = hashlib.sha256(f"{image.width} {image.height}\n".encode())
-    digest.update((image if image.mode == "RGB" else image.convert("RGB")).tobytes())
+    step = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, step):  # in strips: the bytes of a large image would be another copy of it
+        strip = image.crop((0, top, image.width, min(top + step, image.height)))
+        digest.update((strip if strip.mode == "RGB" else strip.convert("RGB")).tobytes())
     return np.frombuffer(digest.digest()[:16], dtype=">u8").astype(np.uint64)
 
 

@@ -1,6 +1,6 @@
 """CIFAR-10 and ImageNet through torchvision's data-set classes, which check what they read."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from unite_mm.errors import UniteError
 from unite_mm.kit.cache import locked
 from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
+from unite_mm_image.data.image_files import decode
 from unite_mm_image.data.listing import Layout
-from unite_mm_image.data.preprocessing import decode
 from unite_mm_image.data.sources import Items, Source, array_items
 from unite_mm_image.torchvision_import import import_torchvision
 
@@ -117,8 +117,8 @@ class ImageNetSource(Source):
         splits = np.repeat([SPLITS.index(split) for split in parts], sizes).astype(np.uint8)
         names = [str(Path(path).relative_to(self.root)) for path in paths]
 
-        def open_image(index: int) -> Image.Image:
-            return decode(Path(paths[index]))
+        def open_image(index: int, held: ExitStack) -> Image.Image:
+            return decode(Path(paths[index]), held=held)
 
         return Items(names, Layout(labels, splits, class_names(parts["train"])), open_image)
 

@@ -4,8 +4,9 @@ A folder keeps the class of an image in the PNG file itself (a text chunk `label
 order. The arrays are those of ADM's evaluation suite.
 """
 
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,21 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.kit.messages import first_line
 from unite_mm.kit.parallel import map_threads
 from unite_mm_image.data.array_files import read_arrays
-from unite_mm_image.data.listing import list_folder, list_zip
+from unite_mm_image.data.image_files import CONVERT, SUFFIXES, decode, quiet, to_mode, unread_format
+from unite_mm_image.data.limits import MOST_CLASSES, MOST_SCORED, Budget, Unreadable, need_file
+from unite_mm_image.data.listing import Listing, list_folder, list_zip, open_zip, read_member
 from unite_mm_image.data.native import LABEL, label_of, labels_of, rows_to_pictures
-from unite_mm_image.data.preprocessing import SUFFIXES, Unreadable, decode, to_mode
+from unite_mm_image.data.preprocessing import Colours, square
 
 READABLE = "a folder or .zip of images, an image file, or .npz"
 WRITABLE = "a folder (no suffix), .png or .npz"
+
+NOTED = "noted"
+"""Key of an image's `info` under which stands what it lost when it was read."""
+
+_AGAIN = "Leave it out, or get it again."
 
 LARGEST_GRID = 10_000
 """Images of a grid that is written as samples."""
@@ -99,57 +106,111 @@ def _write_arrays(samples: Sequence[Image.Image], path: Path) -> None:
         np.savez(file, **arrays)
 
 
+Finish = Callable[[Image.Image], Image.Image]
+"""What becomes of an image in mode RGB or L as soon as it is decoded."""
+
+
 def read(path: Path) -> list[Image.Image]:
     """Read images, in the order of their names (of the array's rows), in mode RGB or L and at their own extent.
 
-    `info` holds `name`, and the class as `label` where the file tells it. Folders are searched to their bottom; files
-    that are no images by their names are passed over.
+    `info` holds `name`, the class as `label` where the file tells it, and `noted`, words for what was lost. Folders are
+    searched to their bottom; files that are no images by their names are passed over.
 
     Raises:
-        UsageError: the file does not exist, holds no image or a damaged one, which the message names.
+        UsageError: the file does not exist, holds no image, a damaged one or one too large, which the message names,
+            or more than can be needed.
     """
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder", f"Known are {READABLE}.")
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        return list(map_threads(lambda name: _read_one(str(path / name), path / name), list_folder(path).paths))
+    suffix = _kind(path)
+    if suffix == ".npz":
+        rows, labels = read_arrays(path, MOST_SCORED)
+        return rows_to_pictures(rows, None if labels is None else labels.tolist())
+    return _read_files(path, suffix, None)
+
+
+def read_squares(path: Path, size: int, colours: Colours) -> list[Image.Image]:
+    """As `read`, but each image is scaled and cut to a model's square at once, and may be as large as training data.
+
+    Raises:
+        UsageError: as `read`.
+    """
+    suffix = _kind(path)
     if suffix == ".npz":
         rows, labels = read_arrays(path)
         return rows_to_pictures(rows, None if labels is None else labels.tolist())
-    if suffix == ".zip":
-        return _read_zip(path)
-    if suffix not in SUFFIXES:
+
+    def finish(image: Image.Image) -> Image.Image:
+        pixels = square(image, size, colours)
+        return Image.fromarray(pixels[..., 0] if colours == "grey" else pixels)
+
+    return _read_files(path, suffix, finish)
+
+
+def _kind(path: Path) -> str:
+    """The suffix in small letters, of a file that can be read; `/` for a folder."""
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder", f"Known are {READABLE}.")
+    need_file(path)
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return "/"
+    if suffix not in (".npz", ".zip", *SUFFIXES):
         kind = f"{suffix} files" if suffix else "a file without suffix"
-        raise UsageError(f"{path}: cannot read images from {kind}", f"Known are {READABLE}.")
-    return [_read_one(str(path), path)]
+        hint = f"; {CONVERT}" if unread_format(path.name) else ""
+        raise UsageError(f"{path}: cannot read images from {kind}", f"Known are {READABLE}{hint}.")
+    return suffix
 
 
-def _read_zip(path: Path) -> list[Image.Image]:
+def _read_files(path: Path, suffix: str, finish: Finish | None) -> list[Image.Image]:
+    with quiet():
+        if suffix == "/":
+            listing = list_folder(path)
+            reader = _Reader(_budget(path, listing, finish), finish)
+            return list(map_threads(lambda name: reader(str(path / name), path / name), listing.paths))
+        if suffix == ".zip":
+            return _read_zip(path, finish)
+        return [_Reader(None if finish else Budget(path, path.stat().st_size), finish)(str(path), path)]
+
+
+def _budget(path: Path, listing: Listing, finish: Finish | None) -> Budget | None:
+    return None if finish else Budget(path, sum(size for size, _ in listing.stamps))
+
+
+def _read_zip(path: Path, finish: Finish | None) -> list[Image.Image]:
     listing = list_zip(path)
     if listing.unsafe:
         raise UsageError(f"{path}: {listing.unsafe[0]!r} leads out of the archive", "Pack the images anew.")
-    with zipfile.ZipFile(path) as archive:
+    reader = _Reader(None if finish else Budget(path, path.stat().st_size), finish)
+    with open_zip(path) as archive:
         infos = archive.infolist()
 
-        def read_member(index: int) -> Image.Image:
-            info = infos[index]
-            name = f"{path}: {info.filename}"
+        def read_one(index: int) -> Image.Image:
+            name = f"{path}: {infos[index].filename}"
             try:
-                content = archive.read(info)
-            except Exception as error:  # encrypted, cut off, wrong checksum, unknown compression
-                raise UsageError(f"{name} cannot be read: {first_line(error)}", "Pack the images anew.") from error
-            return _read_one(name, BytesIO(content))
+                content = read_member(archive, infos[index])
+            except Unreadable as error:
+                raise UsageError(f"{name} {error.reason}: {error.detail}", "Pack the images anew.") from error
+            return reader(name, content)
 
-        return list(map_threads(read_member, listing.members))
+        return list(map_threads(read_one, listing.members))
 
 
-def _read_one(name: str, source: Path | BytesIO) -> Image.Image:
-    try:
-        image = decode(source)
-    except Unreadable as error:
-        raise UsageError(f"{name} {error.reason}: {error.detail}", "Leave it out, or get it again.") from error
-    label = label_of(image)
-    image.info = {"name": name}
-    if label is not None:
-        image.info[LABEL] = label
-    return image
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one image of a file or folder."""
+
+    budget: Budget | None
+    finish: Finish | None
+
+    def __call__(self, name: str, source: Path | BytesIO) -> Image.Image:
+        try:
+            with ExitStack() as held:
+                image = decode(source, self.budget, held)
+                finished = image if self.finish is None else self.finish(image)
+        except Unreadable as error:
+            hint = "Leave it out, or scale it down." if error.reason == "is too large" else _AGAIN
+            raise UsageError(f"{name} {error.reason}: {error.detail}", hint) from error
+        label = label_of(image)
+        finished.info = {"name": name, NOTED: image.info.get(NOTED, ())}
+        if label is not None and 0 <= label < MOST_CLASSES:  # other numbers are another program's
+            finished.info[LABEL] = label
+        return finished

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from unite_mm.errors import UniteError
-from unite_mm_image.data.preprocessing import Colours, prepare, to_mode
+from unite_mm_image.data.image_files import to_mode
+from unite_mm_image.data.preprocessing import Colours, prepare
 
 MOST_IMAGES = 100
 MOST_PAIRS = 24

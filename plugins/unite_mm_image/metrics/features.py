@@ -124,10 +124,11 @@ def open_extractor(settings: ImageMetrics) -> Extractor:
         return Extractor(load_inception(find_weights(INCEPTION, settings.inception)), None, device, settings.batch_size)
     path = Path(settings.features).expanduser()
     if not path.is_file():
-        raise UsageError(f"image.metrics.features: {path} does not exist", "name a TorchScript file")
+        what = "is not a file" if path.exists() else "does not exist"
+        raise UsageError(f"image.metrics.features: {path} {what}", "name a TorchScript file")
     try:
         network = torch.jit.load(path, map_location=device)
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # damaged files make torch raise nearly anything
         raise UsageError(
             f"{path}: not a TorchScript file", "write one with torch.jit.trace(network, images).save(FILE)"
         ) from error

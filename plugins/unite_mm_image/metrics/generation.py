@@ -46,6 +46,7 @@ def score_generation(
     """
     against = scorer.reference(reference)
     histograms, notes = _classes(samples, against)
+    notes += [f"samples: {note}" for note in PictureSet(samples).check()]
     try:
         extractor = scorer.extractor
     except UsageError:

@@ -4,7 +4,9 @@ Dimensions: B batch, H height, W width.
 """
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +18,20 @@ from torch import Tensor
 
 from unite_mm.errors import UsageError
 from unite_mm.kit.parallel import map_threads
-from unite_mm_image.data.preprocessing import Colours, Unreadable, centre_crop, decode
+from unite_mm_image.data.image_files import decode, notes_of, quiet
+from unite_mm_image.data.limits import MAX_PIXELS, MOST_SCORED, Unreadable, check_extent
+from unite_mm_image.data.preprocessing import Colours, centre_crop
 
 if TYPE_CHECKING:
     from unite_mm_image.data.dataset import ImageData
 
 EXAMPLES = 3
+
+_AT_ONCE = 16
+"""Images that are decoded before the first is used."""
+
+_BATCH_BYTES = 3 << 24
+"""Bytes of the images of a batch, 64 of 512 x 512; a batch holds fewer where they are larger."""
 
 
 class ImageSet(ABC):
@@ -39,13 +49,19 @@ class ImageSet(ABC):
         """RGB pixels (B, 3, H, W) uint8 in order, at most `size` at once; a batch holds images of one extent."""
         for start in range(0, len(self), size):
             run: list[NDArray[np.uint8]] = []
-            for row in self.rows(start, min(start + size, len(self))):
-                if run and row.shape != run[0].shape:
+            for row in self._some(start, min(start + size, len(self))):
+                full = run and (len(run) + 1) * row.nbytes > _BATCH_BYTES
+                if run and (full or row.shape != run[0].shape):
                     yield _stacked(run)
                     run = []
                 run.append(row)
             if run:
                 yield _stacked(run)
+
+    def _some(self, start: int, stop: int) -> Iterator[NDArray[np.uint8]]:
+        """Rows start .. stop - 1, a few at once: they may be large."""
+        for first in range(start, stop, _AT_ONCE):
+            yield from self.rows(first, min(first + _AT_ONCE, stop))
 
     def check(self) -> list[str]:
         """What a reader must know once all images were seen.
@@ -76,6 +92,9 @@ class PictureSet(ImageSet):
 
     def rows(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
         return [rgb(picture) for picture in self.pictures[start:stop]]
+
+    def check(self) -> list[str]:
+        return notes_of(Counter(word for picture in self.pictures for word in picture.info.get("noted", ())))
 
 
 class ArraySet(ImageSet):
@@ -130,12 +149,14 @@ class FolderSet(ImageSet):
         self.most_unreadable = most_unreadable
         self.unreadable: dict[str, str] = {}
         self.cropped: set[str] = set()
+        self.noted: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def rows(self, start: int, stop: int) -> list[NDArray[np.uint8]]:
-        return [row for row in map_threads(self._row, self.paths[start:stop]) if row is not None]
+        with quiet():
+            return [row for row in map_threads(self._row, self.paths[start:stop]) if row is not None]
 
     def check(self) -> list[str]:
         notes = []
@@ -149,15 +170,23 @@ class FolderSet(ImageSet):
             notes.append(
                 f"{len(self.cropped)} of {len(self)} images of {self.root} were scaled and cut to {self.size} pixels"
             )
+        notes += [f"{self.root}: {note}" for note in notes_of(Counter(word for word, _ in self.noted))]
         return notes
+
+    def _admit(self, image: Image.Image) -> None:
+        check_extent(image, MOST_SCORED if self.size is None else MAX_PIXELS)
 
     def _row(self, name: str) -> NDArray[np.uint8] | None:
         try:
-            image = decode(self.root / name)
-            if self.size is not None and image.size != (self.size, self.size):
-                image = centre_crop(image, self.size)
-                self.cropped.add(name)
+            with ExitStack() as held:
+                return self._finished(name, decode(self.root / name, self._admit, held))
         except Unreadable as error:
             self.unreadable[name] = f"{error.reason}: {error}"
             return None
+
+    def _finished(self, name: str, image: Image.Image) -> NDArray[np.uint8]:
+        self.noted.update((word, name) for word in image.info.get("noted", ()))
+        if self.size is not None and image.size != (self.size, self.size):
+            image = centre_crop(image, self.size)
+            self.cropped.add(name)
         return rgb(image.convert("L") if self.colours == "grey" else image)

@@ -54,6 +54,8 @@ def score_reconstruction(
     total = len(inputs)
     identical = total - len(values.psnr)
     notes = list(values.notes)
+    for name, images in (("inputs", inputs), ("reconstructions", outputs)):
+        notes += [f"{name}: {note}" for note in PictureSet(images).check()]
     if identical:
         notes.append(f"PSNR leaves out {identical:,} reconstructions that equal their input: theirs is infinite")
     frechet, frechet_notes = _frechet(inputs, outputs, scorer, progress)

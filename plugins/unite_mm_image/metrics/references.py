@@ -1,6 +1,6 @@
 """What generated images are compared with: prepared data, a folder, or an .npz file of statistics or images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -11,23 +11,44 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unite_mm.contract import SPLITS, DataRequest
-from unite_mm.errors import UsageError
-from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
+from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.arrays import ArraySpec, npz_names
+from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
-from unite_mm_image.data.array_files import read_arrays
+from unite_mm_image.data.array_files import array_headers, read_arrays, read_checked
 from unite_mm_image.data.dataset import ImageData, open_data
+from unite_mm_image.data.limits import MOST_SCORED, most_held, need_file, too_much
 from unite_mm_image.data.listing import Layout, arrange, list_folder
 from unite_mm_image.data.preprocessing import Colours
 from unite_mm_image.metrics.distances import Moments, moments
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import ArraySet, FolderSet, ImageSet, SplitSet
 
-STATISTICS = {
-    "mu": ArraySpec(np.floating, (("D",),), finite=True),
-    "sigma": ArraySpec(np.floating, (("D", "D"),), finite=True),
+STATISTICS: tuple[dict[str, ArraySpec], ...] = tuple(
+    {
+        mean: ArraySpec(np.floating, (("D",),), finite=True, empty=False),
+        covariance: ArraySpec(np.floating, (("D", "D"),), finite=True, empty=False),
+    }
+    for mean, covariance in (("mu", "sigma"), ("ref_mean", "ref_cov"), ("mean", "cov"))
+)
+"""Mean and covariance of features in .npz files: as of pytorch-fid, ADM and clean-fid, of EDM's kin, or plain."""
+
+FEATURES = {
+    name: ArraySpec(np.floating, (("N", "D"),), finite=True, empty=False)
+    for name in ("feats", "features", "activations")
 }
-"""Mean and covariance of features in a .npz file."""
+"""Features of reference images in a .npz file, such as clean-fid's for its kernel distance."""
+
+MOST_FEATURES = 8192
+"""Features of an image in files of statistics; Inception has 2048, and the covariance grows with the square."""
+
+_HINT = (
+    "statistics are mu (D,) and sigma (D, D), or ref_mean and ref_cov, floating-point; features are feats (N, D); "
+    "images are arr_0"
+)
+_SHOWN = 8
+"""Names of arrays that a message lists."""
 
 
 @dataclass(eq=False)
@@ -88,7 +109,8 @@ def open_reference(request: DataRequest, config: ImageConfig, samples: Sequence[
         UniteError: as `open_data`.
     """
     path = Path(request.source).expanduser()
-    if path.suffix == ".npz" and path.is_file():
+    need_file(path)
+    if path.suffix.lower() == ".npz" and path.is_file():
         return _of_arrays(path)
     size, colours = _extent_and_colours(samples, config)
     if path.is_dir():
@@ -126,19 +148,58 @@ def _extent_and_colours(samples: Sequence[Image], config: ImageConfig) -> tuple[
 
 
 def _of_arrays(path: Path) -> ImageReference:
-    """Statistics `mu`, `sigma` (pytorch-fid, ADM), images `arr_0` (ADM), or both."""
-    names = npz_names(path)
-    given, hint = None, "statistics are mu (D,) and sigma (D, D), floating-point; images are arr_0"
-    if STATISTICS.keys() <= set(names):
-        statistics = read_npz(path, STATISTICS, hint)
-        given = Moments(statistics["mu"], statistics["sigma"])
-    if "arr_0" not in names:
+    """Statistics under any of the usual names, features of reference images, images `arr_0` (ADM), or several."""
+    pairs = [pair for pair in STATISTICS if pair.keys() <= array_headers(path, pair).keys()]
+    given = _statistics(path, pairs[0]) if pairs else _of_features(path)
+    if "arr_0" not in array_headers(path, {"arr_0": None}):
         if given is None:
-            raise UsageError(f"{path}: holds neither statistics nor images, but: {', '.join(names)}", hint)
+            raise UsageError(f"{path}: holds neither statistics nor images, but: {_names(path)}", _HINT)
         return ImageReference(path.name, given=given)
-    pixels, labels = read_arrays(path)
+    pixels, labels = read_arrays(path, MOST_SCORED)
     known = None if labels is None else torch.from_numpy(labels)
     return ImageReference(path.name, ArraySet(pixels), given, known)
+
+
+def _statistics(path: Path, pair: Mapping[str, ArraySpec]) -> Moments:
+    """Mean and covariance, by their names in `pair`."""
+    for name, header in array_headers(path, pair).items():
+        if max(header.shape, default=0) > MOST_FEATURES:
+            raise UsageError(f"{path}: {name} is of more than {MOST_FEATURES:,} features", _HINT)
+    arrays = read_checked(path, pair, _HINT)
+    mean, covariance = (arrays[name] for name in pair)
+    if not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-6) or (np.diag(covariance) < 0).any():
+        raise UsageError(
+            f"{path}: {tuple(pair)[1]} is no covariance: not symmetric, or with a negative diagonal", _HINT
+        )
+    return Moments(mean, covariance)
+
+
+def _of_features(path: Path) -> Moments | None:
+    """Moments of features that the file holds one row for each image of; None without them."""
+    for name, header in array_headers(path, FEATURES).items():
+        stored = path.stat().st_size
+        if header.bytes > most_held(stored):
+            raise too_much(path, stored)
+        features = read_checked(path, {name: FEATURES[name]}, _HINT)[name]
+        if len(features) < 2 or features.shape[1] > MOST_FEATURES:
+            raise UsageError(
+                f"{path}: {name} is {features.shape}: two images are needed, and at most {MOST_FEATURES:,} features",
+                _HINT,
+            )
+        return moments(torch.from_numpy(features.astype(np.float32)))
+    return None
+
+
+def _names(path: Path) -> str:
+    try:
+        found = npz_names(path)
+    except UniteError:
+        raise
+    except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
+        raise UsageError(
+            f"{path}: cannot be read: {first_line(error)}", "The file is damaged or incomplete."
+        ) from error
+    return ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
 
 
 def _of_folder(root: Path, size: int | None, colours: Colours, config: ImageConfig) -> ImageReference:

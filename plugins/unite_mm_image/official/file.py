@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unite_mm.errors import UsageError
-from unite_mm.kit.messages import first_line
 
 SETS = ("ema", "model")
 """Averaged and raw weights, as the official code calls them."""
@@ -57,6 +56,7 @@ def read_official(path: Path, weights: str = "ema") -> OfficialFile:
         raise UsageError(
             f"{path}: {'not a file' if path.exists() else 'no such file'}", "give a checkpoint, a .pt file"
         )
+    _check_archive(path)
     content = _load(path)
     if not isinstance(content, Mapping):
         raise UsageError(f"{path}: holds no weights, but a {type(content).__name__}", "give a UNITE checkpoint")
@@ -89,24 +89,64 @@ def _load(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on unusual files, which are refused if they cannot be read
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path}: cannot be read: {first_line(error)}", "get the file again") from error
+    except SafetensorError as error:
+        message = f"{path}: damaged, or no safetensors file; its header cannot be read"
+        raise UsageError(message, "get the file again") from error
     except Exception as error:  # whatever a damaged or tampered file makes the reader raise
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        asked = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
         if asked is None:
-            found = re.search(r"WeightsUnpickler error: (.+)", str(error))
-            reason = (found[1] if found else first_line(error))[:200]
-            message = f"{path}: cannot be read as weights: {reason}; no code was run"
-            raise UsageError(message, "get the file again") from error
+            message = f"{path}: cannot be read as weights: damaged, or holds more than weights; no code was run"
+            raise UsageError(
+                message, "give a checkpoint as the official code writes it, or get the file again"
+            ) from error
         raise UsageError(
             f"{path}: unsafe file: it asks for {asked[1]}; no code was run",
             "do not trust this file; get it again from where it was published",
         ) from error
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse what torch did not save, and archives that are larger inside than outside: torch compresses nothing.
+
+    Raises:
+        UsageError: it is such a file.
+    """
+    if path.suffix == ".safetensors":
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head == b"PK":
+            with zipfile.ZipFile(path) as archive:
+                infos = archive.infolist()
+        elif head[:1] == b"\x80":  # a pickle: torch's format before 1.6
+            return
+        else:
+            infos = None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}", "get the file again") from error
+    except Exception as error:  # a damaged directory makes zipfile raise nearly anything
+        raise UsageError(f"{path}: cut off or damaged: its directory cannot be read", "get the file again") from error
+    if infos is None:
+        raise UsageError(f"{path}: not a file that torch.save wrote", "give a UNITE checkpoint, .pt or .safetensors")
+    names = {info.filename.rpartition("/")[2] for info in infos}
+    if "constants.pkl" in names:
+        raise UsageError(
+            f"{path}: a TorchScript file, not a checkpoint", "give a UNITE checkpoint, .pt or .safetensors"
+        )
+    if "data.pkl" not in names:
+        raise UsageError(f"{path}: a zip file, but none that torch.save wrote", "give a UNITE checkpoint")
+    inside, outside = sum(info.file_size for info in infos), path.stat().st_size
+    if inside > outside:
+        raise UsageError(
+            f"{path}: {outside:,} bytes unpack to {inside:,}, which torch.save never writes", "get the file again"
+        )
+
+
 def _clean(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """Official names without `_orig_mod.`, LPIPS left out; only plain tensors of finite floating-point numbers."""
     tensors: dict[str, Tensor] = {}
+    held = 0
     for key, value in state.items():
         name = ".".join(part for part in str(key).split(".") if part != "_orig_mod")
         if name.startswith("lpips_loss."):
@@ -116,5 +156,8 @@ def _clean(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if not isinstance(value, Tensor) or value.layout != torch.strided or not value.is_floating_point():
             kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(f"{path}: {name} is not a tensor of floats but {kind}", "give a UNITE checkpoint")
+        held += value.numel() * value.element_size()
+        if held > path.stat().st_size:  # tensors that repeat the same numbers
+            raise UsageError(f"{path}: its tensors hold more numbers than the file", "give a UNITE checkpoint")
         tensors[name] = value.detach()
     return tensors

@@ -15,8 +15,10 @@ from PIL import Image
 from unite_mm.contract import SPLITS
 from unite_mm.errors import UsageError
 from unite_mm_image.data.dataset import ImageData
+from unite_mm_image.data.image_files import decode
+from unite_mm_image.data.limits import Unreadable
 from unite_mm_image.data.native import label_of, to_pictures, to_pixels
-from unite_mm_image.data.preprocessing import Unreadable, centre_crop, decode, prepare
+from unite_mm_image.data.preprocessing import centre_crop, prepare
 from unite_mm_image.data.splits import complete, key_of, split_hash
 
 
