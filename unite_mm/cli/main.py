@@ -8,13 +8,15 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from unite_mm.cli.options import DEBUG, Settings
-from unite_mm.errors import UniteError
+from unite_mm.errors import UniteError, UniteWarning
 
 # OpenMP threads that wait for each other should sleep, not spin: with other work on the machine, spinning makes two
 # threads many times slower than one. It must be said before torch is loaded.
@@ -88,13 +90,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     arguments = None if arguments is None else list(arguments)
     try:
-        code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
+        with shown_warnings():
+            code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
     except (Exception, KeyboardInterrupt) as error:
         if settings.debug:
             traceback.print_exception(error)
         message, code = explain(error)
         print(message, file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Show our own warnings in a line on standard error, as errors are; those of libraries as Python does."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
+            if issubclass(category, UniteWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *arguments, **more)
+
+        warnings.filterwarnings("default", category=UniteWarning)
+        warnings.showwarning = show
+        yield
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written aside and renamed into place; hashes of files."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -21,6 +22,11 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(aside)
         os.replace(aside, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, aside, str(aside)):
+            # Say the name that was asked for; the hidden one means nothing to a user.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -35,6 +41,24 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
     write_aside(path, write)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether files can be written to a folder, before any work; missing folders are not made.
+
+    Raises:
+        OSError: they cannot.
+    """
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    probe = folder / f".{os.getpid()}-probe"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    probe.unlink()
 
 
 def file_sha256(path: Path) -> str:
