@@ -246,16 +246,19 @@ class UNITE:
                 advance(len(indices))
         return Samples(samples, most, stacked_conditions(priors))
 
-    def _sampling(
-        self, given: SamplingConfig | Mapping[str, Any] | None, settings: Mapping[str, Any]
-    ) -> SamplingConfig:
+    def _sampling(self, given: Any, settings: Mapping[str, Any]) -> SamplingConfig:
         """The settings of sampling: all of `given`, or the run's with what a mapping changes, then single ones.
 
         Raises:
             UsageError: a key is unknown or a value is refused.
         """
-        base, changes = (given, {}) if isinstance(given, SamplingConfig) else (self.config.sampling, dict(given or {}))
-        changes |= settings
+        if given is not None and not isinstance(given, SamplingConfig | Mapping):
+            raise UsageError(
+                f"sampling: {type(given).__name__} holds no settings",
+                "give a SamplingConfig or a mapping such as {'steps': 50}",
+            )
+        base = given if isinstance(given, SamplingConfig) else self.config.sampling
+        changes = {**(given if isinstance(given, Mapping) else {}), **settings}
         if not changes:
             return base
         try:

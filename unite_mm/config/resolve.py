@@ -40,8 +40,10 @@ def resolve(options: RunOptions, registry: Registry) -> RunConfig:
 
 
 def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -> RunConfig:
-    """The configuration of a resumed run: what it was started with, but for length, devices, records, sampling, scores,
-    rates and clipping, and where the data lie; whether they are the same is seen when they are opened.
+    """The configuration of a resumed run: what it was started with, but for what may change.
+
+    That is length, devices, records, sampling, scores, rates and clipping, and where the data lie; whether they are the
+    same data is seen when they are opened.
 
     Raises:
         UsageError: something that decides what the run computes would change.

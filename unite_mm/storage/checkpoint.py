@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -116,19 +117,24 @@ def record_text(record: CheckpointRecord, target: Path) -> str:
         UniteError: it cannot be read back, such as numbers that JSON does not know.
     """
     current = CheckpointRecord.model_fields["schema_version"].default
-    content = record.model_copy(update={"schema_version": current, "checksum": ""}).model_dump(mode="json")
     try:
-        content = json.loads(json.dumps(content, allow_nan=False))
+        content = _plain(record.model_copy(update={"schema_version": current, "checksum": ""}))
         content["checksum"] = checksum(content)
         text = json.dumps(content, indent=1)
         again = CheckpointRecord.model_validate(json.loads(text))
-        if again.model_dump(mode="json") != content:
+        if _plain(again) != content:
             raise ValueError("it would be read as something else")
     except ValidationError as error:
         raise UniteError(f"{target} was not written: its record: {one_line(error, CheckpointRecord)}") from error
     except (ValueError, TypeError) as error:
         raise UniteError(f"{target} was not written: its record: {error}") from error
     return text
+
+
+def _plain(record: CheckpointRecord) -> dict[str, Any]:
+    """A record as JSON gives it back. Pydantic's own way to JSON turns infinities into null without a word."""
+    content: dict[str, Any] = json.loads(json.dumps(record.model_dump(), allow_nan=False, default=to_jsonable_python))
+    return content
 
 
 def checksum(content: Mapping[str, Any]) -> str:
