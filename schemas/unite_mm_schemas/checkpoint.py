@@ -1,6 +1,6 @@
 """The record that lies beside the tensors of every checkpoint and every exported model."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,12 +22,25 @@ class ModalityRecord(Schema):
     """Card of the data the model was trained on."""
 
 
+class SettingChange(Schema):
+    """A setting that a resumed run changed."""
+
+    step: int = Field(ge=0)
+    """Optimizer steps done when it changed."""
+    key: str
+    """Dotted path of the setting."""
+    before: Any = None
+    """What it was."""
+    after: Any = None
+    """What it is from then on."""
+
+
 class CheckpointRecord(Schema):
     """`record.json` of a checkpoint or exported folder."""
 
-    schema_version: int = 1
-    """Version of this schema."""
-    kind: str = "checkpoint"
+    schema_version: int = Field(2, ge=1, le=2)
+    """Version of this schema; from 2 on records have a checksum."""
+    kind: Literal["checkpoint", "export"] = "checkpoint"
     """`checkpoint` (can be resumed) or `export` (weights only)."""
     step: int = Field(ge=0, le=MOST_STEPS)
     """Optimizer steps done."""
@@ -39,7 +52,11 @@ class CheckpointRecord(Schema):
     """The resolved run configuration."""
     modalities: dict[str, ModalityRecord]
     """What is known of each modality."""
+    changes: tuple[SettingChange, ...] = ()
+    """Settings that `--resume` changed on the way, oldest first."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of Python, torch and unite-mm."""
     files: dict[str, str]
     """SHA-256 of every tensor file of the folder."""
+    checksum: str = ""
+    """SHA-256 over everything else in this record, as JSON with sorted keys and no blanks."""

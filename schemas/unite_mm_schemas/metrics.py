@@ -98,6 +98,8 @@ class MetricsReport(Schema):
     """Modality the samples belong to."""
     data: str = ""
     """Description of the data the numbers were measured on, as the data-set card gives it."""
+    split_hash: str = ""
+    """SHA-256 over the keys of each split of these data, as their card gives it; empty where there is no card."""
     source: str = ""
     """Run folder or file that was evaluated."""
     step: int | None = None

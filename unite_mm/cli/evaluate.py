@@ -1,5 +1,6 @@
 """`unite-mm evaluate`: a trained model, or a file of samples."""
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from unite_mm.cli.types import MOST_SAMPLES, SAMPLES, TEXT, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
+    from unite_mm.api import UNITE
     from unite_mm.progress import Progress
     from unite_mm_schemas.metrics import MetricsReport
 
@@ -81,6 +83,12 @@ EXAMPLES = """\b
     "--sweep", metavar="START:STOP:STEP", help="Guidance scales to try, such as 1.0:4.0:0.2; reports the best."
 )
 @device_option
+@click.option(
+    "-o",
+    "--output",
+    type=PathName(file_okay=False),
+    help="Folder for samples, pictures and metrics.json.  [default: RUN/evaluation]",
+)
 @click.option("--report", type=PathName(dir_okay=False), help="Write the report here as well.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
 @cache_option
@@ -92,25 +100,58 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
     """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.cli.tables import print_report
-    from unite_mm.evaluation.report import write_report
+    from unite_mm.evaluation.report import check_results, write_report
+    from unite_mm.utils.lock import locked
 
-    with TerminalProgress() as progress:
-        folder = None
+    hint = "name another folder with -o, or another file with --report"
+    reports = [] if report is None else [report]
+    folder: Path | None = options["output"]
+    with TerminalProgress() as progress, ExitStack() as stack:
         if run is None:
-            found, written = _score_file(options, progress), []
+            check_results(folder, reports, hint)
+            stack.enter_context(nullcontext() if folder is None else locked(folder))
+            found = _score_file(options, progress)
         else:
-            found, folder = _score_model(run, options, progress)
-            written = [folder / "metrics.json"]
-    written += [report] if report is not None else []
-    for path in written:
-        write_report(found, path)
+            model, name = _model(run, options)
+            folder = folder or _own_folder(run, model, name)
+            check_results(folder, reports, hint)
+            stack.enter_context(locked(folder))
+            found = _score_model(run, model, name, folder, options, progress)
+        for path in [*([] if folder is None else [folder / "metrics.json"]), *reports]:
+            write_report(found, path)
     print_report(found)
     if folder is not None:
-        say(f"samples{', pictures' if options['pictures'] else ''} and metrics.json are in {folder}")
+        what = "metrics.json is" if run is None else f"samples{', pictures' * options['pictures']} and metrics.json are"
+        say(f"{what} in {folder}")
 
 
-def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tuple["MetricsReport", Path]:
-    """The report, and the folder of all else; each modality of a joint run has a folder of its own."""
+def _own_folder(run: Path, model: "UNITE", name: str) -> Path:
+    """Where an evaluation goes unless `-o` says otherwise; each modality of a joint run has a folder of its own."""
+    return run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
+
+
+def _model(run: Path, options: dict[str, Any]) -> tuple["UNITE", str]:
+    """The model and the modality to evaluate, after checking the flags as far as that goes without it.
+
+    Raises:
+        UsageError: flags contradict each other, or there is no model.
+    """
+    from unite_mm.evaluation.sweep import parse_range
+
+    if options["reconstructions_of"] is not None:
+        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
+    if options["sweep"] is not None and options["guidance"] is not None:
+        raise UsageError("--sweep tries guidance scales: leave --guidance out")
+    _count(options["samples"])
+    if options["sweep"] is not None:
+        parse_range(options["sweep"])
+    model = load_model(run, options["device"])
+    return model, model.choose(options["modality"])
+
+
+def _score_model(
+    run: Path, model: "UNITE", name: str, folder: Path, options: dict[str, Any], progress: "Progress"
+) -> "MetricsReport":
     from dataclasses import replace
 
     from unite_mm.config import with_metrics
@@ -120,14 +161,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     from unite_mm.evaluation.sweep import parse_range
     from unite_mm.registry import discover
 
-    if options["reconstructions_of"] is not None:
-        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
-    if options["sweep"] is not None and options["guidance"] is not None:
-        raise UsageError("--sweep tries guidance scales: leave --guidance out")
-    count = _count(options["samples"])
     scales = () if options["sweep"] is None else parse_range(options["sweep"])
-    model = load_model(run, options["device"])
-    name = model.choose(options["modality"])
     plugin = discover().get(name)
     config = model.config.modalities[name].config
     flags = {} if options["features"] is None else {"features": str(options["features"])}
@@ -136,7 +170,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     plan = Plan(
         sampling=sampling_config(model.config.sampling, options),
         split=options["split"],
-        samples=count,
+        samples=_count(options["samples"]),
         labels=options["labels"],
         sweep=scales,
         reconstructions=options["reconstructions"],
@@ -146,16 +180,22 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     )
     source = plugin.source(options["source"] or model.config.modalities[name].source)
     request = DataRequest(source, options["cache"], progress, options["workers"])
-    data = modality.open_data(request)
+    try:
+        data = modality.open_data(request)
+    except UsageError as error:
+        if options["source"] is not None:
+            raise
+        hint = f"{error.hint}; " if error.hint else ""
+        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
     reference = None
     if options["reference"] is not None:
         reference = modality.open_reference(replace(request, source=options["reference"]))
     suffixes = plugin.suffixes("write")
     if not suffixes:
         raise UsageError(f"modality {name!r} writes no files", "its manifest lists no format with `write`")
-    folder = run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
-    found = evaluate_model(model, name, data, plan, folder, suffixes[0], progress, reference)
-    return found.model_copy(update={"source": str(run)}), folder
+    other = options["source"] is not None
+    found = evaluate_model(model, name, data, plan, folder, suffixes[0], progress, reference, other_data=other)
+    return found.model_copy(update={"source": str(run)})
 
 
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":

@@ -8,7 +8,9 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -16,7 +18,7 @@ import click
 from unite_mm.cli.metadata import pass_over_damaged_metadata
 from unite_mm.cli.options import DEBUG, Settings
 from unite_mm.cli.terminal import message, prepare_streams
-from unite_mm.errors import UniteError
+from unite_mm.errors import UniteError, UniteWarning
 from unite_mm.utils.text import printable_lines
 
 # OpenMP threads that wait for each other should sleep, not spin: with other work on the machine, spinning makes two
@@ -93,13 +95,31 @@ def run(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     arguments = None if arguments is None else list(arguments)
     try:
-        code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
+        with shown_warnings():
+            code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
     except (Exception, KeyboardInterrupt) as error:
         if settings.debug:
             print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
         text, code = explain(error)
         print(text, file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Show our own warnings in a line on standard error, as errors are; those of libraries as Python does."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
+            if issubclass(category, UniteWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *arguments, **more)
+
+        warnings.filterwarnings("default", category=UniteWarning)
+        warnings.showwarning = show
+        yield
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -69,6 +69,7 @@ def print_card(card: DataCard) -> None:
         *((f"file {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in card.files),
         *((f"setting {key}", str(value)) for key, value in card.settings.items()),
         *(("note", note) for note in card.notes),
+        *(("note", f"the {split} split is empty") for split, count in card.splits.items() if not count),
     ]
     print_rows(rows)
 

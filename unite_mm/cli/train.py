@@ -1,7 +1,9 @@
 """`unite-mm train`."""
 
 import os
+from contextlib import ExitStack, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,18 +68,17 @@ UNSHOWN = ("learning_rate", "seconds")
 def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **options: Any) -> None:
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.utils.files import write_text
+    from unite_mm.training.distribution import is_first_process
 
     config, folder = _prepare(_run_options(options), out, resume)
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
             return _dry_run(config, cache, progress)
-        if not _first_process():
+        if not is_first_process(config.train.devices):
             _fit(config, folder, cache, resume, progress, workers)
             return
+        folder = _claim(folder, stack, named=out is not None)
         os.environ[RUN_FOLDER] = str(folder)
-        if resume:  # so that the next --resume knows of what this one changes
-            write_text(folder / "config.json", config.model_dump_json(indent=1))
         _announce(config, folder, progress)
         summary = _fit(config, folder, cache, resume, progress, workers)
         picture = None if summary.interrupted else _save_picture(folder, progress)
@@ -156,10 +157,44 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Ru
     config = resolve(options, registry)
     for name, own in config.modalities.items():
         registry.get(name).source(own.source)  # refuses a run without data before anything is shown or made
-    folder = out or _default_folder(config)
-    if _first_process() and folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
-    return config, folder
+    return config, _default_folder(config) if out is None else _checked(out, config)
+
+
+def _checked(folder: Path, config: "RunConfig") -> Path:
+    """The named folder of a new run.
+
+    Raises:
+        UsageError: another process trains in it, or it is not empty.
+    """
+    from unite_mm.training.distribution import is_first_process
+    from unite_mm.training.run_folder import check_new
+    from unite_mm.utils.lock import check_free
+
+    if is_first_process(config.train.devices):
+        check_free(folder)
+        check_new(folder)
+    return folder
+
+
+def _claim(folder: Path, stack: ExitStack, *, named: bool) -> Path:
+    """Lock the run folder; of a default name that is taken, which is one of this second, the next free one.
+
+    Raises:
+        UsageError: another process trains in the folder that the user named.
+    """
+    from unite_mm.utils.lock import locked
+
+    if named:
+        stack.enter_context(locked(folder))
+        return folder
+    for number in count(1):
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if path.exists():
+            continue
+        with suppress(UsageError):
+            stack.enter_context(locked(path))
+            return path
+    raise AssertionError("numbers end")
 
 
 def _saved_config(folder: Path) -> "RunConfig":
@@ -181,16 +216,14 @@ def _saved_config(folder: Path) -> "RunConfig":
 
 
 def _default_folder(config: "RunConfig") -> Path:
-    if not _first_process() and RUN_FOLDER in os.environ:
+    from unite_mm.training.distribution import is_first_process, started_elsewhere
+
+    devices = config.train.devices
+    if not is_first_process(devices) and RUN_FOLDER in os.environ:
         return Path(os.environ[RUN_FOLDER])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if started_elsewhere(devices):
         raise UsageError("a run of several processes needs a folder", "name it with --out")
     return Path("runs") / f"{'+'.join(config.modalities)}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _first_process() -> bool:
-    """Whether this process speaks for the run; the ones of further devices run the same command, silently."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
 
 
 def _dry_run(config: "RunConfig", cache: Path, progress: "Progress") -> None:

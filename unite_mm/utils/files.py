@@ -1,5 +1,6 @@
 """Files that are there whole or not at all: written aside and renamed into place; small inputs; hashes of files."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -24,6 +25,11 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     try:
         write(aside)
         os.replace(aside, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, aside, str(aside)):
+            # Say the name that was asked for; the hidden one means nothing to a user.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
@@ -66,6 +72,24 @@ def read_regular_text(path: Path, most: int, name: str = "") -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text") from error
+
+
+def check_writable(folder: Path) -> None:
+    """Find out whether files can be written to a folder, before any work; missing folders are not made.
+
+    Raises:
+        OSError: they cannot.
+    """
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    probe = folder / f".{os.getpid()}-probe"
+    try:
+        probe.touch()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    probe.unlink()
 
 
 def file_sha256(path: Path) -> str:
