@@ -16,7 +16,7 @@ HINT = "pass device=... of an input where a tensor is made, and keep fixed tenso
 
 def other_device(subject: Subject) -> Iterator[Finding]:
     """Tokenizer, decoder and losses make their tensors on the device of their input, and samples come from there."""
-    subject.need("terms", "outputs")
+    subject.need("terms", "outputs", "trainable")
     try:
         modules = copy.deepcopy(subject.model.modules_of(subject.name))
     except Exception:

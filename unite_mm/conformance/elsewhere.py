@@ -51,7 +51,7 @@ class Away(Tensor):
         return self.held.tolist()
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """As within `TwoPlaces`."""
         return _dispatched(None, func, types, args, kwargs)
 

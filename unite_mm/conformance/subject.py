@@ -96,6 +96,11 @@ class Subject(OpenedPlugin):
         return True
 
     @Step
+    def trainable(self) -> bool:
+        """Whether all that is trained is registered: there is nothing to make, its check provides it."""
+        return True
+
+    @Step
     def marked(self) -> bool:
         """Whether samples can be told their condition: there is nothing to make, its check provides it."""
         return True
