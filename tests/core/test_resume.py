@@ -47,6 +47,21 @@ def uninterrupted(tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_longer_run_has_the_records_of_one_that_was_never_stopped(uninterrupted, tmp_path):
+    """Also where its first part ended with a validation of its own, and where a run that is done is resumed again."""
+    folder = tmp_path / "run"
+    for words in (["--max-steps", "25"], ["--resume"], ["--resume"]):
+        subprocess.run(command(folder, *words), env=environment(), check=True, capture_output=True)
+    found, expected = (
+        [
+            (record["kind"], record["step"])
+            for record in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        ]
+        for run in (folder, uninterrupted)
+    )
+    assert found == expected and ("validation", 25) not in found
+
+
 def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
     while not path.exists() or path.stat().st_size == 0:

@@ -94,7 +94,7 @@ class RunFolder:
     @contextmanager
     def log(self, step: int) -> Iterator[RunLog]:
         """The records of the run from a step on, open while the context is."""
-        log = RunLog(self.path, step, self.progress)
+        log = RunLog(self.path, step, self.config.train.validate_every, self.progress)
         try:
             yield log
         finally:

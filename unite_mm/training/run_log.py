@@ -21,13 +21,14 @@ class RunLog:
         folder: the run folder.
         step: the step training starts from; later records of an interrupted run are dropped, so that the file reads
             like that of a run that was never stopped.
+        validate_every: steps between validations; the validation at the end of an earlier part is dropped too.
         progress: where to say what was dropped beside them.
 
     Raises:
         UniteError: the records cannot be written.
     """
 
-    def __init__(self, folder: Path, step: int, progress: Progress) -> None:
+    def __init__(self, folder: Path, step: int, validate_every: int, progress: Progress) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
@@ -35,7 +36,7 @@ class RunLog:
         self.progress = progress
         self._hook = threading.excepthook
         try:
-            odd = keep_records(self.path, step)
+            odd = keep_records(self.path, step, validate_every)
             self.stream = self.path.open("a", encoding="utf-8")
             # Its thread that writes would print a traceback; what it fails with is raised here, at the next record.
             threading.excepthook = self._uncaught
@@ -92,12 +93,16 @@ def removed(folder: Path) -> UniteError:
     return UniteError(f"{folder} was removed while its run trained", "start the run again; nothing of it is left")
 
 
-def keep_records(path: Path, step: int) -> int:
-    """Drop from `metrics.jsonl` the records of later steps, and lines that are no records; written aside and renamed.
+def keep_records(path: Path, step: int, validate_every: int) -> int:
+    """Drop from `metrics.jsonl` what a run that was never stopped would not hold at a step; written aside and renamed.
+
+    That is the records of later steps, the validation at the end of a part that was to be the last, and lines that are
+    no records.
 
     Args:
         path: the file; it need not exist.
         step: the last step whose records stay.
+        validate_every: steps between validations.
 
     Returns:
         How many lines were no records, beside a torn last one.
@@ -106,16 +111,15 @@ def keep_records(path: Path, step: int) -> int:
         return 0
     odd, changes = 0, False
     for line in _lines(path):
-        found = step_of(line)
-        changes |= found is None or found > step or not line.endswith(b"\n")
-        odd += found is None and line.endswith(b"\n")
+        stays = _stays(line, step, validate_every)
+        changes |= not stays or not line.endswith(b"\n")
+        odd += stays is None and line.endswith(b"\n")
     if changes:
 
         def write(aside: Path) -> None:
             with aside.open("wb") as stream:
                 for line in _lines(path):
-                    found = step_of(line)
-                    if found is not None and found <= step:
+                    if _stays(line, step, validate_every):
                         stream.write(line.rstrip(b"\r\n") + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -130,11 +134,13 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def step_of(line: bytes) -> int | None:
-    """The step of a record; None where the line is none."""
+def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
+    """Whether a line is a record that stays; None where it is no record."""
     try:
         record: Any = json.loads(line)
     except (ValueError, RecursionError):
         return None
     found = record.get("step") if isinstance(record, dict) else None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+    if not isinstance(found, int) or isinstance(found, bool):
+        return None
+    return found <= step and not (record.get("kind") == "validation" and found % validate_every)
