@@ -425,3 +425,36 @@ def test_what_is_no_duration(text: str) -> None:
 def test_every_installed_preset_resolves(name: str, preset: str) -> None:
     config = resolve(RunOptions(modalities=(name,), preset=preset), discover())
     assert RunConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize(
+    ("presets", "expected"),
+    [
+        (("wide", "spots=tall"), (256, 8, 8)),
+        (("spots=tall",), (128, 4, 8)),
+        (("dots=wide", "spots=plain"), (256, 8, 4)),
+        (("spots=plain", "dots=wide"), (256, 8, 4)),
+        (("wide",), (256, 8, 4)),
+        ((), (128, 4, 4)),
+    ],
+)
+def test_each_modality_may_have_its_preset(registry: Registry, presets: tuple[str, ...], expected: tuple) -> None:
+    config = resolve(RunOptions(("dots", "spots"), preset=presets or None), registry)
+    channels = [config.modalities[name].config["channels"] for name in ("dots", "spots")]
+    assert (config.trunk.width, *channels) == expected
+
+
+@pytest.mark.parametrize(
+    ("presets", "message"),
+    [
+        (("spots=wild",), "modality 'spots' has no preset 'wild'\n  it has: plain, tall"),
+        (("spots=",), "modality 'spots' has no preset ''"),
+        (("spot=tall",), "--preset spot=tall: 'spot' is no modality of this run\n  did you mean 'spots'?"),
+        (("wide", "tall"), "--preset tall: a second preset\n  several modalities take NAME=PRESET each"),
+        (("spots=tall", "spots=plain"), "--preset spots=plain: a second preset"),
+    ],
+)
+def test_presets_that_fit_no_modality(registry: Registry, presets: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        resolve(RunOptions(("dots", "spots"), preset=presets), registry)
+    assert str(error.value).startswith(message)

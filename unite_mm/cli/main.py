@@ -17,9 +17,8 @@ import click
 
 from unite_mm.cli.metadata import pass_over_damaged_metadata
 from unite_mm.cli.options import DEBUG, Settings
-from unite_mm.cli.terminal import message, prepare_streams
+from unite_mm.cli.terminal import message, prepare_streams, trace
 from unite_mm.errors import UniteError, UniteWarning
-from unite_mm.utils.text import printable_lines
 
 # OpenMP threads that wait for each other should sleep, not spin: with other work on the machine, spinning makes two
 # threads many times slower than one. It must be said before torch is loaded.
@@ -99,7 +98,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
             code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
     except (Exception, KeyboardInterrupt) as error:
         if settings.debug:
-            print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
+            trace("".join(traceback.format_exception(error)), error=True)
         text, code = explain(error)
         print(text, file=sys.stderr)
     return code if isinstance(code, int) else 0

@@ -9,7 +9,7 @@ import click
 
 from unite_mm.cli.new_plugin import new_plugin
 from unite_mm.cli.options import Command, Settings, cache_option, set_option
-from unite_mm.cli.terminal import say, say_lines
+from unite_mm.cli.terminal import say, trace
 from unite_mm.cli.types import TEXT
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.utils.text import printable
@@ -52,7 +52,7 @@ def list_plugins(context: click.Context) -> None:
         for entry in registry.broken:
             say()
             say(f"{entry.name} of {entry.distribution}:")
-            say_lines(entry.traceback)
+            trace(entry.traceback)
 
 
 @plugins.command(cls=Command)

@@ -21,9 +21,20 @@ def say(text: object = "", *, error: bool = False) -> None:
 
 
 def say_lines(text: str) -> None:
-    """Print a text whose lines are its own, such as a schema or a traceback."""
-    for line in text.splitlines():
+    """Print a text whose lines are its own, such as a schema."""
+    for line in text.rstrip("\n").split("\n"):
         say(line)
+
+
+def trace(text: str, *, error: bool = False) -> None:
+    """Print a traceback, its lines marked: messages in it may hold any line.
+
+    Args:
+        text: the traceback.
+        error: to standard error.
+    """
+    for line in text.rstrip("\n").split("\n"):
+        say(f"| {line}", error=error)
 
 
 def message(kind: str, text: str, hint: str = "") -> str:

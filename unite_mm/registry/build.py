@@ -102,9 +102,10 @@ def build_network(
         limit = most
         text = f"the sizes in the record do not fit its weights, a file of {size_text(most)}"
         hint = "use another checkpoint: this one was changed, or put together from two"
-    allowance = Allowance(limit + ROUNDING, text, hint)
+    allowance = Allowance(limit, text, hint)
     trunk = BYTES * trunk_parameters(config.trunk) * (1 if config.regime.shared_weights else 2)
     allowance.take(trunk)
+    allowance.left += ROUNDING
     with torch.random.fork_rng(devices=[]), allowance:
         torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
         modules = _modules(config, modalities, statistics)

@@ -15,7 +15,7 @@ from unite_mm.utils.files import read_regular_text
 LARGEST_FILE = 2**20
 """Bytes of a YAML file."""
 
-MOST_VALUES = 20_000
+MOST_VALUES = 5_000
 """Values of a text, those that aliases repeat included."""
 
 DEEPEST = 50
