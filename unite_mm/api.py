@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from unite_mm.contract import Modality, ModalityModules, Statistics
@@ -31,6 +32,7 @@ from unite_mm.sampling.generate import (
 )
 from unite_mm.storage.pretrained import export_model, load_model
 from unite_mm.utils.threads import side_by_side
+from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 
@@ -66,6 +68,8 @@ class UNITE:
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":
         """Load a model for use.
 
+        Where the newest checkpoint of a run is damaged, an older one is used and a `UniteWarning` says so.
+
         Args:
             folder: a run folder (its newest intact checkpoint is used), a checkpoint folder or an exported folder.
             ema: load the averaged weights rather than the raw ones.
@@ -83,8 +87,11 @@ class UNITE:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an exported folder (weights, configuration, statistics) that `from_pretrained` reads.
 
+        Args:
+            folder: new, empty, or an earlier export, which is replaced.
+
         Raises:
-            UsageError: the model was not loaded from a checkpoint.
+            UsageError: the model was not loaded from a checkpoint, or the folder holds something else.
             UniteError: the folder cannot be written.
         """
         if self.record is None:
@@ -190,38 +197,43 @@ class UNITE:
         seed: int = 0,
         first: int = 0,
         condition: Any = None,
-        sampling: SamplingConfig | None = None,
+        sampling: SamplingConfig | Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        **settings: Any,
     ) -> Samples:
         """Generate samples first .. first + n - 1 of a seed; sample k is the same for any n and batch size.
+
+            model.generate(16, condition="cat", guidance=2, steps=50)
 
         Args:
             n: how many.
             modality: which; may be left out when the model has one.
             seed: of all noise and of the prior.
             first: index of the first sample.
-            condition: class or numbers (M,) for all samples, or one for each: (n,) or (n, M); None: what the prior
-                draws (or unconditional).
-            sampling: solver, steps, guidance, temperature; None: the run's defaults.
+            condition: class or numbers (M,) for all samples, or one for each: (n,) or (n, M). Classes go by integer or
+                name, numbers in their order or as a mapping by name. None: what the prior draws (or unconditional).
+            sampling: a `SamplingConfig` replaces the run's settings (solver, steps, guidance, temperature ...), a
+                mapping changes single ones; None: as the run has them.
             progress: where to show progress.
+            settings: single settings of sampling by keyword, such as `guidance=2`; they count above `sampling`.
 
         Returns:
             n native samples, with the number of function evaluations and the conditions they were generated under.
 
         Raises:
-            UsageError: the condition does not fit the modality.
+            UsageError: the condition does not fit the modality, or there is no such setting.
         """
         name = self.choose(modality)
-        settings = sampling or self.config.sampling
+        chosen = self._sampling(sampling, settings)
         priors = draw_prior(self.modules_of(name), n, condition, seed=seed, first=first)
         # dopri5 looks at the error of the whole batch: alone, no sample depends on another.
-        alone = settings.solver == "dopri5" and not settings.joint_steps
-        batches = list(batches_of_equal_length(priors, 1 if alone else settings.batch_size))
+        alone = chosen.solver == "dopri5" and not chosen.joint_steps
+        batches = list(batches_of_equal_length(priors, 1 if alone else chosen.batch_size))
 
         def one_batch(indices: list[int]) -> tuple[list[Any], int]:
             generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
             own = [priors[index] for index in indices]
-            latents, evaluations = sample_latents(self.network, name, own, generators, settings)
+            latents, evaluations = sample_latents(self.network, name, own, generators, chosen)
             return self.decode(latents), evaluations
 
         samples: list[Any] = [None] * n
@@ -233,3 +245,23 @@ class UNITE:
                     samples[index] = sample
                 advance(len(indices))
         return Samples(samples, most, stacked_conditions(priors))
+
+    def _sampling(self, given: Any, settings: Mapping[str, Any]) -> SamplingConfig:
+        """The settings of sampling: all of `given`, or the run's with what a mapping changes, then single ones.
+
+        Raises:
+            UsageError: a key is unknown or a value is refused.
+        """
+        if given is not None and not isinstance(given, SamplingConfig | Mapping):
+            raise UsageError(
+                f"sampling: {type(given).__name__} holds no settings",
+                "give a SamplingConfig or a mapping such as {'steps': 50}",
+            )
+        base = given if isinstance(given, SamplingConfig) else self.config.sampling
+        changes = {**(given if isinstance(given, Mapping) else {}), **settings}
+        if not changes:
+            return base
+        try:
+            return SamplingConfig.model_validate({**base.model_dump(), **changes})
+        except ValidationError as error:
+            raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error

@@ -28,3 +28,7 @@ class UsageError(UniteError):
 
 class TrainingError(UniteError):
     """A run that failed while training; the last good checkpoint stays (exit code 1)."""
+
+
+class UniteWarning(UserWarning):
+    """Something that a user must know though the work goes on; the command line prints it on standard error."""

@@ -9,6 +9,9 @@ from unite_mm_schemas.base import Schema
 SMALLEST_FOR_LPIPS = 16
 """VGG halves an image four times before its last features."""
 
+MOST_REGISTERS = 65_536
+"""Attention looks at all pairs of them."""
+
 
 class ImageMetrics(Schema):
     """How images are scored; `--set image.metrics.KEY=VALUE` changes it for a trained model too."""
@@ -24,13 +27,13 @@ class ImageMetrics(Schema):
     models, or a download."""
     reference_split: Literal["train", "validation", "test"] = "train"
     """Split of the data that generated images are compared with."""
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     """Images that a network sees at once; changes speed and memory only."""
     device: str = "auto"
     """Where the networks compute: auto, cpu, cuda, cuda:1, mps."""
-    neighbours: int = Field(3, ge=1)
+    neighbours: int = Field(3, ge=1, le=1000)
     """k of precision and recall: the ball around an image reaches to its k-th nearest neighbour."""
-    neighbour_images: int = Field(10_000, ge=4)
+    neighbour_images: int = Field(10_000, ge=4, le=1_000_000)
     """Images of each set, drawn at random, that precision and recall are computed on; their cost grows with the square
     of the number."""
 
@@ -38,33 +41,33 @@ class ImageMetrics(Schema):
 class ImageConfig(Schema):
     """How images are prepared, encoded, decoded and weighed."""
 
-    size: int = Field(32, ge=1)
+    size: int = Field(32, ge=1, le=4096)
     """Pixels on each side; other images are scaled and cut to this square."""
-    patch: int = Field(4, ge=1)
+    patch: int = Field(4, ge=1, le=4096)
     """Pixels on each side of a patch; must divide the size. There is one register for every patch."""
     colours: Literal["rgb", "grey"] = "rgb"
     """Colour channels of the model; images of the other kind are converted."""
     condition: Literal["class", "none"] = "class"
     """What generation is conditioned on. `class` needs data with classes; without them it is as `none`."""
-    channels: int = Field(32, ge=1)
+    channels: int = Field(32, ge=1, le=65_536)
     """Latent channels C of each register."""
     patch_positions: Literal["after", "aligned"] = "after"
     """Rotary positions of the patches: after the registers (published), or each at that of the register of its number,
     so that `trunk.pointer_bias` can point at it."""
-    decoder_width: int = Field(192, ge=8)
+    decoder_width: int = Field(192, ge=8, le=65_536)
     """Width of the decoder; a multiple of 4."""
-    decoder_depth: int = Field(4, ge=1)
+    decoder_depth: int = Field(4, ge=1, le=1024)
     """Blocks of the decoder."""
-    decoder_heads: int = Field(3, ge=1)
+    decoder_heads: int = Field(3, ge=1, le=4096)
     """Attention heads of the decoder."""
-    decoder_hidden: int | None = Field(None, ge=1)
+    decoder_hidden: int | None = Field(None, ge=1, le=1_000_000)
     """Hidden width of the decoder's MLPs; None: four times its width."""
-    decoder_input_width: int | None = Field(None, ge=1)
+    decoder_input_width: int | None = Field(None, ge=1, le=65_536)
     """Width between the two linear layers that lead from the latents into the decoder (published: 768); None: a single
     layer."""
-    l1_weight: float = Field(1.0, ge=0)
+    l1_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the mean absolute error of the pixels."""
-    lpips_weight: float = Field(1.0, ge=0)
+    lpips_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the perceptual loss LPIPS (VGG); 0 switches it off, and then no weights of VGG are needed."""
     lpips_range: Literal["signed", "unit"] = "signed"
     """Range of the images that LPIPS sees: [-1, 1], which it was made for, or [0, 1], which the official code gives it;
@@ -82,6 +85,11 @@ class ImageConfig(Schema):
     def _sizes_fit(self) -> "ImageConfig":
         if self.size % self.patch:
             raise ValueError(f"image.patch={self.patch} must divide image.size={self.size}")
+        if self.registers > MOST_REGISTERS:
+            raise ValueError(
+                f"image.patch={self.patch} makes {self.registers:,} registers of image.size={self.size}: at most "
+                f"{MOST_REGISTERS:,} can be"
+            )
         if self.decoder_width % 4:
             raise ValueError(f"image.decoder_width={self.decoder_width} must be a multiple of 4")
         if self.decoder_width % self.decoder_heads:

@@ -21,6 +21,10 @@ STANDARD_VALENCES: dict[int, tuple[int, ...]] = {
 
 
 _EMBEDDING_SEED = 61453
+_EMBEDDING_LIMIT = 20
+"""Seconds for each of two attempts at a geometry; ordinary molecules take milliseconds."""
+_MOST_BOND_ORDERS = 100_000
+"""Sets of bond orders that are tried for one geometry, about ten seconds of work; ordinary molecules take a few."""
 
 
 class NoBonds(ValueError):
@@ -118,17 +122,18 @@ def embed(mol: "Mol") -> tuple["Mol", bool]:
         mol: sanitized, with all its hydrogens.
 
     Raises:
-        NoGeometry: there is none.
+        NoGeometry: there is none, or none was found in time.
     """
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
     parameters: Any = rdDistGeom.ETKDGv3()  # its type stubs have no settable fields
     parameters.randomSeed = _EMBEDDING_SEED
+    parameters.timeout = _EMBEDDING_LIMIT
     copy = type(mol)(mol)
     if rdDistGeom.EmbedMolecule(copy, parameters) < 0:
         parameters.useRandomCoords = True
         if rdDistGeom.EmbedMolecule(copy, parameters) < 0:
-            raise NoGeometry("embedding failed")
+            raise NoGeometry(f"embedding failed, or took over {2 * _EMBEDDING_LIMIT} s")
     known = rdForceFieldHelpers.MMFFHasAllMoleculeParams(copy)
     return copy, bool(known and rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=1000) == 0)
 
@@ -148,7 +153,7 @@ def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -
     atoms = Molecule(numbers, np.zeros_like(numbers), np.empty((0, 3), dtype=np.int64), positions)
     mol = atoms.to_rdkit(sanitize=False)
     try:
-        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False)
+        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False, maxIterations=_MOST_BOND_ORDERS)
     except (ValueError, RuntimeError) as error:
         raise NoBonds(first_line(error)) from error
     return mol

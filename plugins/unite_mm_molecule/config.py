@@ -27,29 +27,29 @@ class MoleculeConfig(Schema):
     """Whether atoms have positions; without, molecules are plain graphs."""
     atom_order: Literal["grouped", "source"] = "grouped"
     """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file."""
-    max_atoms: int | None = Field(None, ge=1)
+    max_atoms: int | None = Field(None, ge=1, le=100_000)
     """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
     condition: Literal["none", "counts", "formula"] = "counts"
     """What the denoiser is told of a molecule: the number of heavy atoms and of hydrogens, or its formula, the number
     of atoms of every element. Generation draws it from the training histogram. None: it knows only the number of
     registers."""
-    translation: float = Field(0.1, ge=0)
+    translation: float = Field(0.1, ge=0, le=1000)
     """Augmentation: standard deviation of the random shift of a molecule, in scaled units."""
-    channels: int = Field(16, ge=1)
+    channels: int = Field(16, ge=1, le=65_536)
     """Latent channels C of each register."""
-    decoder_depth: int = Field(2, ge=1)
+    decoder_depth: int = Field(2, ge=1, le=1024)
     """Blocks of the decoder."""
-    decoder_width: int | None = Field(None, ge=8)
+    decoder_width: int | None = Field(None, ge=8, le=65_536)
     """Width of the decoder; None: the trunk's."""
-    decoder_heads: int | None = Field(None, ge=1)
+    decoder_heads: int | None = Field(None, ge=1, le=4096)
     """Attention heads of the decoder; None: one for every 32 channels of its width."""
-    type_weight: float = Field(1.0, ge=0)
+    type_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss of the elements."""
-    charge_weight: float = Field(1.0, ge=0)
+    charge_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss of the formal charges."""
-    bond_weight: float = Field(1.0, ge=0)
+    bond_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss of the bond orders."""
-    position_weight: float = Field(2.0, ge=0)
+    position_weight: float = Field(2.0, ge=0, le=1e6)
     """Weight of the loss of the positions."""
     metrics: MoleculeMetrics = MoleculeMetrics()
     """Choices of scoring."""

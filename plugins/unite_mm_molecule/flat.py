@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 from unite_mm.kit.arrays import ArraySpec
 from unite_mm_molecule.molecule import Molecule, hydrogen_parents
 
+MOST = 1_000_000
+"""Atoms, or bonds, of the largest molecule of an array file."""
+
 Integers = NDArray[np.int64]
 Positions = NDArray[np.float32]
 
 ARRAYS: dict[str, ArraySpec] = {
-    "atoms": ArraySpec(np.integer, (("N",),)),
-    "bonds": ArraySpec(np.integer, (("N",),)),
+    "atoms": ArraySpec(np.integer, (("N",),), least=0, most=MOST),
+    "bonds": ArraySpec(np.integer, (("N",),), least=0, most=MOST),
     "numbers": ArraySpec(np.integer, (("A",),)),
     "charges": ArraySpec(np.integer, (("A",),)),
     "positions": ArraySpec(np.floating, (("A", 3),)),
@@ -40,7 +43,7 @@ class FlatMolecules:
         bonds: (N,) bonds of each molecule.
         numbers: (A,) atomic numbers.
         charges: (A,) formal charges.
-        positions: (A, 3) in angstrom; nan where a molecule has no geometry.
+        positions: (A, 3) in angstrom; nan where a molecule has no geometry, inf for one that is not a number.
         begin: (M,) first atom of each bond, counted within its molecule; begin < end.
         end: (M,) second atom of each bond.
         orders: (M,) 1, 2 or 3: kekulized.
@@ -93,11 +96,12 @@ class FlatMolecules:
         atoms = slice(self.atom_start[index], self.atom_start[index + 1])
         bonds = slice(self.bond_start[index], self.bond_start[index + 1])
         positions = self.positions[atoms].astype(np.float64)
+        given = geometry and not (positions.size and np.isnan(positions).all())
         return Molecule(
             numbers=self.numbers[atoms].astype(np.int64),
             charges=self.charges[atoms].astype(np.int64),
             bonds=np.stack([self.begin[bonds], self.end[bonds], self.orders[bonds]], axis=1).astype(np.int64),
-            positions=positions if geometry and np.isfinite(positions).all() else None,
+            positions=positions if given else None,
             explicit_hydrogens=explicit_hydrogens,
             name=self.names[index],
         )
@@ -213,7 +217,7 @@ class FlatMolecules:
     def from_molecules(cls, molecules: Sequence[Molecule]) -> "FlatMolecules":
         """From single records; all hydrogens they have are kept."""
         bonds = np.concatenate([m.bonds.reshape(-1, 3) for m in molecules] or [np.empty((0, 3), dtype=np.int64)])
-        positions = [np.full((m.size, 3), np.nan) if m.positions is None else m.positions for m in molecules]
+        positions = [np.full((m.size, 3), np.nan) if m.positions is None else _numbers(m.positions) for m in molecules]
         return cls(
             atoms=np.array([m.size for m in molecules], dtype=np.int32),
             bonds=np.array([len(m.bonds) for m in molecules], dtype=np.int32),
@@ -253,5 +257,11 @@ def _starts(counts: NDArray[np.int32]) -> Integers:
     return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
+def _numbers(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The positions with infinity for nan, which stands for no geometry."""
+    return np.where(np.isnan(positions), np.inf, positions) if np.isnan(positions).any() else positions
+
+
 def _join(parts: Sequence[NDArray[Any]], kind: Any) -> NDArray[Any]:
-    return np.concatenate([*parts, np.empty((0, *parts[0].shape[1:]) if parts else (0,), dtype=kind)]).astype(kind)
+    with np.errstate(over="ignore"):  # coordinates beyond float32 become infinite
+        return np.concatenate([*parts, np.empty((0, *parts[0].shape[1:]) if parts else (0,), dtype=kind)]).astype(kind)

@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-SYMBOLS: dict[int, str] = {
-    1: "H",
-    5: "B",
-    6: "C",
-    7: "N",
-    8: "O",
-    9: "F",
-    14: "Si",
-    15: "P",
-    16: "S",
-    17: "Cl",
-    35: "Br",
-    53: "I",
-}
-"""Elements the plugin knows, by atomic number."""
+_TABLE = (
+    "H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb "
+    "Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au "
+    "Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts "
+    "Og"
+)
 
-ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in SYMBOLS.items()}
-"""The inverse of `SYMBOLS`."""
+SYMBOLS: dict[int, str] = dict(enumerate(_TABLE.split(), start=1))
+"""All elements by atomic number: what files may hold and what can be scored."""
+
+ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in SYMBOLS.items()} | {"D": 1, "T": 1}
+"""The inverse of `SYMBOLS`; deuterium and tritium are hydrogen."""
+
+MODELLED = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)
+"""Atomic numbers of the elements that molecules to train on may have."""
+
+MOST_CHARGE = 15
+"""The largest formal charge of an atom, as in the CTfile format."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Molecule:
         positions: (n, 3) in angstrom; None for a plain graph.
         explicit_hydrogens: whether every hydrogen is an atom of its own. False: chemistry supplies the missing ones.
         name: identifier in the source, for messages.
+        radicals: unpaired electrons that a file declares; those that follow from missing bonds are not among them.
+        flaw: why a record of a file cannot be understood; empty for a molecule. A flawed one has no atoms.
     """
 
     numbers: NDArray[np.int64]
@@ -51,6 +53,8 @@ class Molecule:
     positions: NDArray[np.float64] | None = None
     explicit_hydrogens: bool = True
     name: str = field(default="", compare=False)
+    radicals: int = 0
+    flaw: str = ""
 
     @property
     def size(self) -> int:
@@ -61,6 +65,34 @@ class Molecule:
     def valences(self) -> NDArray[np.int64]:
         """(n,) sum of the bond orders of each atom; hydrogens that are no atoms are not counted."""
         return bond_order_sums(self.bonds, self.size)
+
+    @classmethod
+    def flawed(cls, flaw: str, name: str = "") -> "Molecule":
+        """What stands for a record of a file that cannot be understood."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(none, none, np.empty((0, 3), dtype=np.int64), name=name, flaw=flaw)
+
+    def nonsense(self) -> str:
+        """What of the arrays is no molecule at all, sound or not; empty where they are one."""
+        for index, number in enumerate(self.numbers.tolist()):
+            if number not in SYMBOLS:
+                return f"atom {index + 1} has an atomic number that no element has"
+        for index, charge in enumerate(self.charges.tolist()):
+            if abs(charge) > MOST_CHARGE:
+                return f"atom {index + 1} has a charge beyond {MOST_CHARGE}"
+        for index, (begin, end, order) in enumerate(self.bonds.tolist()):
+            if not (0 <= begin < self.size and 0 <= end < self.size and begin != end):
+                return f"bond {index + 1} joins atoms {begin + 1} and {end + 1} of {self.size}"
+            if order not in (1, 2, 3):
+                return f"bond {index + 1} has an order that is not 1, 2 or 3"
+        if len({(min(pair), max(pair)) for pair in self.bonds[:, :2].tolist()}) != len(self.bonds):
+            return "two bonds join the same atoms"
+        return ""
+
+    @property
+    def finite(self) -> bool:
+        """Whether all coordinates, if there are any, are finite numbers."""
+        return self.positions is None or bool(np.isfinite(self.positions).all())
 
     def to_rdkit(self, sanitize: bool = True) -> "Mol":
         """The RDKit molecule, with a conformer if there are positions.

@@ -1,8 +1,13 @@
 """The data-set card: where data came from, what was left out and why, and how it was split."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from unite_mm_schemas.base import Schema
+
+Count = Annotated[int, Field(ge=0)]
+"""A number of things."""
 
 
 class SourceFile(Schema):
@@ -10,7 +15,7 @@ class SourceFile(Schema):
 
     name: str
     """File name without folders."""
-    bytes: int
+    bytes: Count
     """Size in bytes."""
     sha256: str
     """SHA-256 of the content."""
@@ -21,7 +26,7 @@ class Exclusion(Schema):
 
     reason: str
     """Why, in words."""
-    count: int
+    count: Count
     """How many."""
     examples: tuple[str, ...] = ()
     """Names of the first ones, `name: detail`."""
@@ -40,13 +45,13 @@ class DataCard(Schema):
     """One line that every table of results repeats, such as `QM9 molecules, MMFF94 geometries`."""
     files: tuple[SourceFile, ...] = ()
     """Input files with sizes and hashes."""
-    read: int
+    read: Count
     """Samples found in the source."""
-    kept: int
+    kept: Count
     """Samples kept after all filters."""
     excluded: tuple[Exclusion, ...] = ()
     """What was left out; the counts and `kept` add up to `read`."""
-    splits: dict[str, int]
+    splits: dict[str, Count]
     """Number of samples in each split."""
     split_hash: str
     """SHA-256 over the sorted keys of each split: equal for equal splits, whatever the file order."""

@@ -1,10 +1,10 @@
 """The record that lies beside the tensors of every checkpoint and every exported model."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from unite_mm_schemas.base import Schema
+from unite_mm_schemas.base import MOST_STEPS, Finite, Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.config import RunConfig
 
@@ -14,32 +14,49 @@ class ModalityRecord(Schema):
 
     distribution: str
     """Distribution that provided the plugin, `name version`."""
-    contract: int
+    contract: int = Field(ge=1)
     """Version of the contract the plugin was written for."""
-    statistics: dict[str, Any]
+    statistics: Annotated[dict[str, Any], Finite]
     """Facts of the training split: sizes, scales, the prior. Sampling needs no data set."""
     card: DataCard | None = None
     """Card of the data the model was trained on."""
 
 
+class SettingChange(Schema):
+    """A setting that a resumed run changed."""
+
+    step: int = Field(ge=0)
+    """Optimizer steps done when it changed."""
+    key: str
+    """Dotted path of the setting."""
+    before: Any = None
+    """What it was."""
+    after: Any = None
+    """What it is from then on."""
+
+
 class CheckpointRecord(Schema):
     """`record.json` of a checkpoint or exported folder."""
 
-    schema_version: int = 1
-    """Version of this schema."""
-    kind: str = "checkpoint"
+    schema_version: int = Field(2, ge=1, le=2)
+    """Version of this schema; from 2 on records have a checksum."""
+    kind: Literal["checkpoint", "export"] = "checkpoint"
     """`checkpoint` (can be resumed) or `export` (weights only)."""
-    step: int = Field(ge=0)
+    step: int = Field(ge=0, le=MOST_STEPS)
     """Optimizer steps done."""
-    seconds: float = Field(0.0, ge=0)
+    seconds: float = Field(0.0, ge=0, le=1e12)
     """Seconds of training so far, over all resumed parts."""
-    samples: dict[str, int] = Field(default_factory=dict)
+    samples: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Training samples seen of each modality: the position in its data stream."""
     config: RunConfig
     """The resolved run configuration."""
     modalities: dict[str, ModalityRecord]
     """What is known of each modality."""
+    changes: tuple[SettingChange, ...] = ()
+    """Settings that `--resume` changed on the way, oldest first."""
     versions: dict[str, str] = Field(default_factory=dict)
     """Versions of Python, torch and unite-mm."""
     files: dict[str, str]
     """SHA-256 of every tensor file of the folder."""
+    checksum: str = ""
+    """SHA-256 over everything else in this record, as JSON with sorted keys and no blanks."""

@@ -3,43 +3,56 @@
 Defaults are the published method (arXiv 2603.22283) at a size for two CPU cores; presets and files change them.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from unite_mm_schemas.base import Schema
+from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
 from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A share, or a timestep."""
+
+
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError(f"[{ends[0]:g}, {ends[1]:g}]: the lower end must be below the upper one")
+    return ends
+
+
+Interval = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
+"""Two timesteps, the lower one first."""
 
 
 class TrunkConfig(Schema):
     """The weight-shared transformer, the Generative Encoder (paper, section 3)."""
 
-    width: int = Field(128, ge=8)
+    width: int = Field(128, ge=8, le=65_536)
     """Width W of the residual stream."""
-    depth: int = Field(4, ge=1)
+    depth: int = Field(4, ge=1, le=1024)
     """Number of blocks."""
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=4096)
     """Attention heads; must divide the width into even parts."""
     qk_norm: bool = True
     """RMS-normalise queries and keys per head."""
-    rope_base: float = Field(10_000.0, gt=1)
+    rope_base: float = Field(10_000.0, gt=1, le=1e12)
     """Base of the rotary frequencies."""
-    rope_highest: float = Field(1.0, gt=0)
+    rope_highest: float = Field(1.0, gt=0, le=1e6)
     """Highest rotary frequency, in radians per position."""
-    pointer_bias: float = 0.0
+    pointer_bias: float = Field(0.0, ge=-1000, le=1000)
     """Constant added to part of every query and key after normalisation, so that a token starts by attending to the
     tokens of its own position; 0 switches it off. Use it where registers and input tokens stand for the same things."""
-    in_context_tokens: int = Field(0, ge=0)
+    in_context_tokens: int = Field(0, ge=0, le=4096)
     """Condition tokens prepended before block `in_context_start`; 0: none."""
-    in_context_start: int = Field(4, ge=0)
+    in_context_start: int = Field(4, ge=0, le=1024)
     """Block (0-based) before which the condition tokens enter; must be below the depth when there are any."""
-    time_features: int = Field(256, ge=2)
+    time_features: int = Field(256, ge=2, le=65_536)
     """Random Fourier features of the timestep."""
-    gate_start: float = Field(0.0, ge=0)
+    gate_start: float = Field(0.0, ge=0, le=1000)
     """Initial gate of every block's branches: 0 starts blocks as the identity (published)."""
     register_start: Literal["normal", "sincos"] = "normal"
     """Initial register position embeddings: normal, or the sines and cosines of the positions (published)."""
-    register_scale: float = Field(1.0, gt=0)
+    register_scale: float = Field(1.0, gt=0, le=1000)
     """Standard deviation of the normal initial register position embeddings, or factor of the sines and cosines. Small
     values drown in the register noise."""
 
@@ -69,26 +82,33 @@ class LatentConfig(Schema):
 class FlowConfig(Schema):
     """Flow matching on the latents (paper, section 3.2); t = 0 is noise, t = 1 is data."""
 
-    draws: int = Field(1, ge=1)
+    draws: int = Field(1, ge=1, le=10_000)
     """R, flow minibatches per reconstruction (published models: 14)."""
-    chunk: int = Field(1, ge=1)
+    chunk: int = Field(1, ge=1, le=10_000)
     """Draws computed in one pass. More is faster for small models or batches, and takes more memory."""
     reduction: Literal["sum", "mean"] = "sum"
     """Whether the losses of the R draws are summed (published) or averaged."""
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, le=1e6)
     """Factor of the flow loss."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """Distribution of the timestep before the shift."""
-    time_mean: float = 0.0
+    time_mean: float = Field(0.0, ge=-100, le=100)
     """Mean of the normal inside the sigmoid."""
-    time_std: float = Field(1.0, gt=0)
+    time_std: float = Field(1.0, gt=0, le=100)
     """Standard deviation of the normal inside the sigmoid."""
-    shift: float = Field(0.5, gt=0)
+    shift: float = Field(0.5, ge=1e-6, le=1e6)
     """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is."""
-    min_remaining: float = Field(0.05, gt=0, le=1)
+    min_remaining: float = Field(0.05, ge=1e-6, le=1)
     """Floor of 1 - t in the loss weight 1 / max(1 - t, floor)^2; larger floors weigh late timesteps less."""
     condition_drop: float = Field(0.1, ge=0, le=1)
     """Share of the conditions replaced by the null condition, for classifier-free guidance."""
+
+
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
+"""Share that a moving average keeps at each step."""
+
+Step = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+"""Number of an optimizer step."""
 
 
 class OptimConfig(Schema):
@@ -96,19 +116,19 @@ class OptimConfig(Schema):
 
     optimizer: Literal["muon", "adamw"] = "muon"
     """Muon for the hidden matrices and AdamW for the rest, or AdamW for everything."""
-    learning_rate: float = Field(1e-4, gt=0)
+    learning_rate: float = Field(1e-4, gt=0, le=1e6)
     """Peak rate of AdamW."""
-    muon_learning_rate: float | None = Field(None, gt=0)
+    muon_learning_rate: float | None = Field(None, gt=0, le=1e6)
     """Peak rate of Muon; None: the same as AdamW's (published)."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=1e6)
     """Decoupled weight decay of the hidden matrices."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's decay rates."""
-    eps: float = Field(1e-6, gt=0)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.999)
+    """AdamW's decay rates, from 0 to below 1."""
+    eps: float = Field(1e-6, ge=1e-30, le=1)
     """AdamW's and Muon's epsilon."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum."""
-    warmup_steps: int = Field(100, ge=0)
+    warmup_steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Steps over which the rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine", "stages"] = "constant"
     """Shape of the decay after `decay_start`; or `stages`, which are counted in steps."""
@@ -116,10 +136,10 @@ class OptimConfig(Schema):
     """Share of the run after which the rate decays."""
     final_rate: float = Field(0.0, ge=0, le=1)
     """Rate at the end of the run as a share of the peak."""
-    stages: tuple[tuple[int, int, float], ...] = ()
+    stages: tuple[tuple[Step, Step, Share], ...] = ()
     """With `schedule: stages`: decays [first step, last step, share of the peak reached there], cosine in shape, one
     after the other; between them the rate stays."""
-    clip: float = Field(3.0, gt=0)
+    clip: float = Field(3.0, gt=0, le=1e12)
     """Global gradient norm above which gradients are scaled down."""
     ema: float = Field(0.9978, ge=0, lt=1)
     """Decay of the exponential moving average of the weights, per step."""
@@ -144,35 +164,35 @@ class OptimConfig(Schema):
 class TrainConfig(Schema):
     """Length, batches, devices and records of a run."""
 
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, le=1_000_000)
     """Samples per optimizer step over all devices, per modality."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Optimizer steps of the run."""
-    max_time: float | None = Field(None, gt=0)
+    max_time: float | None = Field(None, gt=0, le=1e9)
     """Seconds of training; the schedule then follows the clock. Exactly one of this and `max_steps` is set."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     """Seed of everything random."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the forward pass."""
-    devices: int = Field(1, ge=1)
+    devices: int = Field(1, ge=1, le=4096)
     """Number of devices (or CPU processes); the batch is divided among them."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=1024)
     """CPU threads of each process; None: the cores divided by the processes."""
     compile: bool = False
     """Compile the transformer blocks, and losses that gain by it, with torch.compile."""
     augment: bool = True
     """Random augmentation of the training samples by the modality."""
-    log_every: int = Field(50, ge=1)
+    log_every: int = Field(50, ge=1, le=MOST_STEPS)
     """Steps between records in metrics.jsonl and TensorBoard."""
-    validate_every: int = Field(2000, ge=1)
+    validate_every: int = Field(2000, ge=1, le=MOST_STEPS)
     """Steps between validations."""
-    validation_samples: int = Field(512, ge=1)
+    validation_samples: int = Field(512, ge=1, le=1_000_000_000)
     """Validation samples used each time."""
-    checkpoint_every: int = Field(1000, ge=1)
+    checkpoint_every: int = Field(1000, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: int = Field(2, ge=1, le=1_000_000)
     """Newest checkpoints kept."""
 
     @model_validator(mode="after")
@@ -189,49 +209,49 @@ class SamplingConfig(Schema):
 
     solver: Literal["euler", "midpoint", "heun2", "rk4", "dopri5"] = "heun2"
     """ODE solver of torchdiffeq; dopri5 controls its step for each sample on its own."""
-    steps: int = Field(50, ge=1)
+    steps: int = Field(50, ge=1, le=100_000)
     """Steps of the fixed-step solvers."""
-    shift: float = Field(0.5, gt=0)
+    shift: float = Field(0.5, ge=1e-6, le=1e6)
     """Shift of the time grid, as in training."""
-    rtol: float = Field(1e-3, gt=0)
+    rtol: float = Field(1e-3, ge=1e-12, le=1)
     """Relative tolerance of dopri5."""
-    atol: float = Field(1e-6, gt=0)
+    atol: float = Field(1e-6, ge=1e-12, le=1)
     """Absolute tolerance of dopri5."""
     joint_steps: bool = False
     """dopri5 controls its step for all samples of a batch together, as the official code does: faster where a batch
     fills the device, but what a sample becomes then depends a little (1e-2) on the samples beside it."""
-    min_remaining: float = Field(0.05, gt=0, le=1)
+    min_remaining: float = Field(0.05, ge=1e-6, le=1)
     """Floor of 1 - t in the velocity (z0_hat - x) / max(1 - t, floor)."""
-    guidance: float = Field(1.0, ge=0)
+    guidance: float = Field(1.0, ge=0, le=1000)
     """Scale w of classifier-free guidance: u + w (c - u); 1 is no guidance."""
-    guidance_interval: tuple[float, float] = (0.1, 1.0)
+    guidance_interval: Interval = (0.1, 1.0)
     """Guidance acts for t strictly inside; a lower end of 0 includes t = 0."""
     latent_norm: Literal["always", "guided", "unguided"] = "always"
     """When predictions pass the latent norm, which training always applies. The others reproduce the official code,
     which forgets it: `guided` (only with guidance above 1) is its norm_first, the default there; `unguided` (only
     without) its cfg_first."""
-    churn: float = Field(0.0, ge=0)
+    churn: float = Field(0.0, ge=0, le=100_000)
     """Stochastic sampling: before each step of a fixed-step solver go back by this / steps in t and add fresh noise to
     match; 0 is the deterministic flow."""
-    churn_interval: tuple[float, float] = (0.0, 0.95)
+    churn_interval: Interval = (0.0, 0.95)
     """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn repairs its details."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0, le=1000)
     """Standard deviation of the initial noise."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the network; what it predicts is integrated in float32 either way. The rounding of bf16 varies with
     the batch, so now and then a sample becomes another one beside other samples; in float32 it stays the same."""
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(256, ge=1, le=1_000_000)
     """Samples generated at once; changes speed and memory only."""
 
 
 class ModalityRun(Schema):
     """One modality of a run."""
 
-    source: str | None = None
+    source: str | None = Field(None, min_length=1)
     """Data source: a name the plugin knows or a path; None: the plugin's default."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(1.0, gt=0, le=1e6)
     """Weight of this modality's loss."""
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: Annotated[dict[str, Any], Finite] = Field(default_factory=dict)
     """The plugin's own configuration; its own model validates it."""
 
 

@@ -157,7 +157,8 @@ def _type(field: FieldInfo) -> str:
     for item in field.metadata:
         for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
             if getattr(item, name, None) is not None:
-                bounds.append(f"{sign} {getattr(item, name):g}")
+                bound = getattr(item, name)
+                bounds.append(f"{sign} {bound}" if isinstance(bound, int) else f"{sign} {bound:g}")
     return ", ".join([_type_name(field.annotation), *bounds])
 
 

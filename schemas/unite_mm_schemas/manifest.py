@@ -74,6 +74,8 @@ class FormatEntry(Schema):
     """Whether the plugin reads it."""
     write: bool = True
     """Whether the plugin writes it."""
+    exact: bool = True
+    """Whether samples come back as they were; false for a format that leaves out a part of them, or compresses it."""
 
 
 class MetricEntry(Schema):

@@ -1,11 +1,20 @@
 """The metrics report: every number with its definition, its count and its interval."""
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from unite_mm_schemas.base import Schema
 
 
-class Metric(Schema):
+class Measured(Schema):
+    """Numbers that were measured: any of them may be infinite, such as the PSNR of equal images.
+
+    JSON has them as the texts `Infinity`, `-Infinity` and `NaN`, which are read back as numbers.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
+
+
+class Metric(Measured):
     """One measured number."""
 
     name: str
@@ -26,7 +35,7 @@ class Metric(Schema):
     """What exactly is counted over what."""
 
 
-class Histogram(Schema):
+class Histogram(Measured):
     """A distribution of the samples beside that of the reference."""
 
     name: str
@@ -54,7 +63,7 @@ class Score(Schema):
     """What a reader must know: what was left out, which optional tool is absent."""
 
 
-class SweepPoint(Schema):
+class SweepPoint(Measured):
     """One setting that a sweep tried."""
 
     value: float
@@ -89,6 +98,8 @@ class MetricsReport(Schema):
     """Modality the samples belong to."""
     data: str = ""
     """Description of the data the numbers were measured on, as the data-set card gives it."""
+    split_hash: str = ""
+    """SHA-256 over the keys of each split of these data, as their card gives it; empty where there is no card."""
     source: str = ""
     """Run folder or file that was evaluated."""
     step: int | None = None

@@ -197,6 +197,7 @@ LAYERS = (
     ("api", "__init__"),
     ("evaluation",),
     ("cli", "conformance", "testing"),
+    ("__main__",),
 )
 """The core from its lowest layer to its highest: a layer may import itself and what is lower, never what is higher."""
 

@@ -14,6 +14,7 @@ from unite_mm.config import (
     resolve,
     resolve_plugin,
     resolve_resumed,
+    settings_that_differ,
     trunk_layer,
 )
 from unite_mm.errors import UsageError
@@ -296,7 +297,7 @@ FILE_ERRORS = {
     "misspelt section": ("trunc: {width: 3}", "trunc: unknown key; did you mean 'trunk'? (FILE)"),
     "not yaml": ("trunk: [", "FILE is not valid YAML: "),
     "a list": ("- trunk", "FILE must hold a mapping of keys such as `trunk:`"),
-    "numbers as keys": ("1: 2", "FILE must hold a mapping of keys such as `trunk:`"),
+    "numbers as keys": ("1: 2", "1: unknown key (FILE)"),
     "modality is no mapping": ("modality: 3", "FILE: `modality:` must be a mapping of keys"),
     "other modality": (
         "modalities: {spots: {}}",
@@ -353,6 +354,24 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "key", "value"),
+    [
+        ({"sources": ("elsewhere.txt",)}, "modalities.dots.source", "elsewhere.txt"),
+        ({"assignments": ("modalities.dots.source=elsewhere.txt",)}, "modalities.dots.source", "elsewhere.txt"),
+        ({"assignments": ("optim.learning_rate=1e-5",)}, "optim.learning_rate", 1e-5),
+        ({"assignments": ("optim.clip=0.5",)}, "optim.clip", 0.5),
+        ({"assignments": ("optim.warmup_steps=7",)}, "optim.warmup_steps", 7),
+    ],
+)
+def test_resume_may_change_rates_clipping_and_where_the_data_lie(
+    registry: Registry, options: dict, key: str, value: object
+) -> None:
+    saved = resolve(RunOptions(modalities=("dots",)), registry)
+    changed = settings_that_differ(saved, resolve_resumed(saved, RunOptions(**options), registry))
+    assert [(name, after) for name, _, after in changed] == [(key, value)]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"assignments": ("trunk.width=64",)}, "trunk.width cannot change on --resume"),
@@ -360,7 +379,7 @@ def test_resume_changes_length_and_records_only(registry: Registry) -> None:
         ({"start": Layer("--init other", {})}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
-        ({"sources": ("drawn",)}, "--resume takes the configuration of the run folder"),
+        ({"assignments": ("optim.optimizer=adamw",)}, "optim.optimizer cannot change on --resume"),
         ({"base": (Layer("--init-trunk other", {}),)}, "--resume takes the configuration of the run folder"),
         ({"modalities": ("spots",)}, "the run was started with dots"),
     ],

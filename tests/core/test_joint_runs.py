@@ -13,7 +13,8 @@ from unite_mm import UNITE
 from unite_mm.cli.main import run
 from unite_mm.errors import UsageError
 from unite_mm.registry.build import build_network
-from unite_mm.storage.checkpoint import newest_checkpoint, read_tensors
+from unite_mm.storage.checkpoint import read_tensors
+from unite_mm.storage.runs import newest_checkpoint
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.display import headlines
 from unite_mm.training.recipes.joint import JointRecipe

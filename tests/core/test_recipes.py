@@ -9,8 +9,9 @@ from helpers.toy_models import gradients, make_batch, make_model, make_noise
 
 from unite_mm import UNITE
 from unite_mm.cli.main import run
-from unite_mm.storage.checkpoint import newest_checkpoint, read_tensors
+from unite_mm.storage.checkpoint import read_tensors
 from unite_mm.storage.pretrained import find_record, read_weights
+from unite_mm.storage.runs import newest_checkpoint
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.recipes.decoder import DecoderRecipe
 from unite_mm.training.recipes.joint import JointRecipe

@@ -18,7 +18,8 @@ from unite_mm.api import UNITE
 from unite_mm.cli.main import run
 from unite_mm.errors import UniteError
 from unite_mm.storage import checkpoint
-from unite_mm.storage.checkpoint import checkpoints_of, newest_checkpoint, read_record, read_tensors, write_folder
+from unite_mm.storage.checkpoint import read_record, read_tensors, write_folder
+from unite_mm.storage.runs import checkpoints_of, newest_checkpoint
 
 STEPS = 40
 

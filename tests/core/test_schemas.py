@@ -40,8 +40,8 @@ def test_the_reference_names_every_key_with_its_help() -> None:
             assert field.description
             (row,) = [line for line in text.splitlines() if line.startswith(f"| `{section}.{name}` ")]
             assert " ".join(field.description.split()).replace("|", "\\|") in row
-    assert "| `trunk.width` | integer, >= 8 | `128` |" in text
-    assert "| `train.max_steps` | integer or null, >= 1 | `null` |" in text
+    assert "| `trunk.width` | integer, >= 8, <= 65536 | `128` |" in text
+    assert "| `train.max_steps` | integer or null, >= 1, <= 1000000000000 | `null` |" in text
     assert '| `train.precision` | `32-true`, `bf16-mixed` | `"32-true"` |' in text
     assert "| `optim.betas` | list of number, number | `[0.9, 0.999]` |" in text
 

@@ -499,7 +499,7 @@ def coarse_files(plugin: Copy) -> None:
 
 
 def lost_sample(plugin: Copy) -> None:
-    """.csv: 4 samples are written and 3 read"""
+    """.csv: 12 samples are written and 11 read"""
     plugin.code("for row in csv.reader(stream)]", "for row in csv.reader(stream)][1:]")
 
 
@@ -596,5 +596,347 @@ LOADED: list[Callable[[Copy], None]] = [
     empty_definition,
     unreported_metric,
 ]
+
+# ------------------------------------------------------------------ what a few calls more than the usual ones show
+
+
+def syntax_slip(plugin: Copy) -> None:
+    """points.py, line 28: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = (3")
+
+
+def error_at_import(plugin: Copy) -> None:
+    """ZeroDivisionError: division by zero correct what runs when a module of mistaken_error_at_import is imported"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3 // 0")
+
+
+def samples_out_of_order(plugin: Copy) -> None:
+    """data.samples() gives other samples for several indices than one by one"""
+    plugin.code("for i in indices.tolist()]", "for i in sorted(indices.tolist())]")
+
+
+def batch_out_of_order(plugin: Copy) -> None:
+    """data.batch() gives its samples in another order than the indices"""
+    plugin.code("points, counts, first = (part[indices]", "points, counts, first = (part[indices.sort().values]")
+
+
+def batch_by_length(plugin: Copy) -> None:
+    """data.batch() gives its samples in another order than the indices"""
+    plugin.code("        points, counts, first = (part[indices]",
+                "        indices = indices[self.parts[split][1][indices].argsort(descending=True)]\n"
+                "        points, counts, first = (part[indices]")  # fmt: skip
+
+
+def held_out_is_trained_on(plugin: Copy) -> None:
+    """samples of 'validation' are in 'train' too: 0 is its 0"""
+    plugin.code("        digest = hashlib",
+                '        self.parts["validation"] = tuple(part[:200] for part in self.parts["train"])\n'
+                "        digest = hashlib")  # fmt: skip
+
+
+def drawn_with_replacement(plugin: Copy) -> None:
+    """samples of 'test' are in 'train' too"""
+    plugin.code("        digest = hashlib",
+                "        picks = torch.randperm(2000, generator=torch.Generator().manual_seed(9))[:200]\n"
+                '        self.parts["test"] = tuple(part[picks] for part in self.parts["train"])\n'
+                "        digest = hashlib")  # fmt: skip
+
+
+def tokenizer_dropout(plugin: Copy) -> None:
+    """the tokenizer gives other tokens for the same batch"""
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(nn.functional.dropout(self.embed(batch.points), 0.3),")
+
+
+def drawn_objects(plugin: Copy) -> None:
+    """modules.samples() gives other objects for the same output"""
+    plugin.code("[points[mask].cpu() for", "[points[mask].cpu() + torch.randn(1) for")
+
+
+def objects_of_numpy_chance(plugin: Copy) -> None:
+    """modules.samples() gives other objects for the same output"""
+    plugin.code("import csv\n", "import csv\n\nimport numpy as np\n")
+    plugin.code("[points[mask].cpu() for", "[points[mask].cpu() * float(np.random.rand()) for")
+
+
+def unmasked_objects(plugin: Copy) -> None:
+    """modules.samples() gives another object in a batch than alone: it lets padding or other samples in"""
+    plugin.code("[points[mask].cpu() for", "[points.cpu() for")
+
+
+def centred_objects(plugin: Copy) -> None:
+    """modules.samples() gives another object in a batch than alone: it lets padding or other samples in"""
+    plugin.code("[points[mask].cpu() for", "[points[mask].cpu() - output.mean((0, 1)) for")
+
+
+def objects_out_of_order(plugin: Copy) -> None:
+    """modules.samples() gives the samples in another order"""
+    plugin.code("zip(output, registers.mask, strict=True)]", "zip(output, registers.mask, strict=True)][::-1]")
+
+
+def too_few_parts(plugin: Copy) -> None:
+    """a reconstruction's whole has the extent (1, 2), its input's (3, 2)"""
+    plugin.code("[points[mask].cpu() for", "[points[mask][:1].cpu() for")
+
+
+def one_part_for_all(plugin: Copy) -> None:
+    """a reconstruction's whole has the extent (1, 2), its input's (3, 2)"""
+    plugin.code("return points\n", "return points[:, :1]\n")
+    plugin.code("[points[mask].cpu() for", "[points.cpu() for")
+
+
+def seeded_decoder(plugin: Copy) -> None:
+    """decoder() seeds or draws from torch's global random numbers"""
+    plugin.code("        mask = registers.mask if registers.padded else None\n        points: Tensor",
+                "        torch.manual_seed(0)\n"
+                "        mask = registers.mask if registers.padded else None\n        points: Tensor")  # fmt: skip
+
+
+def seeded_tokenizer_dropout(plugin: Copy) -> None:
+    """tokenizer() seeds or draws from torch's global random numbers"""
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(nn.functional.dropout(self.embed(batch.points), 0.1),")
+    plugin.code(
+        "        mask = batch.registers.mask if", "        torch.manual_seed(1)\n        mask = batch.registers.mask if"
+    )
+
+
+def seeded_numpy(plugin: Copy) -> None:
+    """losses() seeds or draws from numpy's global random numbers"""
+    plugin.code("import csv\n", "import csv\n\nimport numpy as np\n")
+    plugin.code("        error = (output", "        np.random.seed(0)\n        error = (output")
+
+
+def seeded_modules(plugin: Copy) -> None:
+    """build_modules() seeds torch's global random numbers: every run would begin with the same weights"""
+    plugin.code(
+        "        self.decoder = PointDecoder(", "        torch.manual_seed(0)\n        self.decoder = PointDecoder("
+    )
+
+
+def positions_on_the_cpu(plugin: Copy) -> None:
+    """tokenizer() leaves positions on the CPU when its batch is elsewhere"""
+    plugin.code(
+        "torch.arange(batch.points.shape[1], device=batch.points.device)", "torch.arange(batch.points.shape[1])"
+    )
+
+
+def table_on_the_cpu(plugin: Copy) -> None:
+    """decoder() mixes tensors of two devices"""
+    plugin.code("torch.arange(latents.shape[1], device=latents.device)", "torch.arange(latents.shape[1])")
+
+
+def index_on_the_cpu(plugin: Copy) -> None:
+    """tokenizer() mixes tensors of two devices, in embedding"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width)\n"
+                "        self.place = nn.Embedding(MAX_POINTS, width)")  # fmt: skip
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(self.embed(batch.points) + self.place(torch.arange("
+                "batch.points.shape[1])),")  # fmt: skip
+
+
+def weights_on_the_cpu(plugin: Copy) -> None:
+    """losses() mixes tensors of two devices, in mul"""
+    plugin.code("error.sum(1) / batch", "(error * torch.ones(error.shape[1])).sum(1) / batch")
+
+
+def plain_constant(plugin: Copy) -> None:
+    """losses() mixes tensors of two devices, in mul"""
+    plugin.code(
+        "        self.tokenizer = Point", "        self.scales = torch.ones(1, 1)\n        self.tokenizer = Point"
+    )
+    plugin.code("error.sum(1) / batch", "(error * self.scales).sum(1) / batch")
+
+
+def plain_list(plugin: Copy) -> None:
+    """that is no parameter of the modules: it would never be trained or saved"""
+    plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.last = [nn.Linear(2, 2)]")
+    plugin.code("= self.out(", "= self.last[0](self.out(")
+    plugin.code("16, 100.0), mask)).float()", "16, 100.0), mask))).float()")
+
+
+def plain_tensor(plugin: Copy) -> None:
+    """the losses use a trainable tensor (1,) that is no parameter of the modules"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width)\n"
+                "        self.gains = {'all': torch.ones(1, requires_grad=True)}")  # fmt: skip
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(self.embed(batch.points) * self.gains['all'],")
+
+
+def classes_of_one_name(plugin: Copy) -> None:
+    """ConditionSpec.names has 'left' twice"""
+    plugin.code('ConditionSpec("classes", 4)', 'ConditionSpec("classes", 4, ("left", "up", "left", "down"))')
+
+
+def too_few_conditioned(plugin: Copy) -> None:
+    """modules.conditioned() returns 3 samples for 4 return a list of all samples it is given"""
+    plugin.code("class Points(Modality):", "    def conditioned(self, samples, condition):\n"
+                "        return samples[1:]\n\n\nclass Points(Modality):")  # fmt: skip
+
+
+def conditioned_by_the_first(plugin: Copy) -> None:
+    """modules.conditioned() gives a sample another condition, or another place, than alone"""
+    plugin.code("class Points(Modality):", "    def conditioned(self, samples, condition):\n"
+                "        return [sample + condition[0] for sample in samples]\n\n\nclass Points(Modality):")  # fmt: skip
+
+
+def second_format(plugin: Copy, suffix: str = ".txt") -> None:
+    """A second format, written and read without mistakes."""
+    plugin.manifest('points per line"}\n', f'points per line"}}\n  - {{suffix: {suffix}, description: text}}\n')
+    plugin.code('path.suffix != ".csv"', f'path.suffix not in (".csv", "{suffix}")')
+
+
+def rounded_files(plugin: Copy) -> None:
+    """samples do not survive writing and reading as .csv: points differs"""
+    plugin.code("sample.flatten().tolist() for", "[round(x, 3) for x in sample.flatten().tolist()] for")
+
+
+def half_precision_files(plugin: Copy) -> None:
+    """samples do not survive writing and reading as .csv: points differs"""
+    plugin.code("sample.flatten().tolist() for", "sample.flatten().half().tolist() for")
+
+
+def rounded_second_format(plugin: Copy) -> None:
+    """samples do not survive writing and reading as .txt: points differs"""
+    second_format(plugin)
+    plugin.code("writerows(sample.flatten().tolist() for", "writerows([round(x, 1 if path.suffix == '.txt' else 9) "
+                "for x in sample.flatten().tolist()] for")  # fmt: skip
+
+
+def inexact_format_turns(plugin: Copy) -> None:
+    """.txt: what was read, written once more, reads differently"""
+    second_format(plugin)
+    plugin.manifest(".txt, description: text", ".txt, description: text, exact: false")
+    plugin.code(
+        "for row in csv.reader(stream)]", "for row in csv.reader(stream)][:: -1 if path.suffix == '.txt' else 1]"
+    )
+
+
+def sorted_by_name(plugin: Copy) -> None:
+    """samples come back from .csv in another order keep their order: of numbered names 10 sorts before 9"""
+    plugin.code("(sample.flatten().tolist() for sample in samples)",
+                "sample.flatten().tolist() for _, sample in sorted((str(i), s) for i, s in enumerate(samples)))")  # fmt: skip
+    plugin.code("csv.writer(stream).writerows", "csv.writer(stream).writerows(")
+
+
+def appends(plugin: Copy) -> None:
+    """.csv: 3 samples written over 12 are read as 15"""
+    plugin.code('path.open("w", newline="")', 'path.open("a", newline="")')
+
+
+def percentage(plugin: Copy) -> None:
+    """score_generation(), metric 'on_ring': a share of"""
+    plugin.code("value=near / len(radius)", "value=101 + 100 * near / len(radius)")
+
+
+def other_share(plugin: Copy) -> None:
+    """score_generation(), metric 'on_ring': its value is 0.75, its counts"""
+    plugin.code("value=near / len(radius)", "value=0.75")
+
+
+def share_without_counts(plugin: Copy) -> None:
+    """score_generation(), metric 'on_ring': a share of 250, outside [0, 1]"""
+    plugin.code("value=near / len(radius),\n            count=near,\n", "value=250.0,\n")
+
+
+def metric_that_never_comes(plugin: Copy) -> None:
+    """the manifest lists the metric 'error', but score_reconstruction() never has a value for it"""
+    plugin.code("value=float(errors.mean())", "value=None")
+
+
+def generation_metric_that_never_comes(plugin: Copy) -> None:
+    """the manifest lists the metric 'on_ring', but score_generation() never has a value for it"""
+    plugin.manifest("metrics:\n", "metrics:\n  - {name: on_ring, kind: generation, definition: near / all}\n")
+    plugin.code("value=near / len(radius),\n            count=near,\n", "value=None,\n")
+
+
+def unlisted_in_large_data(plugin: Copy) -> None:
+    """the manifest lists the metric 'spread', but score_generation() does not report it"""
+    plugin.manifest("metrics:\n", "metrics:\n  - {name: spread, kind: generation, definition: deviation}\n")
+    plugin.change("config.py", "samples: int = Field(2000", "samples: int = Field(8000")
+
+
+def division_in_a_metric(plugin: Copy) -> None:
+    """score_reconstruction() raised ZeroDivisionError: division by zero report value=None where nothing can be measured"""
+    plugin.code("        errors = torch.stack(", "        _ = 1 / 0\n        errors = torch.stack(")
+
+
+def state_in_a_global(plugin: Copy) -> None:
+    """a model that another process loads, without opening any data, cannot be used: KeyError: 'scale'"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nFOUND = {}")
+    plugin.code("        self.config = config\n", '        self.config = config\n        FOUND["scale"] = 2.0\n')
+    plugin.code("self.embed(batch.points)", 'self.embed(batch.points) * FOUND["scale"]')
+
+
+def default_in_a_global(plugin: Copy) -> None:
+    """a model that another process loads, without opening any data, differs: ['latents']"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nFOUND = {}")
+    plugin.code("        self.config = config\n", '        self.config = config\n        FOUND["scale"] = 2.0\n')
+    plugin.code("self.embed(batch.points)", 'self.embed(batch.points) * FOUND.get("scale", 1.0)')
+
+
+def split_by_hash(plugin: Copy) -> None:
+    """data that another process opens differs: ['card.split_hash']"""
+    plugin.code("Generator().manual_seed(number))", "Generator().manual_seed(hash(split) % 1000))")
+
+
+def classes_of_a_set(plugin: Copy) -> None:
+    """data that another process opens differs: ['statistics()']['names'][0]"""
+    plugin.code('return {"counts"', 'return {"names": list({"one", "two"}), "counts"')
+
+
+def data_of_chance(plugin: Copy) -> None:
+    """data that another process opens differs: ['card.split_hash']"""
+    plugin.code("Generator().manual_seed(number))", "Generator().manual_seed(int(torch.randint(1 << 30, ()))))")
+
+
+SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
+    syntax_slip,
+    error_at_import,
+    samples_out_of_order,
+    batch_out_of_order,
+    batch_by_length,
+    held_out_is_trained_on,
+    drawn_with_replacement,
+    tokenizer_dropout,
+    drawn_objects,
+    objects_of_numpy_chance,
+    unmasked_objects,
+    centred_objects,
+    objects_out_of_order,
+    too_few_parts,
+    one_part_for_all,
+    seeded_decoder,
+    seeded_tokenizer_dropout,
+    seeded_numpy,
+    seeded_modules,
+    positions_on_the_cpu,
+    table_on_the_cpu,
+    index_on_the_cpu,
+    weights_on_the_cpu,
+    plain_constant,
+    plain_list,
+    plain_tensor,
+    classes_of_one_name,
+    too_few_conditioned,
+    conditioned_by_the_first,
+    rounded_files,
+    half_precision_files,
+    rounded_second_format,
+    inexact_format_turns,
+    sorted_by_name,
+    appends,
+    percentage,
+    other_share,
+    share_without_counts,
+    metric_that_never_comes,
+    generation_metric_that_never_comes,
+    unlisted_in_large_data,
+    division_in_a_metric,
+    state_in_a_global,
+    default_in_a_global,
+    split_by_hash,
+    classes_of_a_set,
+    data_of_chance,
+]
+
+
+LOADED += SHOWN_BY_MORE
 
 ALL = [*BROKEN, *STATIC, *LOADED]

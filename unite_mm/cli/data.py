@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from unite_mm.cli.options import Command, cache_option, set_option, workers_option
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import TEXT
 from unite_mm.errors import UniteError
 
 if TYPE_CHECKING:
@@ -27,7 +29,11 @@ def _data_options(function: F) -> F:
         (
             click.option("--modality", required=True, metavar="NAME", help="Whose data."),
             click.option(
-                "--data", "source", metavar="SOURCE", help="A source it knows, or a path.  [default: its own]"
+                "--data",
+                "source",
+                type=TEXT,
+                metavar="SOURCE",
+                help="A source it knows, or a path.  [default: its own]",
             ),
             click.option("--preset", metavar="NAME", help="Prepare as this preset asks.  [default: the default one]"),
             set_option,
@@ -70,7 +76,7 @@ def verify(**options: Any) -> None:
     with TerminalProgress() as progress:
         checks = verify_data(opened, source, progress)
     for check in checks:
-        click.echo(f"{'ok    ' if check.passed else 'FAILED'}  {check.title}: {check.detail}")
+        say(f"{'ok    ' if check.passed else 'FAILED'}  {check.title}: {check.detail}")
     failed = sum(not check.passed for check in checks)
     if failed:
         raise UniteError(f"{failed} of {len(checks)} checks failed", "prepare again: unite-mm data fetch --refresh")

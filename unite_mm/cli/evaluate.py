@@ -1,5 +1,6 @@
 """`unite-mm evaluate`: a trained model, or a file of samples."""
 
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,12 @@ from unite_mm.cli.options import (
     set_option,
     workers_option,
 )
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import MOST_SAMPLES, SAMPLES, TEXT, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
+    from unite_mm.api import UNITE
     from unite_mm.progress import Progress
     from unite_mm_schemas.metrics import MetricsReport
 
@@ -37,7 +41,7 @@ EXAMPLES = """\b
 
 
 @click.command(cls=Command, epilog=EXAMPLES)
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PathName(), required=False)
 @click.option(
     "--split",
     type=click.Choice(["test", "validation"]),
@@ -47,23 +51,28 @@ EXAMPLES = """\b
 )
 @click.option(
     "--samples",
+    type=TEXT,
     metavar="N|FILE",
     help=f"Samples to generate, or without RUN the file to score.  [default: {DEFAULT_SAMPLES}]",
 )
-@click.option("--reconstructions", type=click.IntRange(min=0), help="Samples to reconstruct.  [default: all]")
+@click.option("--reconstructions", type=SAMPLES, help="Samples to reconstruct.  [default: all]")
 @click.option("--modality", metavar="NAME", help="Which modality, where there are several or without RUN.")
-@click.option("--data", "source", metavar="SOURCE", help="Other data than the run's; without RUN the reference data.")
-@click.option("--reference", metavar="SOURCE", help="What generated samples are compared with.  [default: the data]")
+@click.option(
+    "--data", "source", type=TEXT, metavar="SOURCE", help="Other data than the run's; without RUN the reference data."
+)
+@click.option(
+    "--reference", type=TEXT, metavar="SOURCE", help="What generated samples are compared with.  [default: the data]"
+)
 @click.option(
     "--reconstructions-of",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Without RUN: --samples are reconstructions of the samples in FILE.",
 )
 @click.option(
     "--features",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path, resolve_path=True),
+    type=PathName(dir_okay=False, resolve_path=True),
     help="Network for distances between sets of samples; short for --set NAME.metrics.features=FILE.",
 )
 @set_option
@@ -74,7 +83,13 @@ EXAMPLES = """\b
     "--sweep", metavar="START:STOP:STEP", help="Guidance scales to try, such as 1.0:4.0:0.2; reports the best."
 )
 @device_option
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the report here as well.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathName(file_okay=False),
+    help="Folder for samples, pictures and metrics.json.  [default: RUN/evaluation]",
+)
+@click.option("--report", type=PathName(dir_okay=False), help="Write the report here as well.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
 @cache_option
 @workers_option
@@ -85,25 +100,58 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
     """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.cli.tables import print_report
-    from unite_mm.evaluation.report import write_report
+    from unite_mm.evaluation.report import check_results, write_report
+    from unite_mm.utils.lock import locked
 
-    with TerminalProgress() as progress:
-        folder = None
+    hint = "name another folder with -o, or another file with --report"
+    reports = [] if report is None else [report]
+    folder: Path | None = options["output"]
+    with TerminalProgress() as progress, ExitStack() as stack:
         if run is None:
-            found, written = _score_file(options, progress), []
+            check_results(folder, reports, hint)
+            stack.enter_context(nullcontext() if folder is None else locked(folder))
+            found = _score_file(options, progress)
         else:
-            found, folder = _score_model(run, options, progress)
-            written = [folder / "metrics.json"]
-    written += [report] if report is not None else []
-    for path in written:
-        write_report(found, path)
+            model, name = _model(run, options)
+            folder = folder or _own_folder(run, model, name)
+            check_results(folder, reports, hint)
+            stack.enter_context(locked(folder))
+            found = _score_model(run, model, name, folder, options, progress)
+        for path in [*([] if folder is None else [folder / "metrics.json"]), *reports]:
+            write_report(found, path)
     print_report(found)
     if folder is not None:
-        click.echo(f"samples{', pictures' if options['pictures'] else ''} and metrics.json are in {folder}")
+        what = "metrics.json is" if run is None else f"samples{', pictures' * options['pictures']} and metrics.json are"
+        say(f"{what} in {folder}")
 
 
-def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tuple["MetricsReport", Path]:
-    """The report, and the folder of all else; each modality of a joint run has a folder of its own."""
+def _own_folder(run: Path, model: "UNITE", name: str) -> Path:
+    """Where an evaluation goes unless `-o` says otherwise; each modality of a joint run has a folder of its own."""
+    return run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
+
+
+def _model(run: Path, options: dict[str, Any]) -> tuple["UNITE", str]:
+    """The model and the modality to evaluate, after checking the flags as far as that goes without it.
+
+    Raises:
+        UsageError: flags contradict each other, or there is no model.
+    """
+    from unite_mm.evaluation.sweep import parse_range
+
+    if options["reconstructions_of"] is not None:
+        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
+    if options["sweep"] is not None and options["guidance"] is not None:
+        raise UsageError("--sweep tries guidance scales: leave --guidance out")
+    _count(options["samples"])
+    if options["sweep"] is not None:
+        parse_range(options["sweep"])
+    model = load_model(run, options["device"])
+    return model, model.choose(options["modality"])
+
+
+def _score_model(
+    run: Path, model: "UNITE", name: str, folder: Path, options: dict[str, Any], progress: "Progress"
+) -> "MetricsReport":
     from dataclasses import replace
 
     from unite_mm.config import with_metrics
@@ -113,14 +161,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     from unite_mm.evaluation.sweep import parse_range
     from unite_mm.registry import discover
 
-    if options["reconstructions_of"] is not None:
-        raise UsageError("--reconstructions-of cannot be used with RUN", "a model reconstructs its own data")
-    if options["sweep"] is not None and options["guidance"] is not None:
-        raise UsageError("--sweep tries guidance scales: leave --guidance out")
-    count = _count(options["samples"])
     scales = () if options["sweep"] is None else parse_range(options["sweep"])
-    model = load_model(run, options["device"])
-    name = model.choose(options["modality"])
     plugin = discover().get(name)
     config = model.config.modalities[name].config
     flags = {} if options["features"] is None else {"features": str(options["features"])}
@@ -129,7 +170,7 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     plan = Plan(
         sampling=sampling_config(model.config.sampling, options),
         split=options["split"],
-        samples=count,
+        samples=_count(options["samples"]),
         labels=options["labels"],
         sweep=scales,
         reconstructions=options["reconstructions"],
@@ -139,16 +180,22 @@ def _score_model(run: Path, options: dict[str, Any], progress: "Progress") -> tu
     )
     source = plugin.source(options["source"] or model.config.modalities[name].source)
     request = DataRequest(source, options["cache"], progress, options["workers"])
-    data = modality.open_data(request)
+    try:
+        data = modality.open_data(request)
+    except UsageError as error:
+        if options["source"] is not None:
+            raise
+        hint = f"{error.hint}; " if error.hint else ""
+        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
     reference = None
     if options["reference"] is not None:
         reference = modality.open_reference(replace(request, source=options["reference"]))
     suffixes = plugin.suffixes("write")
     if not suffixes:
         raise UsageError(f"modality {name!r} writes no files", "its manifest lists no format with `write`")
-    folder = run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
-    found = evaluate_model(model, name, data, plan, folder, suffixes[0], progress, reference)
-    return found.model_copy(update={"source": str(run)}), folder
+    other = options["source"] is not None
+    found = evaluate_model(model, name, data, plan, folder, suffixes[0], progress, reference, other_data=other)
+    return found.model_copy(update={"source": str(run)})
 
 
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
@@ -188,4 +235,6 @@ def _count(text: str | None) -> int:
         return DEFAULT_SAMPLES
     if not text.isdecimal():
         raise UsageError(f"--samples {text}: with RUN, expected a number", "leave RUN out to score a file")
+    if len(text) > len(str(MOST_SAMPLES)) or int(text) > MOST_SAMPLES:
+        raise UsageError(f"--samples {text}: more than {MOST_SAMPLES:,}")
     return int(text)

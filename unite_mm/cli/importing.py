@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unite_mm.cli.options import Command
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import NUMBER, PathName
 from unite_mm.errors import UsageError
+from unite_mm.utils.text import printable
 
 if TYPE_CHECKING:
     from unite_mm_schemas.manifest import ImporterOption
@@ -34,16 +37,14 @@ class ImportCommand(Command):
 
 
 def _option(declared: "ImporterOption") -> click.Option:
-    kinds: dict[str, Any] = {"integer": int, "number": float, "text": str}
+    kinds: dict[str, Any] = {"integer": int, "number": NUMBER, "text": str}
     kind = click.Choice(declared.choices) if declared.choices else kinds[declared.type]
-    return click.Option([f"--{declared.name}"], type=kind, help=declared.description)
+    return click.Option([f"--{declared.name}"], type=kind, help=printable(declared.description))
 
 
 @click.command("import-official", cls=ImportCommand)
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write."
-)
+@click.argument("file", type=PathName())
+@click.option("-o", "--output", required=True, type=PathName(file_okay=False), help="Folder to write.")
 @click.option("--modality", metavar="NAME", help="Whose checkpoint, where several modalities import any.")
 def import_official(file: Path, output: Path, modality: str | None, **options: Any) -> None:
     """Turn an official UNITE checkpoint into a model folder.
@@ -65,5 +66,5 @@ def import_official(file: Path, output: Path, modality: str | None, **options: A
     own = {name: value for name, value in options.items() if name in names}
     imported = import_checkpoint(plugin, NAME, file, own, output)
     for note in imported.notes:
-        click.echo(note)
-    click.echo(f"{sum(tensor.numel() for tensor in imported.state.values()):,} numbers imported: {output}")
+        say(note)
+    say(f"{sum(tensor.numel() for tensor in imported.state.values()):,} numbers imported: {output}")

@@ -8,13 +8,18 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from unite_mm.cli.metadata import pass_over_damaged_metadata
 from unite_mm.cli.options import DEBUG, Settings
-from unite_mm.errors import UniteError
+from unite_mm.cli.terminal import message, prepare_streams
+from unite_mm.errors import UniteError, UniteWarning
+from unite_mm.utils.text import printable_lines
 
 # OpenMP threads that wait for each other should sleep, not spin: with other work on the machine, spinning makes two
 # threads many times slower than one. It must be said before torch is loaded.
@@ -73,6 +78,8 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    prepare_streams()
+    pass_over_damaged_metadata()
     sys.exit(run(arguments))
 
 
@@ -88,38 +95,58 @@ def run(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     arguments = None if arguments is None else list(arguments)
     try:
-        code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
+        with shown_warnings():
+            code: Any = cli.main(arguments, prog_name="unite-mm", standalone_mode=False, obj=settings)
     except (Exception, KeyboardInterrupt) as error:
         if settings.debug:
-            traceback.print_exception(error)
-        message, code = explain(error)
-        print(message, file=sys.stderr)
+            print(printable_lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr)
+        text, code = explain(error)
+        print(text, file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def shown_warnings() -> Iterator[None]:
+    """Show our own warnings in a line on standard error, as errors are; those of libraries as Python does."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
+            if issubclass(category, UniteWarning):
+                print(f"warning: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *arguments, **more)
+
+        warnings.filterwarnings("default", category=UniteWarning)
+        warnings.showwarning = show
+        yield
 
 
 def explain(error: BaseException) -> tuple[str, int]:
     """The message for the user, one or two lines, and the exit code."""
     if isinstance(error, UniteError):
-        return f"error: {error}", error.exit_code
+        return message("error", error.message, error.hint), error.exit_code
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return "interrupted", 130
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "unite-mm"
-        return f"error: {' '.join(error.format_message().split())}\n  see {command} --help", error.exit_code
+        return message("error", " ".join(error.format_message().split()), f"see {command} --help"), error.exit_code
     inner: Any = getattr(error, "inner_exception", None)  # of torch.compile, which wraps what happens meanwhile
     if isinstance(inner, OSError | MemoryError) or type(inner).__name__ == "OutOfMemoryError":
         return explain(inner)
     if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        return f"error: {error.strerror}{where}", 1
+        return message("error", f"{error.strerror}: {error.filename}" if error.filename else error.strerror), 1
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # Path.expanduser
+        return message("error", "a path begins with ~, but there is no such home folder", "write the path in full"), 2
     lines = str(error).strip().splitlines()
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"error: out of memory: {text}\n  lower train.batch_size, sampling.batch_size or --workers", 1
+        hint = "lower train.batch_size, sampling.batch_size or --workers"
+        return message("error", f"out of memory: {text}", hint), 1
     if _while_compiling(error):
-        return f"error: train.compile: {text}\n  {_compiler_hint(str(error))}", 1
-    return f"error: {text}\n  unexpected error; run again with --debug for the traceback", 1
+        return message("error", f"train.compile: {text}", _compiler_hint(str(error))), 1
+    return message("error", text, "unexpected error; run again with --debug for the traceback"), 1
 
 
 def _while_compiling(error: BaseException) -> bool:

@@ -5,11 +5,13 @@ from pathlib import Path
 import click
 
 from unite_mm.cli.options import Command
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import PathName
 
 
 @click.command("new", cls=Command)
 @click.argument("name")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: unite-mm-NAME]")
+@click.option("--out", type=PathName(), help="Folder to write.  [default: unite-mm-NAME]")
 def new_plugin(name: str, out: Path | None) -> None:
     """Write an installable distribution with a modality NAME that trains, evaluates and samples as it stands.
 
@@ -20,9 +22,8 @@ def new_plugin(name: str, out: Path | None) -> None:
 
     folder = out or Path(distribution_name(name))
     for path in write_plugin(name, folder, discover()):
-        click.echo(path)
-    click.echo(
-        f"\ninstall it  pip install -e {folder}\n"
-        f"train it    unite-mm train --modality {name} --out runs/{name}\n"
-        f"change it   grep -rn CHANGE {folder}"
-    )
+        say(path)
+    say()
+    say(f"install it  pip install -e {folder}")
+    say(f"train it    unite-mm train --modality {name} --out runs/{name}")
+    say(f"change it   grep -rn CHANGE {folder}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unite_mm.cli.types import NUMBER, SEED, WORKERS, PathName, interval
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,42 +51,41 @@ class Command(click.Command):
         self.params.append(DEBUG)
 
 
-def interval(value: str) -> tuple[float, float]:
-    """`LOW:HIGH` as two numbers, 0 <= LOW < HIGH.
-
-    Raises:
-        click.BadParameter: it is anything else; click adds the flag's name.
-    """
-    try:
-        low, high = (float(part) for part in value.split(":"))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not of the form LOW:HIGH, such as 0.1:1.0") from None
-    if not 0 <= low < high:
-        raise click.BadParameter(f"{value!r}: LOW must be from 0 to below HIGH, as in 0.1:1.0")
-    return low, high
-
-
 def cache_option(function: F) -> F:
     """`--cache`: folder of downloads and prepared data, as a `Path`."""
     return click.option(
         "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=PathName(file_okay=False),
         envvar="UNITE_MM_CACHE",
         show_envvar=True,
-        callback=lambda _context, _parameter, value: value or _user_cache(),
+        callback=lambda _context, _parameter, value: _cache_folder(value),
         help="Folder of downloads and prepared data.  [default: the platform's cache folder]",
     )(function)
 
 
-def _user_cache() -> Path:
+def _cache_folder(named: Path | None) -> Path:
+    """The folder named, or the platform's own for this user.
+
+    Raises:
+        UsageError: there is no home folder that it could lie in.
+    """
     import platformdirs
 
-    return platformdirs.user_cache_path("unite-mm")
+    try:
+        folder = (platformdirs.user_cache_path("unite-mm") if named is None else named).expanduser()
+    except (RuntimeError, KeyError) as error:
+        raise UsageError(NO_HOME, "name a folder with --cache or UNITE_MM_CACHE") from error
+    if named is None and not folder.is_absolute():
+        raise UsageError(NO_HOME, "name a folder with --cache or UNITE_MM_CACHE")
+    return folder
+
+
+NO_HOME = "there is no folder for downloads and prepared data: this user has no home folder"
 
 
 workers_option = click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=WORKERS,
     default=0,
     show_default="all cores",
     help="Processes that prepare and score.",
@@ -93,7 +93,7 @@ workers_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Where to compute: auto, cpu, cuda, cuda:1, mps."
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+seed_option = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything random.")
 set_option = click.option(
     "--set",
     "assignments",
@@ -109,16 +109,16 @@ def sampling_options(function: F) -> F:
         (
             click.option("--steps", type=int, help="Steps of the fixed-step solvers."),
             click.option("--solver", help="euler, midpoint, heun2, rk4 or dopri5."),
-            click.option("--shift", type=float, help="Shift of the time grid; above 1 more steps lie late."),
-            click.option("--guidance", type=float, help="Scale of classifier-free guidance; 1 is none."),
+            click.option("--shift", type=NUMBER, help="Shift of the time grid; above 1 more steps lie late."),
+            click.option("--guidance", type=NUMBER, help="Scale of classifier-free guidance; 1 is none."),
             click.option(
                 "--guidance-interval",
                 type=interval,
                 metavar="LOW:HIGH",
                 help="Timesteps between which guidance acts, such as 0.1:1.0.",
             ),
-            click.option("--temperature", type=float, help="Standard deviation of the initial noise."),
-            click.option("--churn", type=float, help="Stochastic sampling: noise renewed at each step; 0 is none."),
+            click.option("--temperature", type=NUMBER, help="Standard deviation of the initial noise."),
+            click.option("--churn", type=NUMBER, help="Stochastic sampling: noise renewed at each step; 0 is none."),
             click.option(
                 "--churn-interval",
                 type=interval,

@@ -9,7 +9,10 @@ import click
 
 from unite_mm.cli.new_plugin import new_plugin
 from unite_mm.cli.options import Command, Settings, cache_option, set_option
+from unite_mm.cli.terminal import say, say_lines
+from unite_mm.cli.types import TEXT
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.utils.text import printable
 
 if TYPE_CHECKING:
     from unite_mm.conformance.report import Outcome
@@ -42,12 +45,14 @@ def list_plugins(context: click.Context) -> None:
         contract = "?" if entry.contract is None else str(entry.contract)
         rows.append((entry.name, "BROKEN", contract, entry.distribution, entry.message))
     if len(rows) == 1:
-        click.echo("no modality is installed: no distribution has an entry point in the group unite_mm.modalities")
+        say("no modality is installed: no distribution has an entry point in the group unite_mm.modalities")
         return
     _print_columns(rows)
     if context.ensure_object(Settings).debug:
         for entry in registry.broken:
-            click.echo(f"\n{entry.name} of {entry.distribution}:\n{entry.traceback}")
+            say()
+            say(f"{entry.name} of {entry.distribution}:")
+            say_lines(entry.traceback)
 
 
 @plugins.command(cls=Command)
@@ -75,6 +80,7 @@ def show(name: str) -> None:
 @click.option(
     "--data",
     "source",
+    type=TEXT,
     metavar="SOURCE",
     help="With --imports: data to try it on.  [default: the first source that the manifest marks offline]",
 )
@@ -130,12 +136,12 @@ def _conclude(name: str, outcomes: Sequence["Outcome"], imports: bool) -> None:
     waiting = [outcome for outcome in outcomes if outcome.needs is not None]
     for cause in dict.fromkeys(outcome.needs for outcome in waiting):
         names = ", ".join(_words(outcome.name) for outcome in waiting if outcome.needs == cause)
-        click.echo(f"not run, waiting for {_words(cause or '')}: {names}")
+        say(f"not run, waiting for {_words(cause or '')}: {names}")
     if mistakes:
         raise UniteError(f"{name}: {mistakes} mistake{'s' if mistakes > 1 else ''}", "fix and check again")
-    click.echo(f"{name}: no mistake in {len(outcomes)} checks")
+    say(f"{name}: no mistake in {len(outcomes)} checks")
     if not imports:
-        click.echo("  --imports also loads it and tries each of its parts")
+        say("  --imports also loads it and tries each of its parts")
 
 
 def _words(name: str) -> str:
@@ -145,15 +151,15 @@ def _words(name: str) -> str:
 def _print_outcome(outcome: "Outcome") -> None:
     """The line of a check that passed, the mistakes of one that failed, nothing of one that did not run."""
     if outcome.findings:
-        click.echo(f"FAILED  {_words(outcome.name)}")
+        say(f"FAILED  {_words(outcome.name)}")
     elif outcome.needs is None:
-        click.echo(f"ok      {_words(outcome.name)}: {outcome.demand}")
+        say(f"ok      {_words(outcome.name)}: {outcome.demand}")
     for finding in outcome.findings:
-        click.echo(f"        {finding.message}")
+        say(f"        {finding.message}")
         if finding.hint:
-            click.echo(f"          {finding.hint}")
+            say(f"          {finding.hint}")
         for line in finding.traceback.splitlines():
-            click.echo(f"          | {line}")
+            say(f"          | {line}")
 
 
 def _facts(plugin: "Plugin") -> list[tuple[str, str]]:
@@ -211,8 +217,8 @@ def _show_settings(plugin: "Plugin") -> None:
 
 def _print_columns(rows: Iterable[Sequence[str]]) -> None:
     """Rows of texts in aligned columns; the last one is as long as it likes."""
-    listed = list(rows)
+    listed = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in listed) for column in range(len(listed[0]) - 1)]
     for row in listed:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]))
+        say("  ".join([*cells, row[-1]]))

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, 
 from rich.text import Text
 
 from unite_mm.progress import TaskContext
+from unite_mm.utils.text import printable
 
 LINE_EVERY = 15.0
 """Seconds between the lines of a task in a log."""
@@ -71,7 +72,7 @@ class TerminalProgress:
         if self.console.is_terminal:
             self._bars = _Bars(
                 SpinnerColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
                 TextColumn("{task.completed:,.0f}/{task.total:,.0f}", justify="right"),
                 _Rate(),
@@ -97,19 +98,19 @@ class TerminalProgress:
 
     def say(self, message: str) -> None:
         """Show one line above the bars."""
-        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     def note(self, message: str) -> None:
         """Show or replace the status line under the bars; in a log it ends the next line of the task."""
-        self._note = message
+        self._note = printable(message)
         if self._bars is not None:
-            self._bars.status = message
+            self._bars.status = self._note
 
     @contextmanager
     def _bar(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         assert self._bars is not None
         bars = self._bars
-        identity = bars.add_task(title, total=total)
+        identity = bars.add_task(printable(title), total=total)
         try:
             yield lambda n: bars.advance(identity, n)
         finally:

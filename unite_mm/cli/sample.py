@@ -1,5 +1,6 @@
 """`unite-mm sample` and `unite-mm reconstruct`."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +17,27 @@ from unite_mm.cli.options import (
     sampling_options,
     seed_option,
 )
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import SOME_SAMPLES, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
     from unite_mm.contract import ConditionSpec
 
-run_argument = click.argument("run", type=click.Path(path_type=Path))
+LONGEST_CLASS = 18
+"""Digits of a class's number."""
+
+run_argument = click.argument("run", type=PathName())
 output_option = click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="File to write; its suffix names the format."
+    "-o", "--output", required=True, type=PathName(), help="File to write; its suffix names the format."
 )
 modality_option = click.option("--modality", metavar="NAME", help="Which modality, where the model has several.")
-picture_option = click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Draw a PNG as well.")
+picture_option = click.option("--picture", type=PathName(dir_okay=False), help="Draw a PNG as well.")
 
 
 @click.command(cls=Command)
 @run_argument
-@click.option("-n", "--number", type=click.IntRange(min=1), default=100, show_default=True, help="How many.")
+@click.option("-n", "--number", type=SOME_SAMPLES, default=100, show_default=True, help="How many.")
 @output_option
 @modality_option
 @seed_option
@@ -69,7 +75,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
         write_samples(model.modalities[name], samples, output)
         if picture is not None:
             write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
-    click.echo(
+    say(
         f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {samples.evaluations} evaluations of "
         f"the network each): {output}"
     )
@@ -77,7 +83,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
 
 @click.command(cls=Command)
 @run_argument
-@click.argument("source", metavar="INPUT", type=click.Path(path_type=Path))
+@click.argument("source", metavar="INPUT", type=PathName())
 @output_option
 @modality_option
 @seed_option
@@ -102,7 +108,7 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         write_samples(modality, outputs, output)
         if picture is not None:
             write_aside(picture, lambda aside: modality.save_pairs_picture(inputs, outputs, aside))
-    click.echo(f"{len(outputs):,} reconstructions: {output}")
+    say(f"{len(outputs):,} reconstructions: {output}")
 
 
 def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float] | None:
@@ -118,7 +124,7 @@ def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float
     if spec.kind == "classes":
         if text in spec.names:
             return spec.names.index(text)
-        if text.isdecimal() and int(text) < spec.size:
+        if text.isdecimal() and len(text) <= LONGEST_CLASS and int(text) < spec.size:
             return int(text)
         names = f" or one of: {', '.join(spec.names)}" if spec.names else ""
         raise UsageError(f"--condition {text}: no such class", f"give a number from 0 to {spec.size - 1}{names}")
@@ -134,7 +140,7 @@ def _numbers(text: str, spec: "ConditionSpec") -> list[float]:
         values = [float(value) for _, value in pairs]
     except ValueError as error:
         raise wrong from error
-    if len(values) != spec.size:
+    if len(values) != spec.size or not all(map(math.isfinite, values)):
         raise wrong
     if not any(names):
         return values

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from unite_mm.cli.options import Command
+from unite_mm.cli.terminal import say, say_lines
+from unite_mm.cli.types import PathName
 from unite_mm.errors import UsageError
 
 
@@ -14,7 +16,7 @@ from unite_mm.errors import UsageError
     "--modality", "modalities", multiple=True, metavar="NAME", help="The schema of this modality's own configuration."
 )
 @click.option("--markdown", is_flag=True, help="A table of keys, types, defaults and help instead of JSON.")
-@click.option("--export", type=click.Path(file_okay=False, path_type=Path), help="Write all schemas to this folder.")
+@click.option("--export", type=PathName(file_okay=False), help="Write all schemas to this folder.")
 def schema(name: str | None, modalities: tuple[str, ...], markdown: bool, export: Path | None) -> None:
     """Print JSON Schemas and the configuration reference.
 
@@ -33,14 +35,14 @@ def schema(name: str | None, modalities: tuple[str, ...], markdown: bool, export
         raise UsageError("a schema name cannot be combined with --modality or --markdown")
     if export is not None:
         for path in write_schemas(export):
-            click.echo(path)
+            say(path)
         return
     if len(modalities) > 1 and not markdown:
         raise UsageError("several modalities have no schema in common", "give one --modality, or add --markdown")
     registry = discover() if modalities else None
     own = {modality: registry.get(modality).load_configuration() for modality in modalities} if registry else {}
     if markdown:
-        click.echo(configuration_reference(own), nl=False)
+        say_lines(configuration_reference(own))
     else:
         found = next((schema_of(model) for model in own.values()), None) or json_schema(name or "run")
-        click.echo(json.dumps(found, indent=2))
+        say_lines(json.dumps(found, indent=2))

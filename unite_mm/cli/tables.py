@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unite_mm.utils.text import printable
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, MetricsReport, Score, Sweep
 
@@ -22,13 +23,15 @@ def console() -> Console:
 
 def print_rows(rows: Iterable[Sequence[str]], header: Sequence[str] = (), title: str = "") -> None:
     """A plain table of texts."""
-    table = Table(title=title or None, box=box.SIMPLE_HEAD, show_header=bool(header), title_justify="left")
+    table = Table(
+        title=cell(title) if title else None, box=box.SIMPLE_HEAD, show_header=bool(header), title_justify="left"
+    )
     listed = [list(row) for row in rows]
     width = len(header) or max((len(row) for row in listed), default=0)
     for index in range(width):
-        table.add_column(header[index] if header else "", overflow="fold")
+        table.add_column(cell(header[index] if header else ""), overflow="fold")
     for row in listed:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(cell, row))
     console().print(table)
 
 
@@ -66,8 +69,14 @@ def print_card(card: DataCard) -> None:
         *((f"file {file.name}", f"{file.bytes:,} bytes, sha256 {file.sha256}") for file in card.files),
         *((f"setting {key}", str(value)) for key, value in card.settings.items()),
         *(("note", note) for note in card.notes),
+        *(("note", f"the {split} split is empty") for split, count in card.splits.items() if not count),
     ]
     print_rows(rows)
+
+
+def cell(text: object, style: str = "") -> Text:
+    """A text for tables and bars: no markup in it counts."""
+    return Text(printable(str(text)), style=style)
 
 
 def shown(metric: Metric, value: float) -> str:
@@ -79,7 +88,7 @@ def shown(metric: Metric, value: float) -> str:
 
 
 def _score_table(score: Score) -> Table:
-    table = Table(title=score.kind, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(title=cell(score.kind), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.add_column("metric")
     for header in ("value", "95 % interval", "count / total"):
         table.add_column(header, justify="right", no_wrap=True)
@@ -87,7 +96,7 @@ def _score_table(score: Score) -> Table:
         value = "not measured" if metric.value is None else shown(metric, metric.value)
         interval = "" if metric.interval is None else " - ".join(shown(metric, bound) for bound in metric.interval)
         parts = [f"{number:,}" for number in (metric.count, metric.total) if number is not None]
-        table.add_row(Text(metric.title), value, interval, " / ".join(parts))
+        table.add_row(*map(cell, (metric.title, value, interval, " / ".join(parts))))
     return table
 
 
@@ -104,17 +113,17 @@ def _histogram_table(score: Score) -> Table:
             beside = "" if reference is None else f" ({100 * reference.get(name, 0):.1f})"
             cells.append(f"{name}: {100 * histogram.samples.get(name, 0):.1f}{beside}")
         distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
-        table.add_row(Text(histogram.title), distance, Text("  ".join(cells)))
+        table.add_row(*map(cell, (histogram.title, distance, "  ".join(cells))))
     return table
 
 
 def _sweep_table(sweep: Sweep) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(sweep.setting, justify="right")
+    table.add_column(cell(sweep.setting), justify="right")
     names = list(dict.fromkeys(metric.name for point in sweep.points for metric in point.score.metrics))
     titles = {metric.name: metric.title for point in sweep.points for metric in point.score.metrics}
     for name in names:
-        table.add_column(Text(titles[name]), justify="right")
+        table.add_column(cell(titles[name]), justify="right")
     table.add_column("")
     for point in sweep.points:
         found = {metric.name: metric for metric in point.score.metrics}
@@ -122,7 +131,7 @@ def _sweep_table(sweep: Sweep) -> Table:
         for name in names:
             value = found[name].value if name in found else None
             cells.append("" if value is None else shown(found[name], value))
-        table.add_row(f"{point.value:g}", *cells, "best" if point.value == sweep.best else "")
+        table.add_row(f"{point.value:g}", *map(cell, cells), "best" if point.value == sweep.best else "")
     return table
 
 
@@ -131,4 +140,4 @@ def _with_examples(count: int, examples: Sequence[str]) -> str:
 
 
 def _say(out: Console, text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(printable(text), markup=False, highlight=False, soft_wrap=True)

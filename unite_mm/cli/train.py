@@ -1,13 +1,17 @@
 """`unite-mm train`."""
 
 import os
+from contextlib import ExitStack, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from unite_mm.cli.options import Command, cache_option, set_option, workers_option
+from unite_mm.cli.terminal import say
+from unite_mm.cli.types import PathName
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
@@ -31,23 +35,26 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option(
     "--data", "sources", multiple=True, metavar="SOURCE", help="A source the modality knows, or a path; or NAME=SOURCE."
 )
-@click.option("--preset", metavar="NAME", help="A preset of the modality; `unite-mm plugins show NAME` lists them.")
-@click.option("--config", "file", type=click.Path(dir_okay=False, path_type=Path), help="A YAML configuration file.")
+@click.option(
+    "--preset",
+    multiple=True,
+    metavar="PRESET",
+    help="A preset of the modality, or NAME=PRESET; `unite-mm plugins show NAME` lists them.",
+)
+@click.option("--config", "file", type=PathName(dir_okay=False), help="A YAML configuration file.")
 @set_option
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Run folder.  [default: runs/NAME-TIME]")
+@click.option("--out", type=PathName(file_okay=False), help="Run folder.  [default: runs/NAME-TIME]")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
 @click.option(
     "--recipe",
     type=click.Choice(["joint", "decoder"]),
     help="What a step trains: all parts jointly, or the decoder of a trained model alone.  [default: joint]",
 )
-@click.option(
-    "--init", metavar="RUN", type=click.Path(path_type=Path), help="With --recipe decoder: the trained model."
-)
+@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder: the trained model.")
 @click.option(
     "--init-trunk",
     metavar="RUN",
-    type=click.Path(path_type=Path),
+    type=PathName(),
     help="Start from the trunk of another run, of any modality.",
 )
 @click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the rest.")
@@ -61,18 +68,17 @@ UNSHOWN = ("learning_rate", "seconds")
 def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **options: Any) -> None:
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.utils.files import write_text
+    from unite_mm.training.distribution import is_first_process
 
     config, folder = _prepare(_run_options(options), out, resume)
-    with TerminalProgress() as progress:
+    with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
             return _dry_run(config, cache, progress)
-        if not _first_process():
+        if not is_first_process(config.train.devices):
             _fit(config, folder, cache, resume, progress, workers)
             return
+        folder = _claim(folder, stack, named=out is not None)
         os.environ[RUN_FOLDER] = str(folder)
-        if resume:  # so that the next --resume knows of what this one changes
-            write_text(folder / "config.json", config.model_dump_json(indent=1))
         _announce(config, folder, progress)
         summary = _fit(config, folder, cache, resume, progress, workers)
         picture = None if summary.interrupted else _save_picture(folder, progress)
@@ -92,7 +98,7 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
     settings = {name: value for name, value in given.items() if value is not None}
     sections = {"train": settings, "recipe": {"freeze_trunk": True} if frozen else {}}
     return RunOptions(
-        **flags,
+        **{**flags, "preset": flags["preset"] or None},
         flags={name: section for name, section in sections.items() if section},
         base=_trunk_of(trunk),
         start=_trained(recipe, init),
@@ -120,7 +126,15 @@ def _trained(recipe: str | None, folder: Path | None) -> "Layer | None":
     from unite_mm.config import decoder_layer
     from unite_mm.storage.pretrained import find_record
 
+    _ask_for_plugins(folder)
     return decoder_layer(find_record(folder)[1].config, folder)
+
+
+def _ask_for_plugins(folder: Path) -> None:
+    """Name the distributions that a model needs where they are not installed."""
+    from unite_mm.storage.pretrained import check_plugins, find_record
+
+    check_plugins(find_record(folder)[1])
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
@@ -135,15 +149,52 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Ru
     if resume:
         if out is None:
             raise UsageError("--resume needs the run folder", "name it with --out")
-        return resolve_resumed(_saved_config(out), options, discover()), out
+        saved, registry = _saved_config(out), discover()
+        if any(name not in registry.plugins for name in saved.modalities) and (out / "checkpoints").is_dir():
+            _ask_for_plugins(out)
+        return resolve_resumed(saved, options, registry), out
     registry = discover()
     config = resolve(options, registry)
     for name, own in config.modalities.items():
         registry.get(name).source(own.source)  # refuses a run without data before anything is shown or made
-    folder = out or _default_folder(config)
-    if _first_process() and folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
-    return config, folder
+    return config, _default_folder(config) if out is None else _checked(out, config)
+
+
+def _checked(folder: Path, config: "RunConfig") -> Path:
+    """The named folder of a new run.
+
+    Raises:
+        UsageError: another process trains in it, or it is not empty.
+    """
+    from unite_mm.training.distribution import is_first_process
+    from unite_mm.training.run_folder import check_new
+    from unite_mm.utils.lock import check_free
+
+    if is_first_process(config.train.devices):
+        check_free(folder)
+        check_new(folder)
+    return folder
+
+
+def _claim(folder: Path, stack: ExitStack, *, named: bool) -> Path:
+    """Lock the run folder; of a default name that is taken, which is one of this second, the next free one.
+
+    Raises:
+        UsageError: another process trains in the folder that the user named.
+    """
+    from unite_mm.utils.lock import locked
+
+    if named:
+        stack.enter_context(locked(folder))
+        return folder
+    for number in count(1):
+        path = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if path.exists():
+            continue
+        with suppress(UsageError):
+            stack.enter_context(locked(path))
+            return path
+    raise AssertionError("numbers end")
 
 
 def _saved_config(folder: Path) -> "RunConfig":
@@ -165,23 +216,23 @@ def _saved_config(folder: Path) -> "RunConfig":
 
 
 def _default_folder(config: "RunConfig") -> Path:
-    if not _first_process() and RUN_FOLDER in os.environ:
+    from unite_mm.training.distribution import is_first_process, started_elsewhere
+
+    devices = config.train.devices
+    if not is_first_process(devices) and RUN_FOLDER in os.environ:
         return Path(os.environ[RUN_FOLDER])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if started_elsewhere(devices):
         raise UsageError("a run of several processes needs a folder", "name it with --out")
     return Path("runs") / f"{'+'.join(config.modalities)}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _first_process() -> bool:
-    """Whether this process speaks for the run; the ones of further devices run the same command, silently."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK"))
 
 
 def _dry_run(config: "RunConfig", cache: Path, progress: "Progress") -> None:
     from unite_mm.cli.tables import print_rows
     from unite_mm.training.dry_run import describe
 
-    print_rows(describe(config, cache, progress))
+    forecast = describe(config, cache, progress)
+    print_rows(forecast.rows)
+    forecast.check()
 
 
 def _fit(
@@ -237,12 +288,12 @@ def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
     rows = [(name, f"{value:.5g}") for name, value in summary.losses.items() if name not in UNSHOWN]
     print_rows(rows, header=("measured", "newest"))
     state = "interrupted" if summary.interrupted else "done"
-    click.echo(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
-    click.echo(f"model       {summary.folder / 'checkpoints'}")
-    click.echo(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
+    say(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
+    say(f"model       {summary.folder / 'checkpoints'}")
+    say(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
     if picture is not None:
-        click.echo(f"samples     {picture}")
+        say(f"samples     {picture}")
     if summary.interrupted:
-        click.echo(f"continue    unite-mm train --resume --out {summary.folder}")
+        say(f"continue    unite-mm train --resume --out {summary.folder}")
     else:
-        click.echo(f"score it    unite-mm evaluate {summary.folder}")
+        say(f"score it    unite-mm evaluate {summary.folder}")

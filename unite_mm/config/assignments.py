@@ -11,6 +11,7 @@ from unite_mm.config.options import Layer
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin
 from unite_mm.utils.validation import did_you_mean, suggest_key
+from unite_mm.utils.yaml_text import RefusedError, load_yaml
 from unite_mm_schemas.config import RunConfig
 
 
@@ -41,7 +42,9 @@ def assignment_layer(text: str, plugins: Sequence[Plugin]) -> Layer:
     if not equals or not all(parts):
         raise UsageError(f"--set {text}: not of the form key=value", "for example --set trunk.width=192")
     try:
-        value = yaml.safe_load(raw)
+        value = load_yaml(raw)
+    except RefusedError as error:
+        raise UsageError(f"--set {text}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"--set {text}: the value is not valid YAML", "put it in quotes") from error
     names = [plugin.name for plugin in plugins]
@@ -69,6 +72,8 @@ def source_layer(text: str, plugins: Sequence[Plugin]) -> Layer:
         if len(plugins) > 1:
             raise UsageError(f"--data {text}: ambiguous, the run has several modalities", f"write --data NAME={text}")
         name, source = plugins[0].name, text
+    if not source:
+        raise UsageError(f"--data {text}: names no data", "give a source that the modality knows, or a path")
     known = [entry.name for entry in chosen[name].manifest.sources]
     path = Path(source).expanduser()
     if source not in known and path.exists():

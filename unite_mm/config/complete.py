@@ -12,6 +12,7 @@ from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin
 from unite_mm.utils.schema_tree import with_default_kinds
 from unite_mm.utils.validation import first_error
+from unite_mm_schemas.base import NOT_FINITE_WORDS, not_finite
 from unite_mm_schemas.config import RunConfig
 
 _LENGTHS = ("max_steps", "max_time")
@@ -38,7 +39,11 @@ def complete(layers: Sequence[Layer], plugins: Sequence[Plugin]) -> RunConfig:
         except ValidationError as error:
             path, message = first_error(error, model, f"modalities.{plugin.name}.config.")
             raise merged.error(path, message) from error
-        modalities[plugin.name] = run.model_copy(update={"config": own.model_dump(mode="json")})
+        values = own.model_dump(mode="json")
+        odd = not_finite(values)  # models of plugins may allow it, but JSON gives back null
+        if odd is not None:
+            raise merged.error(f"modalities.{plugin.name}.config.{odd}", NOT_FINITE_WORDS)
+        modalities[plugin.name] = run.model_copy(update={"config": values})
     return config.model_copy(update={"modalities": modalities})
 
 

@@ -1,12 +1,12 @@
 """Configuration files and the texts in them that YAML leaves as they are."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from unite_mm.errors import UsageError
+from unite_mm.utils.yaml_text import read_mapping
 
 _SECONDS = (86400, 3600, 60, 1)
 
@@ -21,7 +21,7 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(rf"(?:({number})d)?(?:({number})h)?(?:({number})m)?(?:({number})s?)?", text.strip())
     parts = match.groups() if match else ()
     seconds = sum(float(part) * unit for part, unit in zip(parts, _SECONDS, strict=False) if part is not None)
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise UsageError(f"{text!r} is not a duration", "write 90s, 30m, 1h or 1h30m")
     return seconds
 
@@ -30,18 +30,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML or JSON file.
 
     Raises:
-        UsageError: the file does not exist, cannot be read, or holds no mapping.
+        UsageError: the file does not exist, cannot be read, or is too large, or holds no mapping.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UsageError(f"{path} must hold a mapping of keys such as `trunk:`")
-    return content
+    return read_mapping(path, example=" such as `trunk:`")

@@ -6,9 +6,14 @@ from typing import Any
 
 from unite_mm.config.options import Layer
 from unite_mm.errors import UsageError
+from unite_mm.utils.validation import brief
+from unite_mm_schemas.config import RunConfig
 
 KIND = "kind"
 """The key that says which alternative a section is, where it has several: a configuration gives it no other meaning."""
+
+SECTIONS = tuple(name for name in RunConfig.model_fields if name != "schema_version")
+"""The keys of a configuration that hold others."""
 
 _Path = tuple[str, ...]
 
@@ -31,8 +36,13 @@ class Merged:
         Args:
             layer: the layer.
             values: what it comes to where that differs from `layer.values`; only keys of the latter count as set by it.
+
+        Raises:
+            UsageError: a section of it is no mapping.
         """
-        self.values = merge(self.values, layer.values if values is None else values)
+        given = layer.values if values is None else values
+        check_shape(layer.origin, given)
+        self.values = merge(self.values, given)
         # What a section of another kind has replaced must not be blamed for errors of its successor.
         kept = {path: origin for path, origin in self.origins.items() if _has(self.values, path)}
         self.origins = kept | {path: layer.origin for path in _paths(layer.values)}
@@ -79,6 +89,28 @@ def only(layers: Sequence[Layer], *, modalities: bool) -> list[Layer]:
         Layer(layer.origin, {key: value for key, value in layer.values.items() if (key == "modalities") == modalities})
         for layer in layers
     ]
+
+
+def check_shape(origin: str, values: Mapping[str, Any]) -> None:
+    """Refuse sections, modalities and their configurations that are no mappings; empty ones change nothing.
+
+    Args:
+        origin: the layer.
+        values: what it sets.
+
+    Raises:
+        UsageError: one is something else. It would silently replace all below, and a later layer it in turn.
+    """
+    for name in SECTIONS:
+        _check_mapping(name, values.get(name), origin)
+    for name, run in (values.get("modalities") or {}).items():
+        _check_mapping(f"modalities.{name}", run, origin)
+        _check_mapping(f"modalities.{name}.config", (run or {}).get("config"), origin)
+
+
+def _check_mapping(path: str, value: Any, origin: str) -> None:
+    if not isinstance(value, dict | None):
+        raise UsageError(f"{path}: must be a mapping of keys, not {brief(value)} ({origin})")
 
 
 def _of_another_kind(below: Mapping[str, Any], above: Mapping[str, Any]) -> bool:

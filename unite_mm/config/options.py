@@ -28,7 +28,7 @@ class RunOptions:
     Attributes:
         modalities: names; empty: those of the configuration file, or the only one installed.
         sources: data sources, `SOURCE` or `NAME=SOURCE`.
-        preset: name of a preset; None: each plugin's default one.
+        preset: name of a preset, or `NAME=PRESET` for one modality of several; None: each plugin's default one.
         file: a YAML (or JSON) configuration file.
         assignments: `key=value` pairs.
         flags: nested mapping of what flags set.
@@ -38,7 +38,7 @@ class RunOptions:
 
     modalities: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
-    preset: str | None = None
+    preset: str | tuple[str, ...] | None = None
     file: Path | None = None
     assignments: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)

@@ -1,30 +1,28 @@
-"""Checks of what users see: files, pictures, metrics."""
+"""Checks of what users see: files and pictures."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from unite_mm.conformance.natives import order_of
+from unite_mm.conformance.opened import FILED
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import difference
+from unite_mm.conformance.values import difference, unlike
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.storage.samples import write_samples
-from unite_mm_schemas.metrics import Metric, Score
 
 NO_FORMAT = ".no-such-format"
 PNG = b"\x89PNG\r\n"
 
-ROUNDING = 1e-2
-"""Digits that a file may drop, relative to the largest number."""
-
-LARGEST_REFERENCE = 5000
-"""Training samples up to which generated samples are also scored against the data."""
+DIGITS = 1e-4
+"""What a file may round, relative to the largest number: four decimals of numbers around one, but no half precision."""
 
 
 def files(subject: Subject) -> Iterator[Finding]:
-    """Samples survive being written and read, in every format of the manifest."""
-    samples, preferred = subject.samples, subject.preferred_suffix
+    """A dozen samples survive being written and read, in every format of the manifest, also over an older file."""
+    samples = subject.filed
+    _ = subject.preferred_suffix
     for entry in subject.plugin.manifest.formats:
         if not entry.write:
             continue
@@ -34,8 +32,11 @@ def files(subject: Subject) -> Iterator[Finding]:
         again = _read(subject, path)
         if len(again) != len(samples):
             yield Finding(f"{entry.suffix}: {len(samples)} samples are written and {len(again)} read", "keep each one")
-        elif entry.suffix == preferred:
-            yield from _survives(subject, again, entry.suffix)
+            continue
+        if entry.exact:
+            yield from _survives(subject, samples, again, entry.suffix)
+        yield from _stays(subject, again, entry.suffix)
+        yield from _replaces(subject, path, samples[:3], entry.suffix)
 
 
 def generated_files(subject: Subject) -> Iterator[Finding]:
@@ -99,24 +100,6 @@ def pictures(subject: Subject) -> Iterator[Finding]:
             yield Finding(f"{name}() leaves no PNG file", "write one at the path it is given")
 
 
-def reconstruction_metrics(subject: Subject) -> Iterator[Finding]:
-    """Reconstructions are scored: each number with its definition, and all that the manifest lists."""
-    samples, outputs, modality = subject.samples, subject.outputs, subject.modality
-    with calling("score_reconstruction()", "every Metric needs name, title, value and definition"):
-        score = modality.score_reconstruction(samples, outputs, subject.progress, 1)
-    yield from _scored(score, "reconstruction", subject, complete=True)
-
-
-def generation_metrics(subject: Subject) -> Iterator[Finding]:
-    """Generated samples are scored, with and without a reference: each number with its definition."""
-    generated, data, modality = subject.generated, subject.data, subject.modality
-    small = data.size("train") <= LARGEST_REFERENCE
-    for reference in (None, data) if small else (None,):
-        with calling("score_generation()", "every Metric needs name, title, value and definition"):
-            score = modality.score_generation(generated, reference, subject.progress, 1)
-        yield from _scored(score, "generation", subject, complete=reference is not None)
-
-
 def _write(subject: Subject, samples: Sequence[Any], name: str) -> Path:
     path = subject.scratch / name.rstrip("/")
     modality = subject.modality
@@ -131,53 +114,57 @@ def _read(subject: Subject, path: Path) -> list[Any]:
         return modality.read(path)
 
 
-def _survives(subject: Subject, again: list[Any], suffix: str) -> Iterator[Finding]:
-    """Compare what the model would see of the samples before and after."""
+def _survives(subject: Subject, samples: Sequence[Any], again: list[Any], suffix: str) -> Iterator[Finding]:
+    """Compare what the model would see of the samples before and after, and the numbers they hold."""
     modality, statistics = subject.modality, subject.statistics
     with calling("encode_samples()"):
-        before = modality.encode_samples(subject.samples, statistics)
+        before = modality.encode_samples(samples, statistics)
     with calling(f"encode_samples() of samples read from {suffix}"):
         after = modality.encode_samples(again, statistics)
-    where = difference(before, after, ROUNDING)
-    if where:
+    where = difference(before, after, DIGITS) or _difference(samples, again)
+    if where and order_of(samples, again, DIGITS) is not None:
+        yield Finding(
+            f"samples come back from {suffix} in another order",
+            "keep their order: of numbered names 10 sorts before 9, so fill them up with zeros",
+        )
+    elif where:
         yield Finding(
             f"samples do not survive writing and reading as {suffix}: {where} differs",
-            "write all of a sample, with enough digits, or list a format that does so first",
+            "write all of a sample, with all its digits, or mark the format in the manifest with `exact: false`",
         )
 
 
-def _scored(score: Any, kind: str, subject: Subject, *, complete: bool) -> Iterator[Finding]:
-    what = f"score_{kind}()"
-    if not isinstance(score, Score) or score.kind != kind:
+def _stays(subject: Subject, again: list[Any], suffix: str) -> Iterator[Finding]:
+    """What was read is written and read again: nothing may change any more, whatever a format leaves out."""
+    second = _read(subject, _write(subject, again, f"second{suffix}"))
+    where = "their number" if len(again) != len(second) else _difference(again, second)
+    if where:
+        yield Finding(
+            f"{suffix}: what was read, written once more, reads differently: {where} differs",
+            "write and read in one order, in one unit, and with all digits",
+        )
+
+
+def _replaces(subject: Subject, path: Path, fewer: Sequence[Any], suffix: str) -> Iterator[Finding]:
+    """Fewer samples over an older file: refused, or nothing of the older ones is left."""
+    modality = subject.modality
+    try:
+        modality.write(fewer, path)
+    except UniteError:
+        return
+    except Exception as error:
         raise UniteError(
-            f"{what} returns {score.kind if isinstance(score, Score) else type(score).__name__}",
-            f'return Score(kind="{kind}", metrics=...) of unite_mm_schemas.metrics',
+            f"write() over an older {suffix} raised {type(error).__name__}: {error}",
+            "replace what was there, or refuse with UsageError",
+        ) from error
+    left = _read(subject, path)
+    if len(left) != len(fewer):
+        yield Finding(
+            f"{suffix}: {len(fewer)} samples written over {FILED} are read as {len(left)}",
+            "replace what was there, or refuse a folder that is not empty with UsageError",
         )
-    names = [metric.name for metric in score.metrics]
-    if not names:
-        yield Finding(f"{what} measures nothing", "report at least one metric; value=None where it is unavailable")
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Finding(f"{what} reports {name!r} twice", "give each metric a name of its own")
-    for metric in score.metrics:
-        yield from _number(metric, what)
-    listed = [entry.name for entry in subject.plugin.manifest.metrics if entry.kind == kind]
-    for name in listed if complete else ():
-        if name not in names:
-            yield Finding(
-                f"the manifest lists the metric {name!r}, but {what} does not report it",
-                "report it, with value=None where it cannot be measured, or take it off the manifest",
-            )
 
 
-def _number(metric: Metric, what: str) -> Iterator[Finding]:
-    where = f"{what}, metric {metric.name!r}:"
-    if not metric.definition.strip() or not metric.title.strip():
-        yield Finding(f"{where} it has no definition or no title", "say what is counted over what")
-    if metric.value is not None and not math.isfinite(metric.value):
-        yield Finding(f"{where} its value is {metric.value}", "use None where nothing can be measured")
-    if metric.count is not None and metric.total is not None and metric.count > metric.total:
-        yield Finding(f"{where} {metric.count} of {metric.total}", "the count is part of the total")
-    if metric.interval is not None and metric.value is not None:
-        low, high = metric.interval
-        if not low - 1e-9 <= metric.value <= high + 1e-9:
-            yield Finding(f"{where} {metric.value} lies outside its interval", "give the 95 % interval of the value")
+def _difference(left: Sequence[Any], right: Sequence[Any]) -> str | None:
+    found = (unlike(one, other, DIGITS, texts=False) for one, other in zip(left, right, strict=True))
+    return next((path for path in found if path), None)

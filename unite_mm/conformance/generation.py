@@ -62,20 +62,11 @@ def asked_condition(subject: Subject) -> Iterator[Finding]:
 
 
 def generation(subject: Subject) -> Iterator[Finding]:
-    """Generated latents become native samples, also with their condition marked."""
-    subject.need("prior", "outputs")
+    """Generated latents become native samples."""
+    subject.need("prior", "outputs", "marked")
     generated = subject.generated
     if any(sample is None for sample in generated):
         yield Finding("modules.samples() returns None", "return a native object for every sample, sound or not")
-    condition = subject.batch.condition
-    if subject.modules.condition.kind == "none" or condition is None:
-        return
-    with calling("modules.conditioned()"):
-        marked = subject.modules.conditioned(list(generated[:1]), condition[:1])
-    if not isinstance(marked, list) or len(marked) != 1:
-        yield Finding(
-            "modules.conditioned() returns more or fewer samples than it is given", "return a list of them all"
-        )
 
 
 def _draw(subject: Subject, seed: int, condition: Any = None) -> PriorSample:

@@ -67,7 +67,7 @@ def implementation(subject: Subject) -> Iterator[Finding]:
 def training_needs(subject: Subject) -> Iterator[Finding]:
     """What the losses need beyond the data is at hand."""
     modality = subject.modality
-    with calling("check_training()", "fetch what it asks for, or switch that loss off with --set"):
+    with calling("check_training()", refused="fetch what it asks for, or switch that loss off with --set"):
         modality.check_training()
     yield from ()
 

@@ -26,6 +26,8 @@ TOLERANCE = 1e-3
 ROUNDING = 1e-5
 """Likewise for the very same computation: sums over threads may differ in their order."""
 
+OUTSIDE = "put layers into nn.ModuleList or nn.ModuleDict, not into a plain list or dict, and tensors into nn.Parameter"
+
 LEAK = "mask whatever is averaged, summed, normalised or attended to, and use no batch norm"
 
 
@@ -162,6 +164,14 @@ def gradients(subject: Subject) -> Iterator[Finding]:
         )
         return
     network = subject.model.network
+    strange = _outside(subject, cut)
+    if strange is not None:
+        yield Finding(
+            f"the losses use a trainable tensor {tuple(strange.shape)} that is no parameter of the modules: it would "
+            "never be trained or saved",
+            OUTSIDE,
+        )
+        return
     network.zero_grad(set_to_none=True)
     noise = StepNoise(check_generator(0), len(subject.indices), subject.modules.layout, Shard())
     JointRecipe(subject.config, network).backward(subject.name, subject.batch, noise)
@@ -219,6 +229,24 @@ def _changed_alone(subject: Subject, row: int) -> set[str]:
         for name, term in terms.items()
         if not alike(term.values[0], subject.terms[name].values[row], TOLERANCE)
     }
+
+
+def _outside(subject: Subject, cut: Tensor) -> Tensor | None:
+    """A leaf of the graph of tokens or losses that is no parameter of the network."""
+    batch, network = subject.batch, subject.model.network
+    tokens: Tokens = subject.model.modules_of(subject.name).tokenizer(batch)
+    ends = (tokens.values, _total(subject.losses(subject.decode(cut, batch), batch)))
+    waiting = [end.grad_fn for end in ends if end.grad_fn is not None]
+    known, seen = {id(parameter) for parameter in network.parameters()} | {id(cut)}, set(waiting)
+    while waiting:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if isinstance(leaf, Tensor) and id(leaf) not in known:
+            return leaf
+        following = {following for following, _ in node.next_functions if following is not None} - seen
+        seen |= following
+        waiting += following
+    return None
 
 
 def _total(terms: dict[str, LossTerm]) -> Tensor:

@@ -78,6 +78,10 @@ def condition(subject: Subject) -> Iterator[Finding]:
         values = getattr(spec, name)
         if values and len(values) != spec.size:
             yield Finding(f"ConditionSpec.{name} has {len(values)} entries for {spec.size}", "give one for each")
+    for name in sorted({name for name in spec.names if spec.names.count(name) > 1}):
+        yield Finding(f"ConditionSpec.names has {name!r} twice", "give each class, or each number, a name of its own")
+    if not all(str(name).strip() for name in spec.names):
+        yield Finding("ConditionSpec.names has an empty name", "leave `names` out where there are none")
     if not all(math.isfinite(value) and value > 0 for value in spec.std):
         yield Finding(f"ConditionSpec.std is {spec.std}", "deviations must be above 0: the core divides by them")
 

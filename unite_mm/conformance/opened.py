@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from unite_mm.config import RunOptions, resolve
-from unite_mm.conformance.report import calling
+from unite_mm.conformance.report import calling, importing
 from unite_mm.conformance.step import Step
-from unite_mm.contract import DataRequest, Modality, ModalityData, ModalityModules
+from unite_mm.contract import SPLITS, DataRequest, Modality, ModalityData, ModalityModules
 from unite_mm.errors import UniteError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry import Plugin, Registry
@@ -40,6 +40,9 @@ LOOKED_AT = 64
 
 BATCH = 4
 
+FILED = 12
+"""Samples that are written to files: more than ten, so that names which sort wrongly show."""
+
 
 class OpenedPlugin:
     """A plugin under test.
@@ -58,6 +61,7 @@ class OpenedPlugin:
         made: the steps that have been made.
         failed_steps: the steps that nothing may use, each with the check that found it wrong.
         checking: the check that is running.
+        mistaken: the checks that have found something.
 
     Raises:
         UsageError: there is no such plugin, or it is broken.
@@ -88,11 +92,13 @@ class OpenedPlugin:
         self.made: dict[str, Any] = {}
         self.failed_steps: dict[str, str] = {}
         self.checking = ""
+        self.mistaken: list[str] = []
 
     @Step
     def configuration(self) -> type[Any]:
         """The configuration model."""
-        return self.plugin.load_configuration()
+        with importing(self.plugin.manifest.configuration, self.plugin.folder):
+            return self.plugin.load_configuration()
 
     @Step
     def config(self) -> RunConfig:
@@ -105,13 +111,14 @@ class OpenedPlugin:
     @Step
     def implementation(self) -> type[Modality]:
         """The `Modality` subclass."""
-        return self.plugin.load_implementation()
+        with importing(self.plugin.manifest.implementation, self.plugin.folder):
+            return self.plugin.load_implementation()
 
     @Step
     def modality(self) -> Modality:
         """An instance of the implementation."""
         own = self.plugin.validate(self.config.modalities[self.name].config)
-        with calling(f"{self.implementation.__name__}()", "the constructor takes the configuration and the name"):
+        with calling(f"{self.implementation.__name__}()", called="it takes the configuration and the name"):
             return self.implementation(own, self.name)
 
     def request(self, source: str) -> DataRequest:
@@ -123,7 +130,7 @@ class OpenedPlugin:
         """The prepared data."""
         modality = self.modality
         hint = "name another source with --data, or mark a small one of the manifest with `offline: true`"
-        with calling("open_data()", hint):
+        with calling("open_data()", refused=hint):
             return modality.open_data(self.request(self.plugin.source(self.config.modalities[self.name].source)))
 
     @Step
@@ -143,7 +150,7 @@ class OpenedPlugin:
     def build_modules(self) -> ModalityModules:
         """Fresh modules, from torch's global generator."""
         modality, statistics, width = self.modality, self.statistics, self.config.trunk.width
-        with calling("build_modules()", "build them from the statistics as JSON gives them back: tuples become lists"):
+        with calling("build_modules()", called="the statistics are as JSON gives them back: tuples are lists"):
             return modality.build_modules(statistics, width)
 
     @Step
@@ -187,6 +194,17 @@ class OpenedPlugin:
         data, indices = self.data, self.indices
         with calling("data.samples()"):
             return data.samples("train", indices)
+
+    @Step
+    def filed(self) -> list[Any]:
+        """A dozen native samples, of which few data give some more than once."""
+        data = self.data
+        found: list[Any] = []
+        with calling("data.samples()"):
+            for split in SPLITS:
+                wanted = min(data.size(split), FILED - len(found))
+                found += data.samples(split, torch.arange(wanted)) if wanted > 0 else []
+        return [found[index % len(found)] for index in range(FILED)]
 
     def need(self, *steps: str) -> None:
         """Block a check that cannot do without these steps.

@@ -64,12 +64,15 @@ class Blocked(Exception):
 
 
 @contextmanager
-def calling(what: str, hint: str = "") -> Iterator[None]:
+def calling(what: str, hint: str = "", *, called: str = "", refused: str = "", invalid: str = "") -> Iterator[None]:
     """Turn whatever third-party code raises into a message that names the call.
 
     Args:
         what: the call, such as `open_data()`.
-        hint: how to fix it, where the error itself does not say so.
+        hint: how to fix it, whatever was raised, where the error itself does not say so.
+        called: instead, where the arguments do not fit.
+        refused: instead, where the plugin refuses with a message of its own.
+        invalid: instead, where an object of ours is filled in wrongly.
 
     Raises:
         UniteError: the call failed; the plugin's error is its cause.
@@ -79,11 +82,39 @@ def calling(what: str, hint: str = "") -> Iterator[None]:
     except Blocked:
         raise
     except UniteError as error:
-        raise UniteError(f"{what}: {error.message}", error.hint or hint) from error
+        raise UniteError(f"{what}: {error.message}", error.hint or refused or hint) from error
     except ValidationError as error:
-        raise UniteError(f"{what}: {_invalid(error)}", hint) from error
+        raise UniteError(f"{what}: {_invalid(error)}", invalid or hint) from error
     except (Exception, SystemExit) as error:  # third-party code may raise anything
-        raise UniteError(f"{what} raised {_described(error)}", hint) from error
+        fitting = called if isinstance(error, TypeError) else ""
+        raise UniteError(f"{what} raised {_described(error)}", fitting or hint) from error
+
+
+@contextmanager
+def importing(entry: str, folder: Path) -> Iterator[None]:
+    """Turn what importing a plugin raises into a message for its author.
+
+    Raises:
+        UniteError: the import failed; the plugin's error is its cause.
+    """
+    try:
+        yield
+    except UniteError as error:
+        cause = error.__cause__
+        if cause is None:
+            raise
+        if isinstance(cause, SyntaxError):
+            raise UniteError(f"{entry}: {syntax_error(cause)}", "correct this line, or the one before it") from cause
+        if isinstance(cause, ImportError):
+            hint = "install it and name it among the dependencies in pyproject.toml, or correct the import"
+        else:
+            hint = f"correct what runs when a module of {folder.name} is imported"
+        raise UniteError(error.message, hint) from cause
+
+
+def syntax_error(error: SyntaxError) -> str:
+    """Where a file is no Python, and why."""
+    return f"{error.filename}, line {error.lineno}: {error.msg}: {(error.text or '').strip()[:80]!r}"
 
 
 def as_finding(error: Exception) -> Finding:

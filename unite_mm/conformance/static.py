@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from unite_mm.config import check_preset
-from unite_mm.conformance.report import Finding, Outcome, demand_of
+from unite_mm.conformance.report import Finding, Outcome, demand_of, syntax_error
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
 from unite_mm.utils.validation import did_you_mean
@@ -52,7 +52,11 @@ def references(plugin: Plugin) -> Iterator[Finding]:
         if file is None:
             yield Finding(f"{key}: the module {module!r} does not exist", near or "name a module of the package")
             continue
-        defined = _names_defined(file) if file.suffix == ".py" else None
+        try:
+            defined = _names_defined(file) if file.suffix == ".py" else None
+        except SyntaxError as error:
+            yield Finding(f"{key}: {syntax_error(error)}", "correct this line, or the one before it")
+            continue
         if defined is not None and name not in defined:
             yield Finding(f"{key}: {module} defines no {name!r}", did_you_mean(name, defined) or f"define it in {file}")
 
@@ -103,10 +107,14 @@ def _find_module(module: str) -> tuple[Path | None, str]:
 
 
 def _names_defined(file: Path) -> set[str] | None:
-    """Names that a module defines at its top level; None where that cannot be told without running it."""
+    """Names that a module defines at its top level; None where that cannot be told without running it.
+
+    Raises:
+        SyntaxError: the file is no Python.
+    """
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError):
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except ValueError:
         return None  # importing it will say so
     names: set[str] = set()
     waiting: list[ast.stmt] = list(tree.body)

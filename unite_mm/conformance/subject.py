@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unite_mm.api import UNITE, Latents
 from unite_mm.conformance.opened import OpenedPlugin
+from unite_mm.conformance.other_process import start
 from unite_mm.conformance.report import calling
 from unite_mm.conformance.step import Step
 from unite_mm.contract import LossTerm, Tokens
@@ -19,7 +20,11 @@ from unite_mm.registry.build import build_network
 
 
 class Subject(OpenedPlugin):
-    """A plugin under test, with a tiny model and what that computes."""
+    """A plugin under test, with a tiny model and what that computes; takes what `OpenedPlugin` takes."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        start()
 
     @Step
     def model(self) -> UNITE:
@@ -58,7 +63,7 @@ class Subject(OpenedPlugin):
     def decode(self, latents: Tensor, batch: Any) -> Any:
         """The decoder's output for latents (B, L, C)."""
         model = self.model
-        with calling("decoder()", "it takes latents (B, L, C) and the registers of the batch"):
+        with calling("decoder()", called="it takes latents (B, L, C) and the registers of the batch"):
             return model.network.decode(self.name, latents, batch.registers)
 
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
@@ -86,6 +91,21 @@ class Subject(OpenedPlugin):
         return self.natives(output, self.batch.registers)
 
     @Step
+    def unpadded(self) -> bool:
+        """Whether padding leaks nowhere: there is nothing to make, its check provides it."""
+        return True
+
+    @Step
+    def trainable(self) -> bool:
+        """Whether all that is trained is registered: there is nothing to make, its check provides it."""
+        return True
+
+    @Step
+    def marked(self) -> bool:
+        """Whether samples can be told their condition: there is nothing to make, its check provides it."""
+        return True
+
+    @Step
     def prior(self) -> bool:
         """Whether the prior is sound: there is nothing to make, its check provides it."""
         return True
@@ -98,7 +118,7 @@ class Subject(OpenedPlugin):
     @Step
     def generated(self) -> Sequence[Any]:
         """Three generated samples."""
-        self.need("prior", "outputs")
+        self.need("prior", "outputs", "marked")
         model = self.model
         with calling("generating samples (prior, decoder, modules.samples)"):
             return model.generate(3, modality=self.name)

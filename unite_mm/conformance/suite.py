@@ -3,7 +3,20 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from unite_mm.conformance import data, files, generation, loading, model, modules
+from unite_mm.conformance import (
+    another,
+    data,
+    device,
+    files,
+    generation,
+    loading,
+    model,
+    modules,
+    natives,
+    randomness,
+    rows,
+    scores,
+)
 from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
 
@@ -43,6 +56,7 @@ class Check:
         except Exception as error:
             findings.append(as_finding(error))
         if findings:
+            subject.mistaken.append(self.name)
             subject.failed_steps = dict.fromkeys(self.provides, self.name) | subject.failed_steps
         return Outcome(self.name, self.demand, tuple(findings), needs)
 
@@ -61,25 +75,33 @@ CHECKS = (
     Check(modules.condition, ("modules",)),
     Check(data.batches, ("batch",)),
     Check(data.repeatable_batches, ("batch",)),
+    Check(rows.order, ("batch", "samples")),
+    Check(rows.splits),
     Check(data.devices),
     Check(model.tokens, ("tokens",)),
     Check(model.input_matters),
     Check(model.latents, ("latents", "outputs")),
     Check(model.losses, ("terms",)),
+    Check(model.repeatable, ("tokens", "terms", "outputs")),
     Check(modules.start_weights),
     Check(data.native_samples, ("samples",)),
-    Check(model.repeatable),
-    Check(model.padding),
-    Check(model.gradients),
+    Check(model.padding, ("unpadded",)),
+    Check(natives.native_outputs, ("outputs", "unpadded")),
+    Check(natives.parts),
+    Check(randomness.random_numbers),
+    Check(model.gradients, ("trainable",)),
+    Check(device.other_device),
     Check(model.reloading),
     Check(generation.prior, ("prior",)),
     Check(generation.asked_condition),
+    Check(natives.conditioned, ("marked",)),
     Check(generation.generation, ("generated",)),
     Check(files.files, ("written",)),
     Check(files.generated_files),
     Check(files.pairs),
     Check(files.refused_files),
     Check(files.pictures),
-    Check(files.reconstruction_metrics),
-    Check(files.generation_metrics),
+    Check(scores.reconstruction_metrics),
+    Check(scores.generation_metrics),
+    Check(another.another_process),
 )

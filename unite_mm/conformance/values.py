@@ -1,8 +1,8 @@
-"""Comparing what a plugin returns without knowing what it is: the tensors inside any object."""
+"""Comparing what a plugin returns without knowing what it is: the tensors, and all the content, of any object."""
 
 import dataclasses
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,9 +59,94 @@ def alike(left: Tensor, right: Tensor, tolerance: float = 0.0) -> bool:
     return torch.allclose(left.double(), right.double(), rtol=0.0, atol=tolerance * max(scale, 1e-6), equal_nan=True)
 
 
+def contents(value: Any, path: str = "", depth: int = DEPTH) -> Iterator[tuple[str, Tensor | str]]:
+    """All that an object holds, with the path of each part: arrays and numbers as tensors, the rest as text.
+
+    Fields of dataclasses that their own comparison leaves out are left out here. Of an object that shows nothing of
+    itself only the type is known.
+    """
+    if isinstance(value, Tensor):
+        yield path, value.detach()
+    elif isinstance(value, str | bytes | None):
+        yield path, repr(value)
+    elif isinstance(value, bool | int | float | complex | np.number | np.bool_):
+        yield path, torch.as_tensor(value)
+    elif hasattr(value, "__array_interface__"):
+        array = np.asarray(value)
+        known = array.dtype.kind in "biufc"
+        plain = np.array(array, dtype=_SIGNED.get(array.dtype.name, array.dtype), order="C") if known else None
+        yield path, repr(array.tolist()) if plain is None else torch.from_numpy(plain)
+    elif not depth:
+        yield path, type(value).__name__
+    else:
+        yield from _parts(value, path, depth - 1)
+
+
+_SIGNED = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
+"""Kinds of numbers that torch cannot compare."""
+
+
+def _parts(value: Any, path: str, depth: int) -> Iterator[tuple[str, Tensor | str]]:
+    """The parts of an object that has some."""
+    if isinstance(value, Mapping):
+        yield path, f"{len(value)} entries"
+        for key, item in value.items():
+            yield from contents(item, f"{path}[{key!r}]", depth)
+    elif isinstance(value, Sequence):
+        yield path, f"{len(value)} items"
+        for index, item in enumerate(value):
+            yield from contents(item, f"{path}[{index}]", depth)
+    elif isinstance(value, set | frozenset):
+        yield path, repr(sorted(map(repr, value)))
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if field.compare:
+                yield from contents(getattr(value, field.name, None), f"{path}.{field.name}".strip("."), depth)
+    elif hasattr(value, "__dict__") and not callable(value):
+        for name, item in vars(value).items():
+            yield from contents(item, f"{path}.{name}".strip("."), depth)
+    else:
+        yield path, type(value).__name__
+
+
+def unlike(left: Any, right: Any, tolerance: float = 0.0, *, texts: bool = True) -> str | None:
+    """The path of the first part in which two objects differ; None: in none.
+
+    Args:
+        left: any object.
+        right: another one.
+        tolerance: relative to the largest number of a part, also of whole numbers: pixels may differ by rounding.
+        texts: whether texts inside the objects count: a name that a file gives to a sample is not its content.
+    """
+    ours, theirs = dict(contents(left)), dict(contents(right))
+    for path in [*ours, *(path for path in theirs if path not in ours)]:
+        one, other = ours.get(path), theirs.get(path)
+        if isinstance(one, Tensor) and isinstance(other, Tensor):
+            same = alike(one, other, tolerance) or (tolerance > 0 and alike(_float(one), _float(other), tolerance))
+        else:
+            same = one == other or (not texts and bool(path) and not isinstance(one, Tensor))
+        if not same:
+            return path or "the whole"
+    return None
+
+
+def _float(values: Tensor) -> Tensor:
+    return values if values.is_complex() else values.double()
+
+
 def check_generator(number: int) -> torch.Generator:
     """The generator that a check hands to a plugin; the same number gives the same numbers."""
     return stream_generator(Stream.PLUGIN_CHECKS, number)
+
+
+def random_states() -> dict[str, Any]:
+    """The state of each global random generator by its name."""
+    kind, keys, position, *_ = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "Python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).tobytes(), position),
+    }
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from unite_mm.contract import DataRequest, Modality
+from unite_mm.contract import DataRequest, Modality, ModalityData
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.evaluation.report import Clock
 from unite_mm.progress import Progress
@@ -51,6 +51,7 @@ def evaluate_file(
     return MetricsReport(
         modality=modality.name,
         data="" if reference is None else reference.description,
+        split_hash=reference.card.split_hash if isinstance(reference, ModalityData) else "",
         source=str(path),
         settings={"samples": len(samples)} | ({} if originals is None else {"reconstructions_of": str(originals)}),
         seconds=clock.seconds,

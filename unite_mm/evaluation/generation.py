@@ -48,6 +48,8 @@ class Generation:
             what = "this model takes no condition" if plan.samples else "no samples are to be generated"
             raise UsageError(f"--sweep: {what}", "guidance acts on conditional samples; leave --sweep out")
         self.sweep_metric = task.modality.sweep_metric() if plan.sweep else None
+        for stem in ("samples", "samples-candidate") if plan.samples else ():
+            _check_replaceable(task.samples_path(stem), task)
         task.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self) -> Score:
@@ -119,6 +121,17 @@ class Generation:
         if task.plan.pictures:
             with optional_picture(PICTURE, task.progress), task.clock.stage("draw_samples"):
                 task.modality.save_picture(samples[:DRAWN_SAMPLES], task.folder / PICTURE)
+
+
+def _check_replaceable(path: Path, task: Task) -> None:
+    """Refuse a folder in the way that no earlier evaluation has left, such as a user's own.
+
+    Raises:
+        UsageError: there is one.
+    """
+    ours = task.suffix == "/" and any((task.folder / name).is_file() for name in ("metrics.json", "sweep.json"))
+    if path.is_dir() and not ours and (task.suffix != "/" or any(path.iterdir())):
+        raise UsageError(f"{path} is a folder that no evaluation has written", "remove it, or name a folder with -o")
 
 
 def _remove(path: Path) -> None:

@@ -24,6 +24,8 @@ def evaluate_model(
     suffix: str,
     progress: Progress,
     reference: Reference | None = None,
+    *,
+    other_data: bool = False,
 ) -> MetricsReport:
     """Reconstruct and generate, write samples and pictures to `folder`, and score both.
 
@@ -36,13 +38,18 @@ def evaluate_model(
         suffix: suffix of the sample files, or `/` for a folder.
         progress: where to show progress.
         reference: what generated samples are compared with; None: `data`.
+        other_data: whether the data may be others than the model was trained on.
 
     Raises:
-        UsageError: the split is empty, or nothing at all is to be evaluated.
+        UsageError: the split is empty, nothing at all is to be evaluated, or the data are others than the model was
+            trained on.
         UniteError: scoring or writing failed.
     """
     if plan.samples == 0 and plan.reconstructions == 0:
         raise UsageError("nothing to evaluate: both --samples and --reconstructions are 0")
+    notes = _data_notes(model, name, data, other_data)
+    for note in notes:
+        progress.say(f"note: {note}")
     task = Task(model, name, plan, folder, suffix, progress)
     generation = Generation(task, reference or data)
     scores = []
@@ -52,10 +59,10 @@ def evaluate_model(
     if plan.samples:
         scores.append(generation.run())
         settings |= generation.settings()
-    notes = _data_notes(model, name, data)
     return MetricsReport(
         modality=name,
         data=data.card.description,
+        split_hash=data.card.split_hash,
         step=None if model.record is None else model.record.step,
         settings=settings,
         seconds=task.clock.seconds,
@@ -65,9 +72,19 @@ def evaluate_model(
     )
 
 
-def _data_notes(model: UNITE, name: str, data: ModalityData) -> list[str]:
-    """What a reader must know when the data are not those the model was trained on."""
+def _data_notes(model: UNITE, name: str, data: ModalityData, other_data: bool) -> list[str]:
+    """What a reader must know when the data are not those the model was trained on.
+
+    Raises:
+        UsageError: they are not, and nobody asked for others.
+    """
     trained_on = None if model.record is None else model.record.modalities[name].card
     if trained_on is None or trained_on.split_hash == data.card.split_hash:
         return []
-    return [f"the model was trained on other data or another split of them: {trained_on.description}"]
+    what = f"the model was trained on other data or another split of them: {trained_on.description}"
+    if not other_data:
+        raise UsageError(
+            f"{what} (the hashes of the splits differ)",
+            "samples that count as held out may be training samples; name the right data, or others, with --data",
+        )
+    return [f"{what}; samples that count as held out may be training samples"]

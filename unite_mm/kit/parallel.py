@@ -6,10 +6,8 @@ and an item that ends its process costs only itself. Threads (`map_threads`) ser
 
 import math
 import multiprocessing
-import os
 import queue
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -18,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import unite_mm.utils.cores
 from unite_mm.errors import UniteError
 from unite_mm.progress import Progress
 
@@ -34,9 +33,7 @@ _AHEAD = 4
 
 def cores() -> int:
     """Cores that this process may use, at least 1: those it is bound to, which may be fewer than the machine has."""
-    if sys.version_info >= (3, 13):
-        return os.process_cpu_count() or 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return unite_mm.utils.cores.cores()
 
 
 def map_threads(

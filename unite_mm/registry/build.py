@@ -8,14 +8,22 @@ from pathlib import Path
 
 import torch
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Statistics
+from unite_mm.contract import DataRequest, Modality, ModalityData, ModalityModules, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
+from unite_mm.model.trunk import Trunk
 from unite_mm.progress import Progress
 from unite_mm.random_streams import Stream, stream_seed
 from unite_mm.registry import discover
+from unite_mm.utils.memory import Allowance, LargeOnMeta, machine_memory, size_text
 from unite_mm_schemas.checkpoint import ModalityRecord
-from unite_mm_schemas.config import RunConfig
+from unite_mm_schemas.config import RunConfig, TrunkConfig
+
+BYTES = 4
+"""Of a parameter, its average, its gradient and each of its optimizer's moments: all are float32."""
+
+ROUNDING = 2**26
+"""Bytes beyond the parameters that a network may take while it is built: tables, and what is not saved."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +78,67 @@ def open_modalities(config: RunConfig, cache: Path, progress: Progress, workers:
 
 
 def build_network(
+    config: RunConfig,
+    modalities: Mapping[str, Modality],
+    statistics: Mapping[str, Statistics],
+    most: int | None = None,
+) -> Network:
+    """A network with fresh weights, decided by `config.train.seed` alone.
+
+    Args:
+        config: the run.
+        modalities: its modalities.
+        statistics: each one's facts of its training split.
+        most: bytes that the weights may have, where a file is known to hold them; None: as much as the machine has.
+
+    Raises:
+        UsageError: it would be larger; it is refused before the memory for it is taken.
+    """
+    if most is None:
+        limit = machine_memory()
+        text = f"the weights alone need more than the {size_text(limit)} of memory that there are"
+        hint = "lower trunk.width, trunk.depth or the sizes of the modality; --dry-run counts what they need"
+    else:
+        limit = most
+        text = f"the sizes in the record do not fit its weights, a file of {size_text(most)}"
+        hint = "use another checkpoint: this one was changed, or put together from two"
+    allowance = Allowance(limit + ROUNDING, text, hint)
+    trunk = BYTES * trunk_parameters(config.trunk) * (1 if config.regime.shared_weights else 2)
+    allowance.take(trunk)
+    with torch.random.fork_rng(devices=[]), allowance:
+        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
+        modules = _modules(config, modalities, statistics)
+        allowance.left += trunk
+        return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+
+
+def outline_network(
     config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
 ) -> Network:
-    """A network with fresh weights, decided by `config.train.seed` alone."""
+    """A network without memory, for counting: its parameters, or at least the large ones, are on the meta device."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
-        width = config.trunk.width
-        modules = {name: modality.build_modules(statistics[name], width) for name, modality in modalities.items()}
-        return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+        try:
+            with torch.device("meta"):
+                modules = _modules(config, modalities, statistics)
+        except (RuntimeError, NotImplementedError):  # a plugin that asks for the values of a small tensor
+            with LargeOnMeta():
+                modules = _modules(config, modalities, statistics)
+        with torch.device("meta"):
+            return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+
+
+def trunk_parameters(trunk: TrunkConfig) -> int:
+    """Parameters of a trunk, counted without making it: all blocks are alike."""
+    with torch.device("meta"):
+        one, two = (Trunk(trunk.model_copy(update={"depth": depth})) for depth in (1, 2))
+    first, second = (sum(parameter.numel() for parameter in made.parameters()) for made in (one, two))
+    return first + (trunk.depth - 1) * (second - first)
+
+
+def _modules(
+    config: RunConfig, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
+) -> dict[str, ModalityModules]:
+    return {name: modality.build_modules(statistics[name], config.trunk.width) for name, modality in modalities.items()}
 
 
 def software_versions() -> dict[str, str]:

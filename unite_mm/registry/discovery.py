@@ -28,8 +28,12 @@ class Registry:
     plugins: dict[str, Plugin]
     broken: tuple[BrokenPlugin, ...] = ()
 
-    def get(self, name: str) -> Plugin:
+    def get(self, name: str, needed: str | None = None) -> Plugin:
         """The plugin of a modality.
+
+        Args:
+            name: of the modality.
+            needed: distribution that had it when a model was trained, `name version`.
 
         Raises:
             UsageError: there is none of that name, or it is broken; the message names the distribution and the cause.
@@ -42,6 +46,12 @@ class Registry:
                     f"modality {name!r} of {entry.distribution} is broken: {entry.message}",
                     f"fix or uninstall it; `unite-mm plugins check {name}` says more",
                 )
+        if needed:
+            package = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", needed)
+            raise UsageError(
+                f"this model needs {needed}, which provides the modality {name!r} and is not installed",
+                f"pip install {package[0]}, or its newest version that fits" if package else "",
+            )
         known = f"installed: {', '.join(self.plugins)}" if self.plugins else "no modality is installed"
         raise UsageError(
             f"unknown modality {name!r}", " ".join(filter(None, [did_you_mean(name, self.plugins), known]))

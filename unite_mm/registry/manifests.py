@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry.plugin import BrokenPlugin, Plugin
 from unite_mm.utils.validation import all_errors, one_line
+from unite_mm.utils.yaml_text import read_mapping
 from unite_mm_schemas.manifest import CONTRACT_VERSION, OLDEST_CONTRACT_VERSION, ModalityManifest
 
 
@@ -76,14 +76,9 @@ def describe_failure(declared: Declaration, error: Exception) -> BrokenPlugin:
     )
 
 
-def _read_manifest(where: Path) -> dict[Any, Any]:
-    try:
-        content = yaml.safe_load(where.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where.name} is not valid YAML: {error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{where.name} is not UTF-8 text: {error}") from error
-    if not isinstance(content, dict):
+def _read_manifest(where: Path) -> dict[str, Any]:
+    content = read_mapping(where, name=where.name)
+    if not content:
         raise UsageError(f"{where.name} must hold a mapping of keys")
     return content
 

@@ -15,6 +15,7 @@ from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, NetworkDenoiser
+from unite_mm.sampling.names import without_names
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
 
@@ -123,7 +124,10 @@ def check_conditions(spec: ConditionSpec, condition: Any, count: int) -> list[Te
         return [None] * count
     if spec.kind == "none":
         raise UsageError("this modality takes no condition", "leave it out")
-    value = torch.as_tensor(condition)
+    try:
+        value = torch.as_tensor(without_names(spec, condition))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"condition {condition!r} does not fit: {error}") from error
     own = () if spec.kind == "classes" else (spec.size,)
     if value.shape not in (own, (count, *own)):
         what = "use an integer" if spec.kind == "classes" else f"give {spec.size} numbers {spec.names}"

@@ -1,28 +1,39 @@
-"""Checkpoints: a folder of safetensors and one JSON record, written aside and renamed into place.
+"""Folders of a model: safetensors and one JSON record, written aside and renamed into place.
 
-A checkpoint exists under its final name only when it is complete. Every tensor file's SHA-256 stands in the record, so
-a torn or damaged folder is recognised; the one before it is used instead. Nothing is ever unpickled.
+A folder exists under its final name only when it is complete. Every tensor file's SHA-256 stands in the record, and the
+record has a checksum of its own, so a torn, damaged or edited folder is recognised. Nothing is ever unpickled.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from unite_mm.errors import UniteError
 from unite_mm.utils.files import file_sha256
-from unite_mm.utils.validation import check_format
+from unite_mm.utils.validation import check_format, one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
 RECORD = "record.json"
-PREFIX = "step-"
+SUFFIX = ".safetensors"
+USE_ANOTHER = "use another checkpoint"
+
+FINITE = ("weights", "ema")
+"""Files whose tensors make the model: what is not a number in them is damage."""
+
+REQUIRED = {"checkpoint": ("weights", "ema", "optimizer"), "export": ("weights",)}
+"""Files of each kind of folder."""
 
 
 def write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], record: CheckpointRecord) -> None:
@@ -31,34 +42,63 @@ def write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], reco
     Args:
         target: final folder; replaced if it exists.
         tensors: file stem -> name -> tensor.
-        record: everything else; its `files` are filled in here.
+        record: everything else; its `files` and its checksum are filled in here.
 
     Raises:
-        UniteError: the disk is full or not writable; nothing half-written remains.
+        UniteError: the disk is full or not writable, or what would be written could not be read; nothing half-written
+            remains.
     """
+    for stem in FINITE:
+        for name, tensor in tensors.get(stem, {}).items():
+            if has_nan(tensor):
+                raise UniteError(f"{target} was not written: {name} is not a number", "earlier files are kept")
     aside = target.with_name(f".writing-{target.name}")
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        mode = aside.stat().st_mode & 0o666  # what the umask leaves; the library makes files for their owner alone
         files = {}
         for stem, content in tensors.items():
-            path = aside / f"{stem}.safetensors"
+            path = aside / f"{stem}{SUFFIX}"
             save_file({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()}, path)
+            path.chmod(mode)
             _flush(path)
             files[path.name] = file_sha256(path)
-        complete = record.model_copy(update={"files": files})
-        (aside / RECORD).write_text(complete.model_dump_json(indent=1), encoding="utf-8")
+        (aside / RECORD).write_text(record_text(record.model_copy(update={"files": files}), target), encoding="utf-8")
         _flush(aside / RECORD)
         _flush(aside)
-        if target.exists():
-            shutil.rmtree(target)
-        aside.rename(target)
-        _flush(target.parent)
+        _put_in_place(aside, target)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise UniteError(
-            f"could not write {target}: {error}", "free some disk space or choose another --out; earlier files are kept"
+            f"could not write {target}: {_reason(error)}",
+            "free some disk space or choose another folder; earlier files are kept",
         ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_in_place(aside: Path, target: Path) -> None:
+    """Give a finished folder its name; what had the name before goes out of the way first, and then for good."""
+    before = target.with_name(f".replaced-{target.name}")
+    shutil.rmtree(before, ignore_errors=True)
+    if target.exists():
+        target.rename(before)
+    try:
+        aside.rename(target)
+    except OSError:
+        if before.exists():
+            before.rename(target)
+        raise
+    _flush(target.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be written, without the name that it has while it is written."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    found = re.search(r'message: "(.+?)"|([^:]+) \(os error \d+\)', str(error))  # as the library writes files in Rust
+    return (found[1] or found[2]).strip() if found else str(error)
 
 
 def _flush(path: Path) -> None:
@@ -70,24 +110,104 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def record_text(record: CheckpointRecord, target: Path) -> str:
+    """The text of `record.json`, with its checksum, after it has been read back.
+
+    Raises:
+        UniteError: it cannot be read back, such as numbers that JSON does not know.
+    """
+    current = CheckpointRecord.model_fields["schema_version"].default
+    try:
+        content = _plain(record.model_copy(update={"schema_version": current, "checksum": ""}))
+        content["checksum"] = checksum(content)
+        text = json.dumps(content, indent=1)
+        again = CheckpointRecord.model_validate(json.loads(text))
+        if _plain(again) != content:
+            raise ValueError("it would be read as something else")
+    except ValidationError as error:
+        raise UniteError(f"{target} was not written: its record: {one_line(error, CheckpointRecord)}") from error
+    except (ValueError, TypeError) as error:
+        raise UniteError(f"{target} was not written: its record: {error}") from error
+    return text
+
+
+def _plain(record: CheckpointRecord) -> dict[str, Any]:
+    """A record as JSON gives it back. Pydantic's own way to JSON turns infinities into null without a word."""
+    content: dict[str, Any] = json.loads(json.dumps(record.model_dump(), allow_nan=False, default=to_jsonable_python))
+    return content
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its checksum, whatever the order and the blanks of its text."""
+    rest = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def read_record(folder: Path, *, verify: bool = True) -> CheckpointRecord:
-    """The record of a folder, after checking that its files are whole.
+    """The record of a folder, after checking that it and its files are whole.
 
     Raises:
         UniteError: the record is missing or invalid, or a file is missing or damaged; the message says which.
     """
     path = folder / RECORD
+    if not path.is_file():
+        raise UniteError(f"{path} is missing", USE_ANOTHER)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        check_format(path, content.get("config", {}) if isinstance(content, dict) else {})
+        if not isinstance(content, dict):
+            raise ValueError("it must hold a mapping of keys")
+        check_format(path, content.get("config", {}))
+        _check_checksum(content)
         record = CheckpointRecord.model_validate(content)
-    except (OSError, ValueError, ValidationError) as error:
-        first = str(error).splitlines()[0]
-        raise UniteError(f"{path} cannot be read: {first}", "use another checkpoint") from error
-    for name, digest in record.files.items() if verify else ():
-        if not (folder / name).is_file() or file_sha256(folder / name) != digest:
-            raise UniteError(f"{folder / name} is missing or damaged", "use another checkpoint")
+    except ValidationError as error:
+        raise UniteError(f"{path} cannot be read: {one_line(error, CheckpointRecord)}", USE_ANOTHER) from error
+    except RecursionError as error:
+        raise UniteError(f"{path} cannot be read: too deeply nested", USE_ANOTHER) from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise UniteError(f"{path} cannot be read: {reason}", USE_ANOTHER) from error
+    for stem in REQUIRED[record.kind]:
+        if f"{stem}{SUFFIX}" not in record.files:
+            raise UniteError(f"{path} names no {stem}{SUFFIX}", USE_ANOTHER)
+    if verify:
+        _check_files(folder, record)
     return record
+
+
+def _check_checksum(content: Mapping[str, Any]) -> None:
+    """Refuse a record that was changed after it was written.
+
+    Raises:
+        ValueError: it was, or it is of a version that has a checksum and has none.
+    """
+    found = content.get("checksum")
+    if content.get("schema_version") == 1 and not found:
+        return  # written before there were checksums
+    if found != checksum(content):
+        raise ValueError("it is damaged or was edited (its checksum differs)" if found else "it has no checksum")
+
+
+def _check_files(folder: Path, record: CheckpointRecord) -> None:
+    for name, digest in record.files.items():
+        path = folder / name
+        if Path(name).name != name:
+            raise UniteError(f"{folder / RECORD} names a file outside its folder", USE_ANOTHER)
+        try:
+            whole = path.is_file() and file_sha256(path) == digest
+        except OSError as error:
+            raise UniteError(f"{path} cannot be read: {error.strerror or error}", USE_ANOTHER) from error
+        if not whole:
+            raise UniteError(f"{path} is missing or damaged", USE_ANOTHER)
+    for stem in FINITE:
+        if f"{stem}{SUFFIX}" in record.files:
+            for name, tensor in read_tensors(folder, stem).items():
+                if has_nan(tensor):
+                    raise UniteError(f"{folder / stem}{SUFFIX} is damaged: {name} is not a number", USE_ANOTHER)
+
+
+def has_nan(tensor: Tensor) -> bool:
+    """Whether anything in a tensor is not a number; infinities are, and a mask may hold them."""
+    return bool(torch.isnan(tensor).any()) if tensor.is_floating_point() else False
 
 
 def read_tensors(folder: Path, stem: str, device: str = "cpu") -> dict[str, Tensor]:
@@ -96,60 +216,25 @@ def read_tensors(folder: Path, stem: str, device: str = "cpu") -> dict[str, Tens
     Raises:
         UniteError: the file is missing or damaged.
     """
-    path = folder / f"{stem}.safetensors"
+    path = folder / f"{stem}{SUFFIX}"
     try:
         with safe_open(path, framework="pt", device=device) as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
-        raise UniteError(f"{path} cannot be read: {error}", "use another checkpoint") from error
+        raise UniteError(f"{path} cannot be read: {error}", USE_ANOTHER) from error
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], where: str) -> None:
     """Load tensors into a module, naming what does not fit.
 
     Raises:
-        UniteError: names or shapes differ; the message lists the first ones.
+        UniteError: names or shapes differ (the message lists the first ones), or a parameter is not finite.
     """
     try:
         module.load_state_dict(dict(state), strict=True)
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:300]
         raise UniteError(f"{where} does not fit the model: {lines}", "was it made by another version?") from error
-
-
-def checkpoints_of(run: Path) -> list[Path]:
-    """Checkpoint folders of a run, oldest first."""
-    found = [path for path in (run / "checkpoints").glob(f"{PREFIX}*") if path.is_dir()]
-    return sorted(found, key=lambda path: path.name)
-
-
-def newest_checkpoint(run: Path) -> tuple[Path, CheckpointRecord, list[str]]:
-    """The newest intact checkpoint of a run, and messages about damaged newer ones.
-
-    Raises:
-        UniteError: there is none.
-    """
-    problems: list[UniteError] = []
-    for folder in reversed(checkpoints_of(run)):
-        try:
-            record = read_record(folder)
-        except UniteError as error:
-            problems.append(error)
-        else:
-            return folder, record, [f"{problem.message}; using the checkpoint before it" for problem in problems]
-    if problems:
-        raise UniteError("; ".join(problem.message for problem in problems), problems[0].hint)
-    raise UniteError(f"{run} holds no checkpoint", "check the folder, or train without --resume")
-
-
-def checkpoint_folder(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return run / "checkpoints" / f"{PREFIX}{step:09d}"
-
-
-def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what interrupted writes left."""
-    for folder in checkpoints_of(run)[:-keep]:
-        shutil.rmtree(folder, ignore_errors=True)
-    for folder in (run / "checkpoints").glob(".writing-*"):
-        shutil.rmtree(folder, ignore_errors=True)
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise UniteError(f"{where}: {name} holds numbers that are not finite", USE_ANOTHER)

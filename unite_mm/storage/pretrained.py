@@ -7,10 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from unite_mm.contract import Modality, Statistics
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.model.network import Network
-from unite_mm.registry.build import build_network, load_modalities
-from unite_mm.storage.checkpoint import RECORD, load_state, newest_checkpoint, read_record, read_tensors, write_folder
+from unite_mm.registry import discover
+from unite_mm.registry.build import BYTES, build_network, load_modalities
+from unite_mm.storage.checkpoint import RECORD, SUFFIX, load_state, read_record, read_tensors, write_folder
+from unite_mm.storage.runs import TRIES, held_model
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
 
@@ -34,32 +36,63 @@ class LoadedModel:
 def find_record(folder: Path) -> tuple[Path, CheckpointRecord]:
     """The folder that holds the tensors, and its record: `folder` itself, or the newest intact checkpoint of a run.
 
+    Newer ones that are damaged are named in a `UniteWarning`.
+
     Raises:
         UsageError: there is no model in the folder.
         UniteError: there is one, but it is damaged.
     """
-    if (folder / RECORD).is_file():
-        return folder, read_record(folder)
-    if (folder / "checkpoints").is_dir():
-        found, record, _ = newest_checkpoint(folder)
-        return found, record
-    what = "does not exist" if not folder.exists() else "holds neither a checkpoint nor an exported model"
-    raise UsageError(f"{folder} {what}", "give a run folder (it holds `checkpoints/`) or an exported folder")
+    with held_model(folder) as (where, record, _):
+        return where, record
 
 
 def load_model(folder: Path, *, ema: bool = True) -> LoadedModel:
     """The model of a folder, with averaged (`ema`) or raw weights, on the CPU.
 
     Raises:
-        UsageError: there is no model in the folder, or a plugin it needs is missing.
+        UsageError: there is no model in the folder, a plugin it needs is missing, or its record is of another model.
         UniteError: files are damaged or do not fit.
     """
-    where, record = find_record(folder)
+    where, record, weights = load_weights(folder, ema=ema)
+    check_plugins(record)
     modalities = load_modalities(record.config)
     statistics: dict[str, Statistics] = {name: entry.statistics for name, entry in record.modalities.items()}
-    network = build_network(record.config, modalities, statistics)
-    load_state(network, read_weights(where, record, ema=ema), str(where))
+    most = sum(tensor.numel() * BYTES for tensor in weights.values())
+    network = build_network(record.config, modalities, statistics, most)
+    load_state(network, weights, str(where))
     return LoadedModel(network, modalities, statistics, record)
+
+
+def check_plugins(record: CheckpointRecord) -> None:
+    """Ask for the plugins that a model needs.
+
+    Raises:
+        UsageError: one is not installed; the message names the distribution that provided it.
+    """
+    registry = discover()
+    for name in record.config.modalities:
+        known = record.modalities.get(name)
+        registry.get(name, known.distribution if known else None)
+
+
+def load_weights(folder: Path, *, ema: bool = True) -> tuple[Path, CheckpointRecord, dict[str, Tensor]]:
+    """Where the weights of a folder lie, its record, and the weights, all of one moment though a run may be saving.
+
+    Raises:
+        UsageError: there is no model in the folder.
+        UniteError: files are damaged.
+    """
+    for _ in range(TRIES):
+        with held_model(folder) as (where, record, hold):
+            try:
+                weights = read_weights(where, record, ema=ema)
+            except UniteError:
+                if hold.is_there:
+                    raise
+                continue
+            if hold.is_there:
+                return where, record, weights
+    raise UniteError(f"{folder} is written anew again and again", "try again when that is done")
 
 
 def read_weights(where: Path, record: CheckpointRecord, *, ema: bool = True) -> dict[str, Tensor]:
@@ -69,7 +102,7 @@ def read_weights(where: Path, record: CheckpointRecord, *, ema: bool = True) -> 
         UniteError: files are damaged.
     """
     weights = read_tensors(where, "weights")
-    if ema and "ema.safetensors" in record.files:
+    if ema and f"ema{SUFFIX}" in record.files:
         weights |= read_tensors(where, "ema")
     return weights
 
@@ -83,12 +116,11 @@ def load_trunk(network: Network, folder: Path) -> None:
         UsageError: there is no model in the folder, or its trunk is of another size.
         UniteError: files are damaged.
     """
-    where, record = find_record(folder)
+    where, record, weights = load_weights(folder)
     theirs, own = record.config.trunk.model_dump(), network.encoder.trunk.config.model_dump()
     other = [f"trunk.{key} is {theirs[key]} there and {own[key]} here" for key in own if own[key] != theirs[key]]
     if other:
         raise UsageError(f"the trunk of {folder} is another: {', '.join(other)}", "leave these settings out")
-    weights = read_weights(where, record)
     encoder = _below("encoder.trunk.", weights)
     load_state(network.encoder.trunk, encoder, str(where))
     if network.separate_denoiser is not None:
@@ -103,7 +135,39 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def export_model(network: Network, record: CheckpointRecord, folder: Path) -> None:
     """Write weights, configuration and statistics: all that `UNITE.from_pretrained` needs.
 
+    Args:
+        network: what to write.
+        record: where it comes from.
+        folder: new, empty, or an earlier export, which is replaced.
+
     Raises:
+        UsageError: the folder holds something else.
         UniteError: the folder cannot be written.
     """
-    write_folder(folder, {"weights": network.state_dict()}, record.model_copy(update={"kind": "export"}))
+    target = folder.resolve()
+    check_export(target)
+    write_folder(target, {"weights": network.state_dict()}, record.model_copy(update={"kind": "export"}))
+
+
+def check_export(folder: Path) -> None:
+    """Refuse to write an export where anything but an earlier export would be lost.
+
+    Raises:
+        UsageError: the folder is no folder, or holds something else.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file", "name another folder")
+    names = {path.name for path in folder.iterdir()}
+    if not names:
+        return
+    other = sorted(names - {RECORD, f"weights{SUFFIX}"})
+    what = f"it holds {other[0][:100]!r}" if other else "it holds no earlier export"
+    if not other:
+        try:
+            if read_record(folder, verify=False).kind == "export":
+                return
+        except UniteError as error:
+            what = error.message
+    raise UsageError(f"{folder} is not empty: {what}", "name another folder, or remove it first")

@@ -1,10 +1,12 @@
-"""What a user sees while a run trains: the bar and its line, and how Ctrl-C and SIGTERM end the run."""
+"""What a user sees while a run trains: the bar and its line, and how Ctrl-C, SIGTERM and SIGHUP end the run."""
 
+import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from unite_mm.progress import Progress
@@ -32,24 +34,51 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for SIGTERM and Ctrl-C while the context is open; a second Ctrl-C interrupts at once."""
+        """Listen for SIGTERM, SIGHUP and Ctrl-C while the context is open; a second Ctrl-C interrupts at once.
+
+        A signal that is ignored stays so: `nohup` is to survive the end of its terminal.
+        """
 
         def request(number: int, frame: FrameType | None) -> None:
             del frame
             if self.made and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.made = True
-            self.progress.say("stopping after this step; a checkpoint will be saved")
+            mute_what_is_gone()
+            with suppress(OSError):
+                self.progress.say("stopping after this step; a checkpoint will be saved")
 
-        try:
-            previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not the main thread: the caller's signals stay as they are
-            previous = {}
+        previous = {}
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows knows no SIGHUP
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:
+                continue
+            try:
+                previous[number] = signal.signal(number, request)
+            except ValueError:  # not the main thread: the caller's signals stay as they are
+                break
         try:
             yield
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def mute_what_is_gone() -> None:
+    """Let what is written to a closed terminal or pipe go nowhere: it must not end the run before it is saved."""
+    if not hasattr(select, "poll"):
+        return
+    for descriptor in (1, 2):
+        poll = select.poll()
+        try:
+            poll.register(descriptor, select.POLLOUT)
+            gone = any(found & (select.POLLERR | select.POLLHUP | select.POLLNVAL) for _, found in poll.poll(0))
+            if gone:
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+        except OSError:
+            continue
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard
+from unite_mm.utils.cores import threads_for
 from unite_mm_schemas.config import TrainConfig
 
 
 def launch(settings: TrainConfig) -> "Ranks":
     """Start the processes of a run, each with its share of the CPU's cores."""
-    torch.set_num_threads(settings.threads or max(1, (os.cpu_count() or 1) // settings.devices))
+    torch.set_num_threads(settings.threads or threads_for(settings.devices))
     fabric = Fabric(
         accelerator=settings.accelerator,
         devices=settings.devices,
@@ -28,6 +29,30 @@ def launch(settings: TrainConfig) -> "Ranks":
     )
     fabric.launch()
     return Ranks(fabric)
+
+
+def is_first_process(devices: int) -> bool:
+    """Whether this process speaks for its run, before anything is launched.
+
+    The processes for further devices run the same command: Fabric and torchrun number them in `RANK` and `LOCAL_RANK`,
+    SLURM in `SLURM_PROCID`, where Fabric takes them for parts of one run.
+
+    Args:
+        devices: of the run.
+    """
+    names = ["RANK", "LOCAL_RANK"] + (["SLURM_PROCID"] if devices > 1 and _in_slurm() else [])
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+def started_elsewhere(devices: int) -> bool:
+    """Whether torchrun or SLURM starts the processes of the run, so that none of them starts the others."""
+    tasks = os.environ.get("SLURM_NTASKS", "1") if devices > 1 and _in_slurm() else "1"
+    return any(count.isdecimal() and int(count) > 1 for count in (os.environ.get("WORLD_SIZE", "1"), tasks))
+
+
+def _in_slurm() -> bool:
+    """Whether Fabric takes its processes from SLURM: in a job step, and not in an interactive shell."""
+    return "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
 
 
 class Ranks:

@@ -1,26 +1,56 @@
 """What a run would do, without doing it: parameters, memory, batches, steps."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
-from unite_mm.registry.build import build_network, open_modalities
+from unite_mm.registry.build import BYTES, open_modalities, outline_network
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.recipes import make_recipe
+from unite_mm.utils.memory import machine_memory, size_text
 from unite_mm_schemas.config import RunConfig
 
-BYTES = 4
-"""Parameters, their average, gradients and optimizer state are float32."""
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be.
+
+    Attributes:
+        rows: (what, how much), to be shown.
+        held: bytes of each device without activations: weights, average, gradients, moments.
+        memory: bytes that a device has.
+    """
+
+    rows: list[tuple[str, str]]
+    held: int
+    memory: int
+
+    def check(self) -> None:
+        """Refuse what cannot be trained here.
+
+        Raises:
+            UsageError: a device has less memory than the run needs without activations.
+        """
+        if self.held > self.memory:
+            raise UsageError(
+                f"this run needs {size_text(self.held)} of memory without activations, and there are "
+                f"{size_text(self.memory)}",
+                "lower trunk.width, trunk.depth or the sizes of the modality",
+            )
 
 
-def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[str, str]]:
-    """Rows (what, how much) for `--dry-run`; opens the data and builds the model, trains nothing.
+def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
+    """What `--dry-run` shows; opens the data and counts the parameters, makes no weights and trains nothing.
 
     Raises:
         UsageError: the configuration or data cannot be used.
     """
     opened = open_modalities(config, cache, progress)
     modalities = {name: entry.modality for name, entry in opened.items()}
-    network = build_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    network = outline_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
     counts = {"parameters": sum(p.numel() for p in network.parameters())}
     counts["  shared trunk"] = sum(p.numel() for p in network.encoder.trunk.parameters())
     recipe = make_recipe(config, network)
@@ -30,7 +60,7 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
     rows = [(name, f"{value:,}") for name, value in counts.items()]
     # weights; of what is trained also gradients and average, one momentum for Muon, two moments for AdamW
     held = BYTES * (counts["parameters"] + 3 * counts["  trained by Muon"] + 4 * counts["  trained by AdamW"])
-    rows.append(("memory without activations", f"{held / 2**20:,.0f} MiB per device"))
+    rows.append(("memory without activations", f"{size_text(held)} per device"))
     for name, entry in opened.items():
         sizes = ", ".join(f"{entry.data.size(split):,} {split}" for split in entry.data.card.splits)
         stream = BatchStream(
@@ -46,4 +76,11 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> list[tuple[s
     settings = config.train
     length = f"{settings.max_steps:,} steps" if settings.max_steps is not None else f"{settings.max_time or 0:,.0f} s"
     rows.append(("length", length))
-    return rows + recipe.facts()
+    return Forecast(rows + recipe.facts(), held, _device_memory(config.train.accelerator))
+
+
+def _device_memory(accelerator: str) -> int:
+    """Bytes of the device that trains."""
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return machine_memory()

@@ -1,6 +1,6 @@
-"""The run folder: configuration and data-set cards, metrics.jsonl and TensorBoard, checkpoints.
+"""The run folder: configuration and data-set cards, records, checkpoints.
 
-Only the first rank writes; see `unite_mm.training.distribution.Ranks`.
+Only the first rank writes; see `unite_mm.training.distribution.Ranks`. Whoever trains in a folder has locked it.
 """
 
 import json
@@ -8,14 +8,38 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import Tensor
 
-from unite_mm.errors import UsageError
+from unite_mm.config import settings_that_differ
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Progress
 from unite_mm.registry.build import OpenModality, software_versions
-from unite_mm.storage.checkpoint import checkpoint_folder, checkpoints_of, newest_checkpoint, prune, write_folder
-from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm.storage.checkpoint import write_folder
+from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint
+from unite_mm.training.run_log import RunLog, removed
+from unite_mm.utils.files import write_text
+from unite_mm.utils.lock import LOCK
+from unite_mm_schemas.card import DataCard
+from unite_mm_schemas.checkpoint import CheckpointRecord, SettingChange
 from unite_mm_schemas.config import RunConfig
+
+CONFIG = "config.json"
+
+
+def is_new(folder: Path) -> bool:
+    """Whether a run may begin in a folder: it does not exist, or is empty but for a lock."""
+    return not folder.exists() or (folder.is_dir() and all(path.name == LOCK for path in folder.iterdir()))
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not is_new(folder):
+        raise UsageError(f"{folder} is not empty", "continue its run with --resume, or name another folder")
 
 
 class RunFolder:
@@ -26,6 +50,9 @@ class RunFolder:
         config: the run.
         opened: its modalities with their data.
         progress: where to say what was found.
+
+    Attributes:
+        changes: settings that this run changed when it was resumed.
     """
 
     def __init__(self, path: Path, config: RunConfig, opened: Mapping[str, OpenModality], progress: Progress) -> None:
@@ -33,19 +60,41 @@ class RunFolder:
         self.config = config
         self.opened = opened
         self.progress = progress
+        self.changes: tuple[SettingChange, ...] = ()
+        self._pruning = Pruning(path)
 
     def create(self) -> None:
-        """Make the folder and write the configuration and the data-set cards."""
+        """Make the folder and write the configuration and the data-set cards.
+
+        Raises:
+            UniteError: the configuration could not be read back.
+            OSError: they cannot be written.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.json").write_text(self.config.model_dump_json(indent=1), encoding="utf-8")
+        self.write_config()
         for name, entry in self.opened.items():
-            card = entry.data.card.model_dump_json(indent=1)
-            (self.path / f"data-card-{name}.json").write_text(card, encoding="utf-8")
+            write_text(self._card_path(name), entry.data.card.model_dump_json(indent=1))
+
+    def write_config(self) -> None:
+        """Write the configuration, so that `--resume` knows of it.
+
+        Raises:
+            UniteError: it could not be read back.
+            OSError: it cannot be written.
+        """
+        text = self.config.model_dump_json(indent=1)
+        try:
+            same = RunConfig.model_validate_json(text) == self.config
+        except ValidationError:
+            same = False
+        if not same:
+            raise UniteError(f"{self.path / CONFIG} was not written: it could not be read back", "check every setting")
+        write_text(self.path / CONFIG, text)
 
     @contextmanager
-    def log(self, step: int) -> Iterator["RunLog"]:
+    def log(self, step: int) -> Iterator[RunLog]:
         """The records of the run from a step on, open while the context is."""
-        log = RunLog(self.path, step)
+        log = RunLog(self.path, step, self.progress)
         try:
             yield log
         finally:
@@ -62,17 +111,20 @@ class RunFolder:
         Raises:
             UniteError: it cannot be written; earlier checkpoints stay.
         """
+        if not self.path.exists():
+            raise removed(self.path)
         record = CheckpointRecord(
             step=step,
             seconds=seconds,
             samples={name: step * self.config.train.batch_size for name in self.opened},
             config=self.config,
             modalities={name: entry.record for name, entry in self.opened.items()},
+            changes=self.changes,
             versions=software_versions(),
             files={},
         )
         write_folder(checkpoint_folder(self.path, step), tensors, record)
-        prune(self.path, self.config.train.keep_checkpoints)
+        self._pruning.keep(self.config.train.keep_checkpoints)
 
     def newest(self) -> tuple[Path, CheckpointRecord] | None:
         """The newest intact checkpoint, after saying which newer ones are damaged; None where none was ever written.
@@ -82,54 +134,46 @@ class RunFolder:
             UniteError: all checkpoints are damaged.
         """
         if not checkpoints_of(self.path):
+            self._check_data({name: self._stored_card(name) for name in self.opened})
             self.progress.say(f"{self.path} holds no checkpoint yet: starting from the beginning")
             return None
         where, record, problems = newest_checkpoint(self.path)
         for problem in problems:
             self.progress.say(problem)
-        for name, entry in self.opened.items():
-            old = record.modalities[name].card
-            if old is not None and entry.data.card.split_hash != old.split_hash:
-                raise UsageError(
-                    f"the {name} data differ from those the run was trained on", "give the same --data, or a new --out"
-                )
+        self._check_data({name: record.modalities[name].card for name in self.opened})
+        self._note_changes(record)
         return where, record
 
+    def newest_name(self) -> str:
+        """Where the newest checkpoint lies, for a message."""
+        found = checkpoints_of(self.path)
+        return str(found[-1]) if found else str(self.path)
 
-class RunLog:
-    """Appends records to `metrics.jsonl` and TensorBoard.
+    def _check_data(self, cards: Mapping[str, DataCard | None]) -> None:
+        for name, entry in self.opened.items():
+            card = cards[name]
+            if card is not None and entry.data.card.split_hash != card.split_hash:
+                raise UsageError(
+                    f"the {name} data differ from those the run was trained on ({card.description}; their splits have "
+                    "other hashes)",
+                    "name those data with --data, or start a new run in another --out",
+                )
 
-    Args:
-        folder: the run folder.
-        step: the step training starts from; later records of an interrupted run are dropped, so that the file reads
-            like that of a run that was never stopped.
-    """
+    def _note_changes(self, record: CheckpointRecord) -> None:
+        """Say and keep what differs from the configuration that the checkpoint was made with."""
+        changed = settings_that_differ(record.config, self.config)
+        new = [SettingChange(step=record.step, key=key, before=old, after=now) for key, old, now in changed]
+        for change in new:
+            if not change.key.startswith("train.max_"):
+                self.progress.say(f"from here on {change.key} is {change.after}, not {change.before}")
+        self.changes = (*record.changes, *new)
 
-    def __init__(self, folder: Path, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
+    def _card_path(self, name: str) -> Path:
+        return self.path / f"data-card-{name}.json"
 
-        self.path = folder / "metrics.jsonl"
-        kept = []
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except ValueError:  # the last line of a killed run may be torn
-                    continue
-                if record["step"] <= step:
-                    kept.append(line)
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self.stream = self.path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
-
-    def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """One record: `kind` is `train` or `validation`."""
-        self.stream.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self.stream.flush()
-        for name, value in values.items():
-            self.board.add_scalar(f"{kind}/{name}", value, step)
-
-    def close(self) -> None:
-        """Flush and close both."""
-        self.stream.close()
-        self.board.close()
+    def _stored_card(self, name: str) -> DataCard | None:
+        """The card that was written when the run began; None where it cannot be read."""
+        try:
+            return DataCard.model_validate(json.loads(self._card_path(name).read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError):
+            return None

@@ -6,27 +6,30 @@ behind the run folder's, what several devices need is in `unite_mm.training.dist
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from unite_mm.contract import SPLITS
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry.build import OpenModality, build_network, load_modalities, open_modalities
 from unite_mm.storage.checkpoint import load_state, read_tensors
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.display import StopRequest, training_bar
-from unite_mm.training.distribution import Ranks, launch
+from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.recipes import make_recipe
-from unite_mm.training.run_folder import RunFolder, RunLog
+from unite_mm.training.run_folder import RunFolder, check_new
+from unite_mm.training.run_log import RunLog
 from unite_mm.training.schedule import rate_factor
 from unite_mm.training.validation import validate
+from unite_mm.utils.lock import locked
 from unite_mm_schemas.config import RunConfig
 
 
@@ -77,14 +80,41 @@ def train(
     if settings.max_steps is None and settings.max_time is None:
         raise UsageError("the run has no length", "give --max-steps N or --max-time 30m")
     keep_freed_memory()
-    ranks = launch(settings)
-    shown = (progress or Silent()) if ranks.is_first else Silent()
-    for modality in load_modalities(config).values():
-        modality.check_training()
-    opened = open_modalities(config, cache, shown, workers)
-    trainer = Trainer(config, folder, opened, ranks, shown)
-    trainer.restore() if resume else trainer.begin()
-    return trainer.fit()
+    with locked(folder) if is_first_process(settings.devices) else nullcontext():
+        if not resume and is_first_process(settings.devices):
+            check_new(folder)
+        ranks = launch(settings)
+        shown = (progress or Silent()) if ranks.is_first else Silent()
+        for modality in load_modalities(config).values():
+            modality.check_training()
+        opened = _open(config, cache, shown, workers, resume)
+        trainer = Trainer(config, folder, opened, ranks, shown)
+        trainer.restore() if resume else trainer.begin()
+        return trainer.fit()
+
+
+def _open(config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool) -> dict[str, OpenModality]:
+    """The modalities with their data, after saying which held-out splits are empty."""
+    try:
+        opened = open_modalities(config, cache, progress, workers)
+    except UsageError as error:
+        if not resume:
+            raise
+        hint = f"{error.hint}; " if error.hint else ""
+        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
+    for name, entry in opened.items():
+        empty = [split for split in SPLITS[1:] if entry.data.size(split) == 0]
+        if empty:
+            which = f"the {empty[0]} split of the {name} data is" if len(empty) == 1 else f"the {name} data have"
+            rest = "empty" if len(empty) == 1 else f"no {' and no '.join(empty)} split"
+            progress.say(f"note: {which} {rest}; nothing can be {_missed(empty)}")
+    return opened
+
+
+def _missed(empty: list[str]) -> str:
+    """What there is no data for."""
+    uses = {"validation": "validated while training", "test": "reconstructed by evaluate"}
+    return " or ".join(uses[split] for split in empty)
 
 
 class Trainer:
@@ -118,6 +148,7 @@ class Trainer:
             for number, (name, entry) in enumerate(opened.items())
         }
         self.step = 0
+        self.saved: int | None = None
         self.seconds = 0.0
         self.stop = StopRequest(progress)
         self.newest: dict[str, float] = {}
@@ -128,12 +159,16 @@ class Trainer:
         """Train to the end of the run, or until a signal asks to stop; always leaves a checkpoint."""
         settings = self.config.train
         before, started = self.seconds, time.monotonic()
-        saved = self.step if self.step else -1
         self.network.train()
         with self.stop.listening(), self._log() as log:
             with training_bar(self.progress, settings, self.step) as show:
                 while not self._done():
-                    losses = self.train_step(self._progress_share())
+                    try:
+                        losses = self.train_step(self._progress_share())
+                    except Exception as error:
+                        if self.stop.made and _of_the_compiler(error):
+                            break  # the signal reached the compiler as well; the step has changed nothing
+                        raise
                     self.step += 1
                     self.seconds = before + time.monotonic() - started
                     if self.step % settings.log_every == 0 or self.step == 1:
@@ -143,8 +178,7 @@ class Trainer:
                         self._validate(log)
                     if self.step % settings.checkpoint_every == 0:
                         self.save()
-                        saved = self.step
-                if saved != self.step:
+                if self.saved != self.step:
                     self.save()
             finished = not self.stop.made
             if finished and self.step % settings.validate_every:
@@ -173,14 +207,20 @@ class Trainer:
         self.ranks.reduce_gradients(parameters)
         norm = self.ranks.clip_gradients(parameters, self.config.optim.clip)
         if not torch.isfinite(norm):
-            raise TrainingError(
-                f"the loss stopped being finite at step {self.step + 1}: "
-                + ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items()),
-                "the last good checkpoint is kept; lower optim.learning_rate or use --precision 32-true, then --resume",
-            )
+            found = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+            raise self._not_finite(f"the loss stopped being finite at step {self.step + 1}: {found}")
         self.optimizers.step(rate_factor(self.config.optim, self.step + 1, progress))
         self.ema.update(self.step + 1)
         return losses | {"gradient_norm": norm}
+
+    def _not_finite(self, message: str) -> TrainingError:
+        """The error of a run that has blown up, with what may help."""
+        kept = f"the checkpoint of step {self.saved} is kept; " if self.saved is not None else ""
+        where = f"then --resume goes on {'there' if kept else 'from the beginning'}"
+        change = "lower optim.learning_rate or optim.clip, or use --precision 32-true; "
+        if self.saved == self.step:
+            where += f", or remove {self.folder.newest_name()} to go on before it"
+        return TrainingError(message, kept + change + where)
 
     def _prefix(self, modality: str) -> str:
         """What the names of a modality's losses begin with."""
@@ -246,9 +286,18 @@ class Trainer:
             self.folder.create()
 
     def save(self) -> None:
-        """Write a checkpoint (the first rank) and drop the oldest ones."""
+        """Write a checkpoint (the first rank) and drop the oldest ones.
+
+        Raises:
+            TrainingError: the weights are not finite.
+            UniteError: it cannot be written; earlier checkpoints stay.
+        """
+        for name, parameter in self.network.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise self._not_finite(f"the weights stopped being finite by step {self.step}: {name}")
         tensors = {**self.recipe.saved(), "ema": self.ema.average, "optimizer": self.optimizers.state()}
         self.ranks.save(lambda: self.folder.save(self.step, self.seconds, tensors))
+        self.saved = self.step
 
     def restore(self) -> None:
         """Continue from the newest intact checkpoint; with none yet, from the start.
@@ -265,5 +314,12 @@ class Trainer:
         load_state(self.network, read_tensors(where, "weights"), str(where))
         self.ema.load(read_tensors(where, "ema", str(self.ranks.device)))
         self.optimizers.load_state(read_tensors(where, "optimizer"))
-        self.step, self.seconds = record.step, record.seconds
+        self.step, self.seconds, self.saved = record.step, record.seconds, record.step
+        if self.ranks.is_first:
+            self.folder.write_config()
         self.progress.say(f"resuming from {where.name} ({record.seconds:.0f} s of training so far)")
+
+
+def _of_the_compiler(error: BaseException) -> bool:
+    """Whether torch.compile raised it; asked by name, because most runs never load that part of torch."""
+    return any(kind.__module__.startswith(("torch._inductor", "torch._dynamo")) for kind in type(error).__mro__)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from unite_mm.errors import UniteError
 from unite_mm.utils.schema_tree import Place, dotted_keys, walk
+from unite_mm_schemas.base import NOT_FINITE, NOT_FINITE_WORDS
 from unite_mm_schemas.config import RunConfig
 
 _WORDS = {
@@ -83,12 +84,14 @@ def _in_words(detail: Any, model: type[BaseModel], prefix: str) -> tuple[str, st
     path = prefix + ".".join(place.path)
     if detail["type"] in ("union_tag_invalid", "union_tag_not_found"):
         return f"{path}.{place.discriminator}", _of_tag(detail, place)
+    if detail["type"] == NOT_FINITE:
+        return f"{path}.{detail['ctx']['place']}", NOT_FINITE_WORDS
     message: str = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         suggestion = suggest_key(location, model, prefix)
         message += f"; {suggestion}" if suggestion else ""
     elif detail["type"] not in ("missing", "value_error"):
-        message = f"{message[0].lower()}{message[1:]}, not {_shown(detail['input'])}"
+        message = f"{message[0].lower()}{message[1:]}, not {brief(detail['input'])}"
     return path, message
 
 
@@ -106,10 +109,14 @@ def _nearest(name: str, options: Iterable[str], cutoff: float = 0.6) -> str | No
     return next(iter(difflib.get_close_matches(name, list(options), n=1, cutoff=cutoff)), None)
 
 
-def _shown(value: Any) -> str:
+def brief(value: Any) -> str:
+    """A value as a message quotes it: not longer than a few words."""
     if isinstance(value, Mapping):
         return "a mapping"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 40 else text[:37] + "..."
 
 

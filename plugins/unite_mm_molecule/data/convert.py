@@ -10,10 +10,11 @@ import numpy as np
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import NoGeometry, canonical_smiles, embed
-from unite_mm_molecule.data.drafts import Draft, check_elements, contents, is_3d, read_draft
+from unite_mm_molecule.data.drafts import Draft, contents, is_3d, read_draft
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.refusals import (
     FRAGMENTS,
+    IMPLAUSIBLE,
     NO_ATOMS,
     NO_GEOMETRY,
     NOT_FINITE,
@@ -24,7 +25,11 @@ from unite_mm_molecule.data.refusals import (
     Refused,
 )
 from unite_mm_molecule.flat import FlatMolecules
+from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.molecule import Molecule
+
+_LETTERS = 80
+"""Letters of a name in the card."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,14 @@ def convert(piece: Piece, rules: Rules) -> Converted:
     with rdBase.BlockLogs():
         for offset, (name, content) in enumerate(contents(piece)):
             label = name or f"molecule {piece.first + offset + 1}"
+            shown = label if len(label) <= _LETTERS else f"{label[:_LETTERS]}..."
             try:
                 if piece.first + offset in piece.skip:
                     raise Refused(UNCHARACTERIZED, "left out")
                 draft = read_draft(content, piece.kind)
                 molecule, key = _examine(draft, rules, label)
             except Refused as refusal:
-                refused.append((refusal.reason, f"{label}: {refusal.detail}"))
+                refused.append((refusal.reason, f"{shown}: {refusal.detail}"))
                 continue
             passed.append(molecule)
             smiles.append(key)
@@ -100,13 +106,14 @@ def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
     mol, plain = draft.mol, draft.plain
     if mol.GetNumAtoms() == 0:
         raise Refused(NO_ATOMS, "no atom")
-    if plain is None:
-        check_elements([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     try:
         Chem.SanitizeMol(mol)
         if len(Chem.GetMolFrags(mol)) > 1:
             raise Refused(FRAGMENTS, f"{len(Chem.GetMolFrags(mol))} fragments")
-        if plain is None and (radicals := sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())):
+        radicals = draft.radicals
+        if plain is None and not radicals:
+            radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+        if radicals:
             raise Refused(RADICAL, f"{radicals} unpaired electrons")  # others show as missing hydrogens
         missing = mol.GetNumAtoms(onlyExplicit=False) - mol.GetNumAtoms()
         if missing:
@@ -123,8 +130,11 @@ def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
         key = canonical_smiles(mol)
     except NoGeometry as error:
         raise Refused(NO_GEOMETRY, str(error)) from error
-    except ValueError as error:  # the base of every chemistry error of RDKit
+    except (ValueError, RuntimeError, OverflowError) as error:  # ValueError is the base of RDKit's chemistry errors
         raise Refused(REFUSED, first_line(error)) from error
-    if molecule.positions is not None and not np.isfinite(molecule.positions).all():
+    if not molecule.finite:
         raise Refused(NOT_FINITE, "coordinates")
+    given = None if draft.embedded else molecule.positions
+    if given is not None and (odd := odd_distances(molecule.numbers, given, molecule.bonds)):
+        raise Refused(IMPLAUSIBLE, odd)
     return replace(molecule, name=name, explicit_hydrogens=True), key

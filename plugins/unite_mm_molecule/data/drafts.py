@@ -1,7 +1,8 @@
 """A molecule of a source as it is read, before any check: RDKit's view of it, and its own arrays. Needs RDKit.
 
-The arrays of SDF records are parsed from the text: walking over the atoms of an RDKit molecule in Python (0.24 ms)
-takes longer than sanitizing it (0.05 ms).
+Files are read as samples are that will be scored, by the readers of `unite_mm_molecule.files`, so that both say the
+same of a record. The arrays of SDF records are parsed from the text: walking over the atoms of an RDKit molecule in
+Python (0.24 ms) takes longer than sanitizing it (0.05 ms).
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,21 +12,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, perceive_bonds
 from unite_mm_molecule.data.pieces import Piece
-from unite_mm_molecule.data.refusals import NO_ATOMS, NO_BONDS, NOT_FINITE, UNKNOWN_ELEMENT, UNREADABLE, Refused
-from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, UnknownElement
-from unite_mm_molecule.files.sdf import read_record, with_plain_exponents, without_dollars
-from unite_mm_molecule.files.smiles import split_line
+from unite_mm_molecule.data.refusals import (
+    IMPLAUSIBLE,
+    NO_ATOMS,
+    NO_BONDS,
+    NOT_FINITE,
+    UNKNOWN_ELEMENT,
+    UNREADABLE,
+    Refused,
+)
+from unite_mm_molecule.files.blocks import read_block
+from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
+from unite_mm_molecule.files.sdf import with_plain_exponents, without_dollars
+from unite_mm_molecule.files.smiles import parse_smiles, split_line
 from unite_mm_molecule.files.text import decode
-from unite_mm_molecule.files.xyz import parse_atoms, split_frame
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_molecule.files.xyz import MOST_ATOMS, Frame, frame_name, parse_frame
+from unite_mm_molecule.metrics.geometry import odd_distances
+from unite_mm_molecule.molecule import MODELLED, SYMBOLS, Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-Content = str | list[str] | Molecule
-"""A MOL block or a SMILES, atom lines of XYZ, or a molecule of arrays."""
+Content = str | Molecule
+"""A MOL block, a SMILES or an XYZ frame, or a molecule of arrays."""
 
 _ORDINARY_VALENCES = np.array([STANDARD_VALENCES.get(number, (0,))[0] for number in range(max(SYMBOLS) + 1)])
 
@@ -37,6 +49,7 @@ class Draft:
     Attributes:
         mol: RDKit's view of it.
         plain: the molecule as the source has it; None where only RDKit can tell, or where it was changed.
+        radicals: unpaired electrons that the source declares.
         completed: whether it was given hydrogens.
         embedded: whether it was given a geometry.
         unrelaxed: whether the force field could not relax that.
@@ -44,6 +57,7 @@ class Draft:
 
     mol: "Mol"
     plain: Molecule | None = None
+    radicals: int = 0
     completed: bool = False
     embedded: bool = False
     unrelaxed: bool = False
@@ -61,8 +75,7 @@ def contents(piece: Piece) -> Iterator[tuple[str, Content]]:
             block = without_dollars(text)
             yield block.split("\n", 1)[0].strip(), block
         elif piece.kind == "xyz":
-            comment, rows = split_frame(text)
-            yield comment.strip()[:60], rows
+            yield frame_name(text), text
         else:
             smiles, name = split_line(text)
             yield name or smiles, smiles
@@ -72,59 +85,79 @@ def read_draft(content: Content, kind: str) -> Draft:
     """RDKit's view of a molecule, not yet sanitized, unless its bonds had to be perceived.
 
     Raises:
-        Refused: RDKit cannot read it.
+        Refused: it cannot be read, or holds what no molecule to train on may hold.
     """
-    from rdkit import Chem
-
-    if isinstance(content, Molecule):
-        check_elements(content.numbers)
-        # By default RDKit takes atoms with too few bonds for radicals. Where hydrogens may be missing it counts those,
-        # which is quicker to ask for.
-        return Draft(replace(content, explicit_hydrogens=False).to_rdkit(sanitize=False), content)
-    if isinstance(content, list):
-        return Draft(_perceived(content))
-    if kind == "sdf":
-        block = with_plain_exponents(content) if "*^" in content else content
-        mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-        if mol is None:
-            raise Refused(UNREADABLE, "not a valid MOL block")
-        return Draft(mol, _plain_arrays(block, mol))
-    mol = Chem.MolFromSmiles(content, sanitize=False)
-    if mol is None:
-        raise Refused(UNREADABLE, "not a valid SMILES")
-    return Draft(mol)
-
-
-def _perceived(rows: list[str]) -> "Mol":
-    """The molecule of atom lines of XYZ, its bonds found from the geometry."""
     try:
-        numbers, positions = parse_atoms(rows)
+        if isinstance(content, Molecule):
+            return _draft_of(content)
+        if kind == "sdf":
+            return _draft_of_block(content)
+        if kind == "xyz":
+            return _draft_of_frame(parse_frame(content))
+        mol = parse_smiles(content)
     except UnknownElement as error:
         raise Refused(UNKNOWN_ELEMENT, error.element) from error
     except BadRecord as error:
         raise Refused(UNREADABLE, str(error)) from error
-    if not len(numbers):
-        raise Refused(NO_ATOMS, "no atom")
-    if not np.isfinite(positions).all():
+    except (RuntimeError, OverflowError) as error:  # what RDKit raises where it does not expect a text
+        raise Refused(UNREADABLE, first_line(error)) from error
+    check_elements([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+    return Draft(mol)
+
+
+def _draft_of(molecule: Molecule) -> Draft:
+    if problem := molecule.flaw or molecule.nonsense():
+        raise Refused(UNREADABLE, problem)
+    check_elements(molecule.numbers)
+    if not molecule.finite:
         raise Refused(NOT_FINITE, "coordinates")
+    # By default RDKit takes atoms with too few bonds for radicals. Where hydrogens may be missing it counts those,
+    # which is quicker to ask for.
+    return Draft(replace(molecule, explicit_hydrogens=False).to_rdkit(sanitize=False), molecule)
+
+
+def _draft_of_block(block: str) -> Draft:
+    from rdkit import Chem
+
+    block = with_plain_exponents(block) if "*^" in block else block
+    record = read_block(block)
+    check_elements(record.molecule.numbers)
+    if not record.molecule.finite:
+        raise Refused(NOT_FINITE, "coordinates")
+    mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+    if mol is None:
+        raise Refused(UNREADABLE, "not a valid MOL block")
+    return Draft(mol, _plain_arrays(block, record, mol), record.molecule.radicals)
+
+
+def _draft_of_frame(frame: Frame) -> Draft:
+    """The molecule of a frame, its bonds found from the geometry unless the frame names them."""
+    if frame.record is not None:
+        return _draft_of(frame.record.molecule)
+    if not len(frame.numbers):
+        raise Refused(NO_ATOMS, "no atom")
+    check_elements(frame.numbers)
+    if not np.isfinite(frame.positions).all():
+        raise Refused(NOT_FINITE, "coordinates")
+    if odd := odd_distances(frame.numbers, frame.positions):
+        raise Refused(IMPLAUSIBLE, odd)
+    if len(frame.numbers) > MOST_ATOMS:
+        raise Refused(NO_BONDS, f"{len(frame.numbers):,} atoms; bonds are found for at most {MOST_ATOMS}")
     try:
-        return perceive_bonds(numbers, positions)
+        return Draft(perceive_bonds(frame.numbers, frame.positions))
     except NoBonds as error:
         raise Refused(NO_BONDS, str(error)) from error
 
 
 def check_elements(numbers: Iterable[int] | NDArray[np.int64]) -> None:
-    """Refuse atomic numbers outside `SYMBOLS`.
+    """Refuse atomic numbers outside `MODELLED`.
 
     Raises:
         Refused: there is one.
     """
-    from rdkit import Chem
-
-    unknown = sorted({int(number) for number in numbers} - set(SYMBOLS))
+    unknown = sorted({int(number) for number in numbers} - set(MODELLED))
     if unknown:
-        table = Chem.GetPeriodicTable()
-        raise Refused(UNKNOWN_ELEMENT, ", ".join(table.GetElementSymbol(number) for number in unknown))
+        raise Refused(UNKNOWN_ELEMENT, ", ".join(SYMBOLS.get(number, str(number)) for number in unknown))
 
 
 def is_3d(mol: "Mol") -> bool:
@@ -132,21 +165,17 @@ def is_3d(mol: "Mol") -> bool:
     return mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
 
 
-def _plain_arrays(block: str, mol: "Mol") -> Molecule | None:
+def _plain_arrays(block: str, record: Record, mol: "Mol") -> Molecule | None:
     """The arrays of a plain V2000 block, or None for anything that only RDKit should interpret.
 
-    Radicals, isotopes, aromatic bonds, unknown elements and neutral atoms above their ordinary valence (which RDKit may
-    rewrite, such as N(=O)=O) are left to RDKit.
+    Radicals, isotopes, aromatic bonds and neutral atoms above their ordinary valence (which RDKit may rewrite, such as
+    N(=O)=O) are left to RDKit.
     """
     header = block.split("\n", 4)[3]
     if "V2000" not in header or "M  RAD" in block or "M  ISO" in block or "M  ZBO" in block or not is_3d(mol):
         return None
-    try:
-        record = read_record(block)
-    except (BadRecord, NeedsRdkit):
-        return None
     molecule = record.molecule
-    if record.doublets or molecule.positions is None or molecule.size != mol.GetNumAtoms():
+    if molecule.radicals or molecule.positions is None or molecule.size != mol.GetNumAtoms():
         return None
     if ((molecule.charges == 0) & (molecule.valences > _ORDINARY_VALENCES[molecule.numbers])).any():
         return None

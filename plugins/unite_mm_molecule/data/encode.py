@@ -43,6 +43,9 @@ def encode(samples: Sequence[Molecule], statistics: Statistics, config: Molecule
     """
     if not samples:
         raise UsageError("no molecules to encode")
+    for index, sample in enumerate(samples):
+        if problem := sample.flaw or sample.nonsense():
+            raise UsageError(f"{_label(sample, index)}: {problem}")
     molecules = arrange(samples, config)
     for index, molecule in enumerate(molecules):
         _check(molecule, _label(samples[index], index), statistics, config, modality)
@@ -67,7 +70,7 @@ def _check(molecule: Molecule, label: str, statistics: Statistics, config: Molec
         if charge not in statistics["charges"]:
             known = ", ".join(f"{value:+d}" if value else "0" for value in statistics["charges"])
             raise UsageError(f"{label}: an atom of charge {charge:+d}, but the model knows {known}")
-    if config.geometry and molecule.positions is None:
+    if config.geometry and (molecule.positions is None or not molecule.finite):
         raise UsageError(
             f"{label}: no 3D coordinates, or some that are not finite; the model needs them",
             f"use a file with coordinates, or train a model with {modality}.geometry=false",

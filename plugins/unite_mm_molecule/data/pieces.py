@@ -33,6 +33,21 @@ class Piece:
     molecules: FlatMolecules | None = None
     skip: frozenset[int] = frozenset()
 
+    def each(self) -> list["Piece"]:
+        """The same molecules, each in a piece of its own."""
+        flat = self.molecules
+        return [
+            Piece(
+                self.kind,
+                self.first + index,
+                1,
+                self.records[index : index + 1],
+                None if flat is None else flat.part(index, index + 1),
+                self.skip & {self.first + index},
+            )
+            for index in range(self.count)
+        ]
+
 
 class TextPieces(Sequence[Piece]):
     """The pieces of a text, cut out only when asked for.

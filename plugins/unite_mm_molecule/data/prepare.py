@@ -5,7 +5,7 @@ again needs no RDKit.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,17 +19,24 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Converted, Rules, convert
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.prepared import EXAMPLES, Prepared, count_splits
-from unite_mm_molecule.data.sources import Source, find_source
+from unite_mm_molecule.data.sources import EMBEDDED, Source, find_source
 from unite_mm_molecule.data.splits import assign, split_hash
 from unite_mm_molecule.files.text import decode
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
-FORMAT = 1
-"""Version of the cache's layout and of the checks; raise it to prepare all sources again."""
+FORMAT = {"qm9": 1, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
+"""Version of the cache's layout and of the checks, by kind of source; raise it to prepare these again.
+
+2: columns of extended XYZ, bonds of our own XYZ files, radicals, coordinates that are no numbers or implausible.
+"""
+_EMBEDDED = 1
+"""The version of the set that ships with the package."""
 
 _TIME_LIMIT = 600.0
 """Seconds for one piece, after which a worker process counts as stalled."""
+_MOLECULE_LIMIT = 60.0
+"""Seconds for one molecule of a piece that stalled or crashed."""
 
 _CRASHED = "made a worker process crash or hang"
 
@@ -69,16 +76,17 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
     source = find_source(request.source, cache.downloads, request.progress)
     rules = Rules(source.hydrogens_may_be_missing, embed=config.geometry and source.geometry_may_be_missing)
     files = source.files()
-    facts = [FORMAT, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
+    version = _EMBEDDED if source.path == EMBEDDED else FORMAT[source.kind]
+    facts = [version, source.name, source.kind, [file.sha256 for file in files], rules.add_hydrogens, rules.embed]
 
     def prepare(folder: Path) -> None:
-        _prepare(source, files, rules, request, modality).write(folder)
+        _prepare(source, files, rules, request, modality, version).write(folder)
 
     return cache.open(cache.folder(source.name, facts), prepare, Prepared.read).named(modality)
 
 
 def _prepare(
-    source: Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest, modality: str
+    source: Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest, modality: str, version: int
 ) -> Prepared:
     pieces = source.pieces()
     first = pieces[0].records[:1]
@@ -87,11 +95,18 @@ def _prepare(
     if source.kind == "qm9" and not source.uncharacterized:
         notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
     origin = Origin(modality, source.name, source.description(head, rules.embed), files, tuple(notes))
-    return check_pieces(pieces, rules, origin, request.progress, request.workers)
+    return check_pieces(pieces, rules, origin, request.progress, request.workers, version=version)
 
 
 def check_pieces(
-    pieces: Sequence[Piece], rules: Rules, origin: Origin, progress: Progress, workers: int = 0
+    pieces: Sequence[Piece],
+    rules: Rules,
+    origin: Origin,
+    progress: Progress,
+    workers: int = 0,
+    *,
+    version: int = FORMAT["arrays"],
+    refused: Sequence[tuple[str, str]] = (),
 ) -> Prepared:
     """Check all molecules, on several cores if there are many, and split them.
 
@@ -101,49 +116,83 @@ def check_pieces(
         origin: where they come from.
         progress: where to show it.
         workers: processes; 0: as many as there are cores.
+        version: of the checks, for the card.
+        refused: (reason, `name: detail`) of molecules that are in no piece because they could not be read.
 
     Raises:
         UsageError: not one molecule is usable.
         UniteError: RDKit is not installed.
     """
-    version = _rdkit_version()
+    rdkit = _rdkit_version()
     # A process of its own takes a second to start: a few pieces are done sooner in this one.
     limit = _TIME_LIMIT if len(pieces) > 4 and workers != 1 else None
     title = f"Preparing {origin.name}, pieces of {pieces[0].count} molecules"
     work = partial(convert, rules=rules)
-    results = map_items(work, pieces, title=title, progress=progress, workers=workers, chunk=2, limit=limit)
+    found = map_items(work, pieces, title=title, progress=progress, workers=workers, chunk=2, limit=limit)
+    pieces, results = _again_one_by_one(pieces, found, work, progress, workers)
     done = [result for result in results if result is not None]
-    excluded = _count_refused(pieces, results)
+    excluded = _count_refused(pieces, results, refused)
+    read = sum(piece.count for piece in pieces) + len(refused)
     molecules = FlatMolecules.concatenate([result.molecules for result in done])
     smiles = tuple(key for result in done for key in result.smiles)
     if not smiles:
         first = f": {excluded[0].reason} ({excluded[0].examples[0]})" if excluded else ""
-        raise UsageError(f"{origin.name}: none of its {sum(p.count for p in pieces)} molecules is usable{first}")
+        raise UsageError(f"{origin.name}: none of its {read} molecules is usable{first}")
     splits = assign(smiles)
     card = DataCard(
         modality=origin.modality,
         name=origin.name,
         description=origin.description,
         files=origin.files,
-        read=sum(piece.count for piece in pieces),
+        read=read,
         kept=len(smiles),
         excluded=excluded,
         splits=count_splits(splits),
         split_hash=split_hash(smiles, splits),
         notes=(*origin.notes, *_notes(done)),
-        settings={"format": FORMAT, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": version},
+        settings={"format": version, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": rdkit},
     )
     return Prepared(molecules, smiles, splits, card)
 
 
-def _count_refused(pieces: Sequence[Piece], results: Sequence[Converted | None]) -> tuple[Exclusion, ...]:
+def _again_one_by_one(
+    pieces: Sequence[Piece],
+    results: Sequence[Converted | None],
+    work: Callable[[Piece], Converted],
+    progress: Progress,
+    workers: int,
+) -> tuple[Sequence[Piece], Sequence[Converted | None]]:
+    """What is lost with a piece that crashed or stalled is done again alone, so that one molecule costs no other."""
+    lost = [index for index, result in enumerate(results) if result is None]
+    if not lost:
+        return pieces, results
+    single = [part for index in lost for part in pieces[index].each()]
+    title = "Preparing again, one by one, what crashed or stalled"
+    found = iter(
+        map_items(work, single, title=title, progress=progress, workers=workers, chunk=1, limit=_MOLECULE_LIMIT)
+    )
+    all_pieces: list[Piece] = []
+    all_results: list[Converted | None] = []
+    for piece, result in zip(pieces, results, strict=True):
+        parts = [piece] if result is not None else piece.each()
+        all_pieces += parts
+        all_results += [result] if result is not None else [next(found) for _ in parts]
+    return all_pieces, all_results
+
+
+def _count_refused(
+    pieces: Sequence[Piece], results: Sequence[Converted | None], refused: Sequence[tuple[str, str]]
+) -> tuple[Exclusion, ...]:
     counts: dict[str, int] = defaultdict(int)
     examples: dict[str, list[str]] = defaultdict(list)
+    for reason, example in refused:
+        counts[reason] += 1
+        examples[reason].append(example)
     for index, result in enumerate(results):
         if result is None:
             piece = pieces[index]
             counts[_CRASHED] += piece.count
-            examples[_CRASHED].append(f"molecules {piece.first + 1} to {piece.first + piece.count}: lost together")
+            examples[_CRASHED].append(f"molecule {piece.first + 1}: over {_MOLECULE_LIMIT:.0f} s, or a crash")
             continue
         for reason, example in result.refused:
             counts[reason] += 1

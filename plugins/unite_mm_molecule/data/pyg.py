@@ -12,21 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress, Silent
-from unite_mm_molecule.chemistry import NoBonds, canonical_smiles, perceive_bonds
+from unite_mm_molecule.chemistry import NoBonds, add_hydrogens, canonical_smiles, perceive_bonds
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Rules
 from unite_mm_molecule.data.dataset import MoleculeData
+from unite_mm_molecule.data.drafts import check_elements
 from unite_mm_molecule.data.pieces import array_pieces
 from unite_mm_molecule.data.prepare import Origin, check_pieces
-from unite_mm_molecule.data.refusals import NO_BONDS, NOT_FINITE
+from unite_mm_molecule.data.refusals import IMPLAUSIBLE, NO_BONDS, NOT_FINITE, REFUSED, UNREADABLE, Refused
 from unite_mm_molecule.flat import FlatMolecules
+from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.molecule import Molecule, bond_order_sums
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
 _AROMATIC = 4
+_EDGE_ATTR = "`edge_attr`"
+_ORDERS_HINT = "use orders (1, 2, 3; 1.5 for aromatic), or one-hot columns for single, double, triple, aromatic"
 _CHARGE_BY_VALENCE = {(5, 4): -1, (7, 4): 1, (7, 2): -1, (8, 3): 1, (8, 1): -1}
 """Charge of an atom by atomic number and sum of bond orders, where all hydrogens are atoms: the common ions only."""
 
@@ -68,26 +73,47 @@ def from_pyg(data: "Data") -> Molecule:
     Raises:
         UsageError: atomic numbers are missing, so are both geometry and bonds, or bonds make no sense.
     """
-    label = str(_get(data, "name") or "PyG data")
+    try:
+        return _read(data)
+    except Refused as refusal:
+        hint = _ORDERS_HINT if refusal.reason.startswith(_EDGE_ATTR) else ""
+        detail = f": {refusal.detail}" if refusal.detail else ""
+        raise UsageError(f"{_label(data)}: {refusal.reason}{detail}", hint) from refusal
+
+
+def _read(data: "Data") -> Molecule:
+    """What `from_pyg` gives.
+
+    Raises:
+        Refused: it is no molecule.
+    """
+    label = _label(data)
     numbers = _array(data, "z", np.int64)
     if numbers is None:
-        raise UsageError(f"{label}: has no atomic numbers `z`")
+        raise Refused("has no atomic numbers `z`", "")
     positions = _array(data, "pos", np.float64)
     charges = _array(data, "formal_charge", np.int64)
     edges, orders = _array(data, "edge_index", np.int64), _array(data, "edge_attr", np.float64)
     explicit = bool((numbers == 1).any()) or len(numbers) == 1
     if edges is None or orders is None:
         if positions is None:
-            raise UsageError(f"{label}: has neither positions `pos` nor bonds `edge_index` with `edge_attr`")
+            raise Refused("has neither positions `pos` nor bonds `edge_index` with `edge_attr`", "")
         if not np.isfinite(positions).all():
-            raise UsageError(f"{label}: {NOT_FINITE}")
+            raise Refused(NOT_FINITE, "")
+        check_elements(numbers)
+        if odd := odd_distances(numbers, positions):
+            raise Refused(IMPLAUSIBLE, odd)
         try:
             return Molecule.from_rdkit(perceive_bonds(numbers, positions), name=label)
         except NoBonds as error:
-            raise UsageError(f"{label}: {NO_BONDS}: {error}") from error
-    bonds = _bonds(edges, orders, label)
+            raise Refused(NO_BONDS, str(error)) from error
+    bonds = _bonds(edges, orders)
+    plain = np.where(bonds[:, 2:] == _AROMATIC, 1, bonds[:, 2:])
+    given = np.zeros_like(numbers) if charges is None else charges
+    if problem := Molecule(numbers, given, np.hstack([bonds[:, :2], plain])).nonsense():
+        raise Refused(UNREADABLE, problem)
     if (bonds[:, 2] == _AROMATIC).any():
-        bonds = _kekulized(numbers, charges, bonds, label)
+        bonds = _kekulized(numbers, charges, bonds)
     if charges is None:
         charges = _charges(numbers, bonds) if explicit else np.zeros_like(numbers)
     return Molecule(numbers, charges, bonds, positions, explicit, label if _get(data, "name") else "")
@@ -115,15 +141,39 @@ def dataset_from_pyg(
         workers: processes; 0: as many as there are cores.
 
     Raises:
-        UsageError: a molecule lacks what `from_pyg` needs, or none is usable.
+        UsageError: none is usable. Those that `from_pyg` refuses are counted in the card and left out.
     """
-    molecules = [from_pyg(data) for data in dataset]
+    molecules: list[Molecule] = []
+    refused: list[tuple[str, str]] = []
+    for index, data in enumerate(dataset):
+        try:
+            molecules.append(_read(data))
+        except Refused as refusal:
+            if not molecules and not refused:
+                first = data
+            label = str(_get(data, "name") or f"molecule {index + 1}")[:80]
+            refused.append((refusal.reason, f"{label}: {refusal.detail or 'left out'}"))
     if not molecules:
+        if refused:
+            from_pyg(first)  # says what is wrong with it
         raise UsageError(f"{name}: holds no molecule")
-    rules = Rules(add_hydrogens=not any(m.explicit_hydrogens for m in molecules), embed=config.geometry)
-    pieces = array_pieces(FlatMolecules.from_molecules(molecules))
+    # A set of heavy atoms alone is completed while it is checked. In a mixed one each molecule is by itself.
+    heavy = not any((m.numbers == 1).any() for m in molecules)
+    kept = []
+    for index, molecule in enumerate(molecules):
+        try:
+            kept.append(molecule if heavy else add_hydrogens(molecule))
+        except ValueError as error:
+            refused.append((REFUSED, f"{molecule.name or f'molecule {index + 1}'}: {first_line(error)}"))
+    rules = Rules(add_hydrogens=heavy, embed=config.geometry)
+    pieces = array_pieces(FlatMolecules.from_molecules(kept))
     origin = Origin(modality, name, description)
-    return MoleculeData(check_pieces(pieces, rules, origin, progress or Silent(), workers), config)
+    prepared = check_pieces(pieces, rules, origin, progress or Silent(), workers, refused=refused)
+    return MoleculeData(prepared, config)
+
+
+def _label(data: "Data") -> str:
+    return str(_get(data, "name") or "PyG data")
 
 
 def _get(data: "Data", key: str) -> Any:
@@ -135,7 +185,7 @@ def _array(data: "Data", key: str, kind: Any) -> NDArray[Any] | None:
     return None if value is None else np.asarray(value.detach().cpu().numpy(), dtype=kind)
 
 
-def _bonds(edges: NDArray[np.int64], attributes: NDArray[np.float64], label: str) -> NDArray[np.int64]:
+def _bonds(edges: NDArray[np.int64], attributes: NDArray[np.float64]) -> NDArray[np.int64]:
     """(m, 3) begin, end, order (4: aromatic); each bond once, whether it is stored in one direction or in both."""
     one_hot = attributes.ndim == 2 and attributes.shape[1] > 1
     if one_hot:
@@ -144,16 +194,15 @@ def _bonds(edges: NDArray[np.int64], attributes: NDArray[np.float64], label: str
         plain = attributes.reshape(-1)
         orders = np.where(plain == 1.5, _AROMATIC, plain).astype(np.int64)
     if edges.shape != (2, len(orders)) or not np.isin(orders, (1, 2, 3, _AROMATIC)).all():
-        raise UsageError(
-            f"{label}: `edge_attr` {tuple(attributes.shape)} is not a bond order for each of {edges.shape[-1]} edges",
-            "use orders (1, 2, 3; 1.5 for aromatic), or one-hot columns for single, double, triple, aromatic",
+        raise Refused(
+            f"{_EDGE_ATTR} {tuple(attributes.shape)} is not a bond order for each of {edges.shape[-1]} edges", ""
         )
     triples = np.stack([edges.min(axis=0), edges.max(axis=0), orders], axis=1)
     return np.asarray(np.unique(triples, axis=0), dtype=np.int64)
 
 
 def _kekulized(
-    numbers: NDArray[np.int64], charges: NDArray[np.int64] | None, bonds: NDArray[np.int64], label: str
+    numbers: NDArray[np.int64], charges: NDArray[np.int64] | None, bonds: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """The bonds with the aromatic ones turned into single and double ones by RDKit."""
     from rdkit import Chem, rdBase
@@ -173,7 +222,7 @@ def _kekulized(
             Chem.SanitizeMol(mol)
             return Molecule.from_rdkit(mol).bonds
         except ValueError as error:
-            raise UsageError(f"{label}: its aromatic bonds cannot be kekulized: {error}") from error
+            raise Refused("its aromatic bonds cannot be kekulized", first_line(error)) from error
 
 
 def _charges(numbers: NDArray[np.int64], bonds: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ REFUSED = "refused by RDKit (valence, charge or aromaticity)"
 FRAGMENTS = "more than one fragment"
 RADICAL = "an atom is short of bonds (radical or missing hydrogen)"
 NOT_FINITE = "coordinates that are not finite numbers"
+IMPLAUSIBLE = "its atoms are no plausible distances apart (are the coordinates in angstrom?)"
 NO_BONDS = "no consistent bonds found from the geometry (total charge 0 assumed)"
 NO_GEOMETRY = "no 3D geometry could be made"
 

@@ -129,6 +129,8 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
         raise UsageError(f"--data {source}: no such file or folder", f"known names: embedded, qm9; files: {_KINDS}")
     if path.is_dir():
         return _find_in_folder(path)
+    if not path.is_file():
+        raise UsageError(f"--data {source}: not a regular file", f"expected {_KINDS}")
     if path.suffix.lower() == ".zip":
         return _with_list(path.name, path, _member(path))
     if path.suffix.lower() == ".npz":

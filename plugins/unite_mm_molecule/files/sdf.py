@@ -5,11 +5,13 @@ By fixed columns after the CTfile format (Biovia, "CTfile Formats"): coordinates
 old style. The data field `unite_mm_hydrogens` holds the note on hydrogens (see `unite_mm_molecule.files.records`).
 """
 
+from collections.abc import Container
+
 import numpy as np
 from numpy.typing import NDArray
 
 from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, UnknownElement
-from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, MOST_CHARGE, SYMBOLS, Molecule
 
 HYDROGENS_FIELD = "unite_mm_hydrogens"
 MOST_ATOMS = 999
@@ -18,6 +20,8 @@ MOST_ATOMS = 999
 _DOUBLET = 4
 _CHARGES = {0: 0, 1: 3, 2: 2, 3: 1, _DOUBLET: 0, 5: -1, 6: -2, 7: -3}
 """Charge by the code of an atom line."""
+_ELECTRONS = {0: 0, 1: 2, 2: 1, 3: 2}
+"""Unpaired electrons, as RDKit counts them, by the code of an `M  RAD` line: none, singlet, doublet, triplet."""
 
 
 def write_record(record: Record) -> str:
@@ -87,7 +91,7 @@ def read_record(text: str) -> Record:
         text: the record, without its `$$$$` line.
 
     Raises:
-        BadRecord: incomplete, or nonsense.
+        BadRecord: incomplete, or nonsense; UnknownElement: an atom that is no element.
         NeedsRdkit: V3000, aromatic or query bonds.
     """
     lines = text.split("\n")
@@ -95,26 +99,29 @@ def read_record(text: str) -> Record:
         raise BadRecord("incomplete: it ends before the counts line")
     if "V3000" in lines[3]:
         raise NeedsRdkit("V3000")
-    try:
-        atoms, bonds = int(lines[3][:3]), int(lines[3][3:6])
-    except ValueError:
-        raise BadRecord(f"counts line {lines[3][:20]!r}") from None
+    counts = (lines[3][:3].strip(), lines[3][3:6].strip())
+    if not all(count.isascii() and count.isdigit() for count in counts):
+        raise BadRecord(f"counts line {lines[3][:20]!r}")
+    atoms, bonds = map(int, counts)
     rest = lines[4 + atoms + bonds :]
     end = next((index for index, line in enumerate(rest) if line.startswith("M  END")), None)
     if len(lines) < 4 + atoms + bonds or end is None:
         raise BadRecord(f"incomplete: {atoms} atoms, {bonds} bonds and an `M  END` line should follow the counts")
     numbers, codes, positions = _atoms(lines[4 : 4 + atoms])
-    declared = [line for line in rest[:end] if line.startswith("M  CHG")]
-    charges = _declared_charges(declared, atoms) if declared else [_CHARGES[code] for code in codes]
-    flat = lines[1][20:22].upper() != "3D" and not positions[:, 2].any()
+    declared, marked = ([line for line in rest[:end] if line.startswith(kind)] for kind in ("M  CHG", "M  RAD"))
+    old = not (declared or marked)  # these lines replace the codes of all atoms
+    charges = [_CHARGES[code] for code in codes] if old else _declared(declared, atoms, range(-MOST_CHARGE, 16))
+    radicals = sum(_ELECTRONS[code] for code in _declared(marked, atoms, _ELECTRONS))
+    flat = lines[1][20:22].upper() != "3D" and not positions[:, 2].any() and bool(np.isfinite(positions).all())
     molecule = Molecule(
         numbers=numbers,
         charges=np.array(charges, dtype=np.int64),
         bonds=_bonds(lines[4 + atoms : 4 + atoms + bonds], atoms),
         positions=None if flat else positions,
         name=lines[0].strip(),
+        radicals=codes.count(_DOUBLET) if old else radicals,
     )
-    return Record(molecule, _hydrogens_field(rest[end:]), doublets=_DOUBLET in codes)
+    return Record(molecule, _hydrogens_field(rest[end:]))
 
 
 def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], list[int], NDArray[np.float64]]:
@@ -131,9 +138,10 @@ def _atoms(rows: list[str]) -> tuple[NDArray[np.int64], list[int], NDArray[np.fl
             code = -1
         if code not in _CHARGES:
             raise BadRecord(f"atom {index + 1}: {row.strip()[:40]!r}")
-        if symbol not in ATOMIC_NUMBERS:
-            raise BadRecord(f"atom {index + 1}: {UnknownElement(symbol)}")
-        numbers.append(ATOMIC_NUMBERS[symbol])
+        number = ATOMIC_NUMBERS.get(symbol) or ATOMIC_NUMBERS.get(symbol.capitalize())
+        if number is None:
+            raise UnknownElement(symbol, f"atom {index + 1}: ")
+        numbers.append(number)
         codes.append(code)
         positions.append(position)
     return np.array(numbers, dtype=np.int64), codes, np.array(positions, dtype=np.float64).reshape(-1, 3)
@@ -157,21 +165,21 @@ def _bonds(rows: list[str], atoms: int) -> NDArray[np.int64]:
     return np.array(bonds, dtype=np.int64).reshape(-1, 3)
 
 
-def _declared_charges(lines: list[str], atoms: int) -> list[int]:
-    """(n,) charges of the `M  CHG` lines."""
-    charges = [0] * atoms
+def _declared(lines: list[str], atoms: int, allowed: Container[int]) -> list[int]:
+    """(n,) values of the `M  CHG` or `M  RAD` lines, 0 where they name none."""
+    found = [0] * atoms
     for line in lines:
         try:
             values = [int(word) for word in line[9:].split()]
             pairs = list(zip(values[0::2], values[1::2], strict=True))
             count = int(line[6:9])
         except ValueError:
-            raise BadRecord(f"charge line {line!r}") from None
-        if len(pairs) != count or any(not 1 <= index <= atoms for index, _ in pairs):
-            raise BadRecord(f"charge line {line!r}")
-        for index, charge in pairs:
-            charges[index - 1] = charge
-    return charges
+            raise BadRecord(f"property line {line[:40]!r}") from None
+        if len(pairs) != count or any(not 1 <= index <= atoms or value not in allowed for index, value in pairs):
+            raise BadRecord(f"property line {line[:40]!r}")
+        for index, value in pairs:
+            found[index - 1] = value
+    return found
 
 
 def _hydrogens_field(lines: list[str]) -> str:

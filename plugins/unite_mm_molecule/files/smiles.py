@@ -1,14 +1,21 @@
 """SMILES lines, one per sample, also for molecules that are not sound. Needs RDKit, imported inside."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import canonical_smiles, sanitize_without_cleanup, sanitized
 from unite_mm_molecule.files.records import BadRecord, UnknownElement
-from unite_mm_molecule.molecule import SYMBOLS, Molecule
+from unite_mm_molecule.molecule import Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
+
+
+_MOST_LETTERS = 20_000
+"""Letters of the longest SMILES that is read."""
+
+_DEUTERIUM = re.compile(r"\[D(?=[]+\-:])")
 
 
 def write_smiles(molecule: Molecule) -> str:
@@ -40,37 +47,64 @@ def split_line(line: str) -> tuple[str, str]:
     return smiles, name[0].strip() if name else ""
 
 
+def parse_smiles(smiles: str) -> "Mol":
+    """RDKit's molecule of a SMILES with exactly the atoms written, not sanitized; `[D]` is deuterium.
+
+    Raises:
+        BadRecord: not a SMILES; UnknownElement: an atom that is no element.
+    """
+    from rdkit import Chem, rdBase
+
+    if len(smiles) > _MOST_LETTERS:
+        raise BadRecord(f"{smiles[:20]!r}... has {len(smiles):,} letters; at most {_MOST_LETTERS:,} are read")
+    parameters: Any = Chem.SmilesParserParams()
+    parameters.removeHs = False
+    parameters.sanitize = False
+    with rdBase.BlockLogs():
+        try:
+            read: Mol | None = Chem.MolFromSmiles(_DEUTERIUM.sub("[2H", smiles), parameters)
+        except (ValueError, RuntimeError, OverflowError):
+            read = None
+    if read is None:
+        raise BadRecord(f"{smiles[:60]!r} is not a SMILES")
+    for atom in read.GetAtoms():
+        if atom.GetAtomicNum() == 0:
+            raise UnknownElement(atom.GetSymbol())
+    return read
+
+
 def read_smiles(smiles: str, name: str) -> Molecule:
     """A molecule of any program's SMILES.
 
     One that sanitizes has implicit hydrogens, unless it is a radical. Others keep exactly the atoms written.
 
     Raises:
-        BadRecord: not a SMILES, or an unknown element.
+        BadRecord: not a SMILES; UnknownElement: an atom that is no element.
     """
     from rdkit import Chem, rdBase
 
     if smiles == "*":
         return Molecule.from_rdkit(Chem.Mol(), name)
+    read = parse_smiles(smiles)
     with rdBase.BlockLogs():
-        parameters: Any = Chem.SmilesParserParams()
-        parameters.removeHs = False
-        parameters.sanitize = False
-        read: Mol | None = Chem.MolFromSmiles(smiles, parameters)
-        if read is None:
-            raise BadRecord(f"{smiles[:60]!r} is not a SMILES")
-        unknown = {atom.GetSymbol() for atom in read.GetAtoms() if atom.GetAtomicNum() not in SYMBOLS}
-        if unknown:
-            raise UnknownElement(", ".join(sorted(unknown)))
         sound = Chem.Mol(read)
         try:
             sanitize_without_cleanup(sound)
             if any(atom.GetNumRadicalElectrons() for atom in sound.GetAtoms()):
                 sound = Chem.AddHs(sound)  # with its hydrogens explicit, nobody fills the open valence
-            return Molecule.from_rdkit(sound, name)
-        except ValueError:
+            return _sensible(Molecule.from_rdkit(sound, name))
+        except BadRecord:
+            raise
+        except (ValueError, RuntimeError):
             pass
         try:
-            return Molecule.from_rdkit(read, name)
-        except ValueError as error:
+            return _sensible(Molecule.from_rdkit(read, name))
+        except (ValueError, RuntimeError) as error:
             raise BadRecord(f"{smiles[:60]!r}: {first_line(error)}") from error
+
+
+def _sensible(molecule: Molecule) -> Molecule:
+    """The molecule, if it is one: SMILES may have bonds and charges that others cannot have."""
+    if problem := molecule.nonsense():
+        raise BadRecord(problem)
+    return molecule

@@ -4,56 +4,133 @@ A record is the text of one molecule: of SDF up to and with its `$$$$` line, of 
 the empty lines behind it. A plain file is mapped into memory rather than read, so that only its records are copied.
 """
 
+import bz2
 import gzip
 import mmap
 import re
 import zipfile
-import zlib
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.arrays import most_bytes, too_large
+from unite_mm.kit.messages import first_line
 
 TextKind = Literal["sdf", "xyz", "smiles"]
 
-SUFFIXES: dict[str, TextKind] = {".sdf": "sdf", ".xyz": "xyz", ".smi": "smiles", ".smiles": "smiles"}
-"""Text formats by file suffix; when reading, each may be followed by `.gz`."""
+SUFFIXES: dict[str, TextKind] = {
+    ".sdf": "sdf", ".sd": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".smiles": "smiles", ".csv": "smiles",
+}  # fmt: skip
+"""Text formats by file suffix; when reading, each may be followed by one of `COMPRESSED`."""
+
+COMPRESSED = (".gz", ".bz2")
 
 _INCOMPLETE = "download it again, or remove the incomplete molecule at its end"
+_MOST_ATOMS = 1_000_000
+
+
+def text_suffix(path: Path) -> str:
+    """The suffix of a file's name that tells its format, without that of its compression; empty where there is none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    return suffixes[0] if len(suffixes) == 2 and suffixes[1] in COMPRESSED else (suffixes or [""])[-1]
 
 
 def text_kind(path: Path) -> TextKind | None:
     """The text format that a file's name says it has; None for any other name."""
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    return SUFFIXES.get(suffixes[0] if len(suffixes) == 2 and suffixes[1] == ".gz" else (suffixes or [""])[-1])
+    return SUFFIXES.get(text_suffix(path))
 
 
 def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
-    """The content of a file, of a .gz file, or of a member of a zip file.
+    """The content of a file, of a .gz or .bz2 file, or of a member of a zip file; of .csv, its column of SMILES.
 
     Raises:
-        UsageError: it cannot be read, is empty, or is a web page (an error page saved under the name of the data).
+        UsageError: it cannot be read, unpacks to more than `most_bytes`, is empty, or is a web page (an error page
+            saved under the name of the data).
     """
     try:
-        if member is not None:
-            with zipfile.ZipFile(path) as archive:
-                content: bytes | mmap.mmap = archive.read(member)
-        elif path.suffix.lower() == ".gz":
-            content = gzip.decompress(path.read_bytes())
-        elif path.stat().st_size == 0:
-            content = b""
-        else:
-            with path.open("rb") as file:
-                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        # The zip module raises RuntimeError for encrypted and NotImplementedError for unknown kinds of members.
-        raise UsageError(f"{path}: cannot be read: {error}", "the file may be damaged or incomplete") from error
-    head = bytes(content[:512]).lstrip().lower()
-    if not bytes(content[:65536]).strip():
+        content = _read(path, member)
+    except UniteError:
+        raise
+    except Exception as error:  # what zipfile, gzip and bz2 raise on damaged, encrypted or made-up files is open-ended
+        raise UsageError(
+            f"{path}: cannot be read: {first_line(error)[:200]}", "the file may be damaged or incomplete"
+        ) from error
+    start = bytes(content[:65536])
+    if not start.strip():
         raise UsageError(f"{path}: the file is empty")
-    if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
+    if start.lstrip()[:512].lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise UsageError(f"{path}: a web page, not molecules", "download the file again")
+    if b"\r" in start and b"\n" not in start:  # line ends of old Macs
+        content = bytes(content).replace(b"\r", b"\n")
+    if text_suffix(Path(member or path.name)) == ".csv":
+        return smiles_column(path, bytes(content))
     return content
+
+
+def _read(path: Path, member: str | None) -> bytes | mmap.mmap:
+    most = most_bytes(path.stat().st_size)
+    if not path.is_file():
+        raise ValueError("not a regular file")
+    if member is not None:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(member).file_size > most:
+                raise too_large(path, archive.getinfo(member).file_size)
+            with archive.open(member) as stream:
+                return _at_most(path, stream, most)
+    suffix = path.suffix.lower()
+    if suffix in COMPRESSED:
+        with gzip.open(path) if suffix == ".gz" else bz2.open(path) as stream:
+            return _at_most(path, stream, most)
+    if path.stat().st_size == 0:
+        return b""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _at_most(path: Path, stream: "IO[bytes] | gzip.GzipFile | bz2.BZ2File", most: int) -> bytes:
+    """All that a stream holds.
+
+    Raises:
+        UsageError: that is more than `most` bytes.
+    """
+    parts, size = [], 0
+    while part := stream.read(1 << 20):
+        size += len(part)
+        if size > most:
+            raise too_large(path)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def smiles_column(path: Path, content: bytes) -> bytes:
+    """The lines `SMILES<tab>name` of a table with a header, one for each of its rows, with a header again.
+
+    Raises:
+        UsageError: no column is called SMILES.
+    """
+    import csv
+
+    text = content.decode("utf-8-sig", errors="replace")
+    header = text.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header.count)
+    try:
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+    except csv.Error as error:
+        raise UsageError(f"{path}: cannot be read as a table: {error}") from error
+    names = [name.strip().lower() for name in rows[0]]
+    column = next((i for i, name in enumerate(names) if name == "smiles"), None)
+    if column is None:
+        column = next((i for i, name in enumerate(names) if "smiles" in name), None)
+    if column is None:
+        found = ", ".join(names)[:80]
+        raise UsageError(f"{path}: no column is called SMILES; its first line is {found!r}", "name the column `smiles`")
+    label = next((i for i, name in enumerate(names) if name in ("name", "id", "mol_id", "title")), None)
+    lines = ["smiles"]
+    for row in rows[1:]:
+        smiles = row[column].strip() if column < len(row) else ""
+        name = " ".join(row[label].split()) if label is not None and label < len(row) else ""
+        lines.append(f"{smiles.split()[0] if smiles else '?'}\t{name}")  # `?` is no SMILES: the row counts
+    return "\n".join([*lines, ""]).encode()
 
 
 def decode(record: bytes) -> str:
@@ -87,34 +164,50 @@ def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
         if at == 0 or text[at - 1 : at] == b"\n":
             bounds.append(_line_end(text, at))  # the rest of the dollars' line is dropped
         at = text.find(b"$$$$", at + 4)
-    rest = bytes(text[bounds[-1] :])
-    if rest.strip():  # the last record may lack the dollars, as MOL files do
-        if b"M  END" not in rest:
+    if _not_blank(text, bounds[-1]) < len(text):  # the last record may lack the dollars, as MOL files do
+        if text.find(b"M  END", bounds[-1]) < 0:
             raise UsageError(f"{path}: incomplete SDF file: it ends inside molecule {len(bounds)}", _INCOMPLETE)
         bounds.append(len(text))
     return bounds
 
 
 def _xyz_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
-    bounds = [0]
-    at = 0
-    line = 1
+    at = _not_blank(text, 0)
+    bounds = [at]
     while at < len(text):
         end = _line_end(text, at)
-        count = bytes(text[at:end]).strip()
-        if not count and not bytes(text[end:]).strip():
-            break
-        if not count.isdigit():
+        count = bytes(text[at : min(end, at + 100)]).strip()
+        if not count.isdigit() or len(count) > 9 or int(count) > _MOST_ATOMS:
+            line = bytes(text[:at]).count(b"\n") + 1
             found = count[:40].decode(errors="replace")
-            raise UsageError(f"{path}, line {line}: expected a number of atoms, found {found!r}")
+            limit = f" (at most {_MOST_ATOMS:,})" if count.isdigit() else ""
+            raise UsageError(f"{path}, line {line}: expected a number of atoms{limit}, found {found!r}")
+        comment = bytes(text[end : end + 4])
         for _ in range(int(count) + 1):
             if end >= len(text):
                 raise UsageError(f"{path}: incomplete XYZ file: it ends inside molecule {len(bounds)}", _INCOMPLETE)
             end = _line_end(text, end)
-        line += int(count) + 2
-        at = end
+        if comment == b"gdb ":
+            end = _qm9_end(text, end)
+        at = _not_blank(text, end)
         bounds.append(at)
     return bounds
+
+
+def _qm9_end(text: bytes | mmap.mmap, at: int) -> int:
+    """Where a frame of QM9's own files ends: frequencies, SMILES and InChI follow its atoms."""
+    inchi = _line_end(text, _line_end(text, at))
+    return _line_end(text, inchi) if bytes(text[inchi : inchi + 6]) == b"InChI=" else at
+
+
+def _not_blank(text: bytes | mmap.mmap, at: int) -> int:
+    """Where the next line begins that is not blank."""
+    while at < len(text):
+        end = _line_end(text, at)
+        if bytes(text[at:end]).strip():
+            return at
+        at = end
+    return at
 
 
 def _smiles_bounds(text: bytes | mmap.mmap) -> list[int]:

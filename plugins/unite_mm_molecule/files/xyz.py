@@ -5,17 +5,25 @@ Read and written without RDKit; only frames without bonds, from other programs, 
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import perceive_bonds, rdkit_installed
+from unite_mm_molecule.files.extxyz import Columns, find_columns
 from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
 from unite_mm_molecule.metrics.perception import edm_bonds
 from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
 
+MOST_ATOMS = 1000
+"""Atoms of the largest frame whose bonds are looked for: the work grows with their square."""
+
 _MARK = "unite-mm "
+_MOST_LETTERS = 60
+"""Letters of a comment line that serve as a name."""
 
 
 def write_frame(record: Record) -> str:
@@ -36,29 +44,83 @@ def write_frame(record: Record) -> str:
     return "\n".join(lines) + "\n"
 
 
-def split_frame(text: str) -> tuple[str, list[str]]:
-    """The comment and the atom lines of a frame, as `unite_mm_molecule.files.text` cuts them out."""
-    count, comment, *rows = text.split("\n")
-    return comment, rows[: int(count)]
+@dataclass(frozen=True)
+class Frame:
+    """A frame as it stands in a file, before bonds are looked for.
+
+    Attributes:
+        name: from the comment line.
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) in angstrom.
+        record: what the comment line says of bonds, charges and hydrogens; None in files of other programs.
+    """
+
+    name: str
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    record: Record | None = None
 
 
-def parse_atoms(rows: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Atomic numbers (n,) and positions (n, 3) of atom lines; further columns are ignored.
+def frame_name(text: str) -> str:
+    """The name of a frame: in its comment line, or the start of that line."""
+    comment = text.split("\n", 2)[1].strip() if "\n" in text else ""
+    if comment.startswith(_MARK):
+        try:
+            return str(_facts(comment)["name"])[:_MOST_LETTERS]
+        except (BadRecord, KeyError):
+            return ""
+    return comment[:_MOST_LETTERS]
+
+
+def parse_frame(text: str) -> Frame:
+    """A frame, as preparation and scoring both read it.
+
+    Args:
+        text: as `unite_mm_molecule.files.text` cuts it out.
 
     Raises:
-        BadRecord: a line is not an element (a symbol or an atomic number) and three numbers.
-        UnknownElement: the plugin does not know it.
+        BadRecord: an atom line or the comment cannot be understood; UnknownElement: an atom that is no element.
     """
+    count, comment, *rows = text.split("\n")
+    name, facts = frame_name(text), _facts(comment) if comment.startswith(_MARK) else None
+    numbers, positions = _atoms(rows[: int(count)], find_columns(comment) if facts is None else Columns())
+    if facts is None:
+        return Frame(name, numbers, positions)
+    charges = _integers(facts.get("charges", [0] * len(numbers)), 1)
+    molecule = Molecule(numbers, charges, _integers(facts.get("bonds"), 3).reshape(-1, 3), positions, name=name)
+    if len(molecule.charges) != len(numbers) or molecule.nonsense():
+        raise BadRecord("bonds or charges in the comment do not fit the atoms")
+    return Frame(name, numbers, positions, Record(molecule, str(facts.get("hydrogens", ""))))
+
+
+def read_frame(text: str) -> Record:
+    """The molecule of a frame; where the comment names no bonds, they are found from the geometry.
+
+    Raises:
+        BadRecord: an atom line or the comment cannot be understood; UnknownElement: an atom that is no element.
+    """
+    frame = parse_frame(text)
+    if frame.record is not None:
+        return frame.record
+    if len(frame.numbers) > MOST_ATOMS:
+        raise BadRecord(f"{len(frame.numbers):,} atoms; bonds are found for at most {MOST_ATOMS}")
+    return Record(_with_bonds(frame.numbers, frame.positions, frame.name))
+
+
+def _atoms(rows: Sequence[str], columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Atomic numbers (n,) and positions (n, 3) of atom lines; other columns are ignored."""
     numbers, positions = [], []
     for row in rows:
         words = row.replace("*^", "e").split()
         try:
-            symbol, position = words[0].capitalize(), [float(word) for word in words[1:4]]
+            symbol = words[columns.element]
+            position = [float(word) for word in words[columns.position : columns.position + 3]]
         except (IndexError, ValueError):
             position = []
         if len(position) != 3:
             raise BadRecord(f"atom line {row.strip()[:100]!r}")
-        number = int(symbol) if symbol.isdecimal() else ATOMIC_NUMBERS.get(symbol, 0)
+        plain = symbol.isascii() and symbol.isdigit() and len(symbol) < 4
+        number = int(symbol) if plain else ATOMIC_NUMBERS.get(symbol.capitalize(), 0)
         if number not in SYMBOLS:
             raise UnknownElement(symbol)
         numbers.append(number)
@@ -66,34 +128,30 @@ def parse_atoms(rows: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.floa
     return np.array(numbers, dtype=np.int64), np.array(positions, dtype=np.float64).reshape(-1, 3)
 
 
-def read_frame(text: str) -> Record:
-    """The molecule of a frame; where the comment names no bonds, they are found from the geometry.
-
-    Raises:
-        BadRecord: an atom line or the comment cannot be understood.
-    """
-    comment, rows = split_frame(text)
-    numbers, positions = parse_atoms(rows)
-    if not comment.startswith(_MARK):
-        return Record(_with_bonds(numbers, positions, comment.strip()[:60]))
+def _facts(comment: str) -> dict[str, Any]:
+    """What a comment line of ours says."""
     try:
         facts = json.loads(comment[len(_MARK) :])
-        bonds = np.array(facts["bonds"], dtype=np.int64).reshape(-1, 3)
-        charges = np.array(facts.get("charges", np.zeros_like(numbers)), dtype=np.int64)
-        name, hydrogens = str(facts["name"]), str(facts["hydrogens"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadRecord(f"comment line: {error}") from error
-    if charges.shape != numbers.shape or not _sound_bonds(bonds, len(numbers)):
-        raise BadRecord("bonds or charges in the comment do not fit the atoms")
-    return Record(Molecule(numbers, charges, bonds, positions, name=name), hydrogens)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"comment line: {first_line(error)[:100]}") from error
+    if not isinstance(facts, dict) or "name" not in facts:
+        raise BadRecord("comment line: not the facts of a molecule")
+    return facts
 
 
-def _sound_bonds(bonds: NDArray[np.int64], atoms: int) -> bool:
-    """Whether bonds (m, 3) join two atoms that exist, begin < end, orders 1 to 3."""
-    begin, end, order = bonds.T
-    return bool(
-        (begin >= 0).all() and (begin < end).all() and (end < atoms).all() and ((order >= 1) & (order <= 3)).all()
-    )
+def _integers(found: Any, width: int) -> NDArray[np.int64]:
+    """Whole numbers, or rows of `width` of them, of a comment line."""
+    try:
+        array = np.array(found)
+        if (array.dtype.kind != "i" and array.size) or not isinstance(found, list):
+            raise BadRecord("bonds or charges in the comment are not whole numbers")
+        if array.size and array.shape[1:] != (() if width == 1 else (width,)):
+            raise BadRecord("bonds or charges in the comment do not fit the atoms")
+        return array.astype(np.int64)
+    except BadRecord:
+        raise
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadRecord(f"comment line: {first_line(error)[:100]}") from error
 
 
 def _with_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64], name: str) -> Molecule:
@@ -104,6 +162,6 @@ def _with_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64], name
         with rdBase.BlockLogs():
             try:
                 return Molecule.from_rdkit(perceive_bonds(numbers, positions), name)
-            except ValueError:  # no consistent bonds, or none that can be kekulized
+            except (ValueError, RuntimeError):  # no consistent bonds, or none that can be kekulized
                 pass
     return Molecule(numbers, np.zeros_like(numbers), edm_bonds(numbers, positions), positions, name=name)

@@ -15,8 +15,8 @@ _PERCEPTION_LIMIT = 60.0
 
 
 def spatial(samples: Sequence[Molecule]) -> bool:
-    """Whether all samples have positions and explicit hydrogens, which these conventions need."""
-    return all(sample.explicit_hydrogens and sample.positions is not None for sample in samples)
+    """Whether all samples, but for records that could not be read, have positions and explicit hydrogens."""
+    return all(sample.flaw or (sample.explicit_hydrogens and sample.positions is not None) for sample in samples)
 
 
 def edm_metrics(samples: Sequence[Molecule], perceived: Sequence[Perceived | None]) -> tuple[list[Metric], list[str]]:

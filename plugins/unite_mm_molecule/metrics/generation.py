@@ -9,6 +9,7 @@ from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.metrics.conventions import adit_metrics, edm_metrics
 from unite_mm_molecule.metrics.distributions import StructureCounts, count_structures, histograms
+from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.metrics.novelty import Reference, held_out_molecules, novelty_metrics
 from unite_mm_molecule.metrics.perception import Perceived, perceive_edm
 from unite_mm_molecule.metrics.posebusters import posebusters_metrics
@@ -34,7 +35,7 @@ class _Assessment:
 
 def assess(molecule: Molecule) -> _Assessment:
     """Everything about one sample that needs RDKit alone."""
-    spatial = molecule.explicit_hydrogens and molecule.positions is not None
+    spatial = molecule.explicit_hydrogens and molecule.positions is not None and molecule.finite
     return _Assessment(
         validity=check_validity(molecule),
         stable=stable_atoms(molecule) if molecule.explicit_hydrogens else None,
@@ -76,10 +77,16 @@ def score_generation(
         notes.append("no reference data: novelty and distributions of the data are left out")
     else:
         metrics += novelty_metrics(results, reference)
+    notes += _remarks(samples)
+    explicit = [index for index, sample in enumerate(samples) if sample.explicit_hydrogens]
+    if all(samples[index].flaw for index in explicit):
+        explicit = []  # nothing but records that could not be read
+    chosen = explicit or range(len(samples))  # what needs explicit hydrogens is taken of these
+    shown = [samples[index] for index in chosen]
     for found, remarks in (
-        _stability(samples, assessments),
-        edm_metrics(samples, perceived),
-        adit_metrics(samples, progress, workers) if perception else ([], []),
+        _stability(shown, [assessments[index] for index in chosen]),
+        edm_metrics(shown, [perceived[index] for index in chosen]),
+        adit_metrics(shown, progress, workers) if perception else ([], []),
         posebusters_metrics(samples, results, progress, workers) if posebusters else ([], []),
     ):
         metrics += found
@@ -95,11 +102,39 @@ def score_generation(
     return Score(kind="generation", metrics=tuple(metrics), histograms=shapes, notes=tuple(notes))
 
 
+def _remarks(samples: Sequence[Molecule]) -> list[str]:
+    """What a reader of the numbers must know about these samples."""
+    notes = []
+    flawed = [sample for sample in samples if sample.flaw]
+    if flawed:
+        notes.append(f"{len(flawed)} of {len(samples)} records cannot be read and count as invalid: {flawed[0].flaw}")
+    implicit = sum(not sample.explicit_hydrogens for sample in samples)
+    others = len(samples) - len(flawed) - implicit
+    if implicit and others:
+        notes.append(
+            f"hydrogens are implicit in {implicit} of {len(samples)} samples and explicit in {others}: stability and "
+            "the EDM and ADiT conventions are taken of the latter"
+        )
+    odd = sum(
+        sample.positions is not None
+        and sample.finite
+        and bool(odd_distances(sample.numbers, sample.positions, sample.bonds))
+        for sample in samples
+    )
+    if odd:
+        notes.append(
+            f"in {odd} of {len(samples)} samples bonded atoms are no plausible distance apart (are the coordinates in "
+            "angstrom?)"
+        )
+    return notes
+
+
 def _validity(samples: Sequence[Molecule], results: Sequence[ValidityResult]) -> list[Metric]:
     implicit = sum(not sample.explicit_hydrogens for sample in samples)
+    readable = sum(not sample.flaw for sample in samples)
     if not implicit:
         hydrogens = "hydrogens are explicit and RDKit may add none"
-    elif implicit == len(samples):
+    elif implicit == readable:
         hydrogens = "hydrogens are implicit and supplied by RDKit"
     else:
         hydrogens = f"hydrogens are implicit and supplied by RDKit in {implicit} of the samples, explicit in the others"

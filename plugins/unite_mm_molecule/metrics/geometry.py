@@ -1,7 +1,9 @@
-"""Superposition of two sets of points."""
+"""Superposition of two sets of points, and whether the atoms of a molecule are plausible distances apart."""
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unite_mm_molecule.molecule import SYMBOLS
 
 Points = NDArray[np.float64]
 """(n, 3) positions in angstrom."""
@@ -40,3 +42,54 @@ def aligned_rmsd(mobile: Points, target: Points) -> float:
     rotation, translation = kabsch(mobile, target)
     difference = mobile @ rotation.T + translation - target
     return float(np.sqrt((difference * difference).sum() / len(mobile)))
+
+
+# Covalent radii in picometres of hydrogen to curium (Cordero et al. 2008, doi 10.1039/b801115j).
+_COVALENT = (
+    31, 28, 128, 96, 84, 76, 71, 66, 57, 58, 166, 141, 121, 111, 107, 105, 102, 106, 203, 176, 170, 160, 153, 139, 139,
+    132, 126, 124, 132, 122, 122, 120, 119, 120, 120, 116, 220, 195, 190, 175, 164, 154, 147, 146, 142, 139, 145, 144,
+    142, 139, 139, 138, 139, 140, 244, 215, 207, 204, 203, 201, 199, 198, 198, 196, 194, 192, 192, 189, 190, 187, 187,
+    175, 170, 162, 151, 144, 141, 136, 136, 132, 145, 146, 148, 140, 150, 150, 260, 221, 215, 206, 200, 196, 190, 187,
+    180, 169,
+)  # fmt: skip
+_RADII = np.array([np.nan, *_COVALENT, *[np.nan] * (len(SYMBOLS) - len(_COVALENT))]) / 100
+_PLAUSIBLE = (0.6, 1.4)
+"""Bond lengths in units of the sum of both radii: those of molecules are 0.8 to 1.2 of it, in bohr 1.5 to 2.3."""
+_COINCIDENT = 0.3
+"""Angstrom between two atoms, half of the shortest bond."""
+_MOST_PAIRS = 1000
+"""Atoms up to which all pairs are looked at."""
+
+
+def odd_distances(numbers: NDArray[np.int64], positions: Points, bonds: NDArray[np.int64] | None = None) -> str:
+    """What is odd about the distances between atoms, where they suggest another unit or no geometry; else empty.
+
+    Half of the bonds may be strained or broken in any way: the median of their lengths decides.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) in angstrom, finite.
+        bonds: (m, 3) begin, end, order; None: each atom is taken as bonded to its nearest.
+    """
+    count = len(numbers)
+    if count < 2:
+        return ""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if bonds is None:
+            if count > _MOST_PAIRS:
+                return ""
+            apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
+            ratios = apart / (_RADII[numbers][:, None] + _RADII[numbers][None])
+            np.fill_diagonal(ratios, np.inf)
+            nearest = np.nanargmin(ratios, axis=1)
+            begin, end = np.arange(count), nearest
+        else:
+            begin, end = bonds[:, 0], bonds[:, 1]
+        lengths = np.linalg.norm(positions[begin] - positions[end], axis=-1)
+        known = lengths / (_RADII[numbers[begin]] + _RADII[numbers[end]])
+        known = known[~np.isnan(known)]
+    if len(lengths) and lengths.min() < _COINCIDENT:
+        return f"bonded atoms {lengths.min():.2g} A apart"
+    if not len(known) or _PLAUSIBLE[0] <= np.median(known) <= _PLAUSIBLE[1]:
+        return ""
+    return f"bonds of {np.median(lengths):.3g} A, {np.median(known):.2g} times the usual length"

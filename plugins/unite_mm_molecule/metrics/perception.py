@@ -42,8 +42,8 @@ _EDM_VALENCES: dict[int, tuple[int, ...]] = {
 
 
 def _limits() -> NDArray[np.float64]:
-    """(3, 54, 54) greatest length in angstrom of a single, double and triple bond; -1 where there is none."""
-    limits = np.full((3, 54, 54), -1.0)
+    """(3, 119, 119) greatest length in angstrom of a single, double and triple bond; -1 where there is none."""
+    limits = np.full((3, 119, 119), -1.0)
     for order, (table, margin) in enumerate(zip((_SINGLE, _DOUBLE, _TRIPLE), _MARGINS, strict=True)):
         for first, row in table.items():
             for second, length in row.items():
@@ -66,7 +66,8 @@ def edm_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> NDA
         (m, 3) begin, end, order; begin < end.
     """
     begin, end = np.triu_indices(len(numbers), 1)
-    lengths = np.linalg.norm(positions[begin] - positions[end], axis=-1)
+    with np.errstate(over="ignore", invalid="ignore"):  # what an untrained model may put anywhere
+        lengths = np.linalg.norm(positions[begin] - positions[end], axis=-1)
     within = lengths < _LIMITS[:, numbers[begin], numbers[end]]  # (3, pairs)
     # A double bond counts only below the limit of the single one, and a triple one only below both, as in EDM.
     orders = np.cumprod(within, axis=0).sum(axis=0)
@@ -97,7 +98,7 @@ def perceive_edm(molecule: Molecule) -> Perceived:
     """EDM's convention: bonds by the distance table; valid if RDKit sanitizes them (it may add hydrogens)."""
     from rdkit import Chem, rdBase
 
-    if molecule.positions is None or molecule.size == 0:
+    if molecule.positions is None or molecule.size == 0 or not molecule.finite:
         return Perceived(None, 0)
     bonds = edm_bonds(molecule.numbers, molecule.positions)
     bare = Molecule(molecule.numbers, np.zeros_like(molecule.charges), bonds, explicit_hydrogens=False)
@@ -120,7 +121,7 @@ def perceive_adit(molecule: Molecule) -> Perceived:
     from openbabel import openbabel
     from rdkit import Chem, rdBase
 
-    if molecule.positions is None or molecule.size == 0:
+    if molecule.positions is None or molecule.size == 0 or not molecule.finite:
         return Perceived(None)
     openbabel.obErrorLog.StopLogging()
     with rdBase.BlockLogs():

@@ -55,17 +55,20 @@ def posebusters_metrics(
     """
     if missing := missing_extras("posebusters"):
         return [], [f"PoseBusters left out: {missing}"]
-    if not spatial(samples):
+    pairs = list(zip(samples, results, strict=True))
+    if any(sample.explicit_hydrogens and not sample.flaw for sample in samples):
+        pairs = [(sample, result) for sample, result in pairs if sample.explicit_hydrogens]
+    if not spatial([sample for sample, _ in pairs]):
         return [], ["PoseBusters does not apply: it needs positions and explicit hydrogens"]
     # Samples that are not strictly valid cannot pass: sanitization, radicals and connectedness are among the checks.
-    valid = [sample for sample, result in zip(samples, results, strict=True) if result.valid]
+    valid = [sample for sample, result in pairs if result.valid]
     # One at a time: what shares a chunk with a slow one would be done again.
     run = partial(map_items, title="PoseBusters", progress=progress, workers=workers, chunk=1, limit=_POSEBUSTERS_LIMIT)
     complete = run(run_posebusters, valid)
     slow = [sample for sample, report in zip(valid, complete, strict=True) if report is None]
     without_energy = run(partial(run_posebusters, configuration="mol_fast"), slow) if slow else []
     reports = [report for report in (*complete, *without_energy) if report is not None]
-    return _check_metrics(reports, len(samples)), _remarks(len(slow), len(valid) - len(reports))
+    return _check_metrics(reports, len(pairs)), _remarks(len(slow), len(valid) - len(reports))
 
 
 def _check_metrics(reports: list[dict[str, bool]], total: int) -> list[Metric]:

@@ -171,6 +171,9 @@ def _notes(pairs: list[Pair], comparisons: list[_Comparison]) -> list[str]:
         notes.append(
             f"hydrogens are implicit in {implicit} of {len(pairs)} inputs: RMSD and parts are over heavy atoms"
         )
+    flawed = [molecule.flaw for pair in pairs for molecule in pair if molecule.flaw]
+    if flawed:
+        notes.append(f"{len(flawed)} records cannot be read and count as misses: {flawed[0]}")
     unsound = sum(not comparison.input_sound for comparison in comparisons)
     if unsound:
         notes.append(f"{unsound} inputs do not sanitize themselves and count as misses")
@@ -199,10 +202,11 @@ def _geometry_metrics(pairs: list[Pair], progress: Progress, workers: int) -> tu
     """Match by types and coordinates alone, and remarks on it; needs `pymatgen` and `openbabel`."""
     if missing := missing_extras("pymatgen", "openbabel"):
         return [], [f"match (geometry) left out: {missing}"]
-    if any(not m.explicit_hydrogens or m.positions is None for pair in pairs for m in pair):
+    readable = [pair for pair in pairs if not (pair[0].flaw or pair[1].flaw)]
+    if any(not m.explicit_hydrogens or m.positions is None for pair in readable for m in pair):
         return [], ["match (geometry) does not apply: it needs positions and explicit hydrogens"]
     results = map_items(
-        geometry_rmsd, pairs, title="matching geometries", progress=progress, workers=workers, limit=_GEOMETRY_LIMIT
+        geometry_rmsd, readable, title="matching geometries", progress=progress, workers=workers, limit=_GEOMETRY_LIMIT
     )
     lost = sum(result is None for result in results)
     matched = [result for result in results if result is not None and math.isfinite(result)]

@@ -7,10 +7,14 @@ from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, canonical_smiles, sanitized
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
-Problem = Literal["", "empty", "does not sanitize", "radical", "fragments", "charged"]
+Problem = Literal[
+    "", "unreadable", "empty", "does not sanitize", "not finite", "radical", "fragments", "charged"
+]  # fmt: skip
 """Why a molecule is not strictly valid; empty for a valid one. The first that applies, in this order."""
 
-PROBLEMS: tuple[Problem, ...] = ("empty", "does not sanitize", "radical", "fragments", "charged")
+PROBLEMS: tuple[Problem, ...] = (
+    "unreadable", "empty", "does not sanitize", "not finite", "radical", "fragments", "charged",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,13 +38,15 @@ class ValidityResult:
 
 
 def check_validity(molecule: Molecule) -> ValidityResult:
-    """Strict validity: RDKit sanitizes it as it is, no radical, one fragment, neutral in total.
+    """Strict validity: finite coordinates, RDKit sanitizes it as it is, no radical, one fragment, neutral in total.
 
     Where hydrogens are explicit RDKit may add none, so that an atom short of a bond is a radical; where they are
     implicit RDKit supplies them and there are no radicals.
     """
     from rdkit import Chem, rdBase
 
+    if molecule.flaw:
+        return ValidityResult("unreadable", molecule.flaw, None)
     if molecule.size == 0:
         return ValidityResult("empty", "no atoms", None)
     with rdBase.BlockLogs():
@@ -51,7 +57,11 @@ def check_validity(molecule: Molecule) -> ValidityResult:
             return ValidityResult("does not sanitize", _valence_detail(molecule) or first_line(error), None)
         radicals = [atom for atom in sound.GetAtoms() if atom.GetNumRadicalElectrons()]
         fragments = len(Chem.GetMolFrags(sound))
+    if not molecule.finite:
+        return ValidityResult("not finite", "coordinates that are not finite numbers", smiles)
     charge = int(molecule.charges.sum())
+    if molecule.radicals:
+        return ValidityResult("radical", f"{molecule.radicals} unpaired by declaration", smiles)
     if radicals:
         electrons = sum(atom.GetNumRadicalElectrons() for atom in radicals)
         where = ", ".join(sorted({atom.GetSymbol() for atom in radicals}))
@@ -67,7 +77,7 @@ def _valence_detail(molecule: Molecule) -> str:
     """The first atom with more bonds than its element and charge allow; empty if there is none."""
     for number, charge, valence in zip(molecule.numbers, molecule.charges, molecule.valences, strict=True):
         allowed = allowed_valences(int(number), int(charge))
-        if valence > max(allowed, default=0):
+        if int(number) in STANDARD_VALENCES and valence > max(allowed, default=0):
             sign = f"{int(charge):+d}" if charge else ""
             return f"{SYMBOLS[int(number)]}{sign} with {int(valence)} bonds"
     return ""

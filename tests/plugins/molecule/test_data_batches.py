@@ -252,7 +252,7 @@ def molecule(smiles: str, name: str = "mine") -> Molecule:
 UNFIT = [
     (lambda: molecule("CCCCCCCCCC"), "mine: 32 atoms, but the model has room for 12"),
     (lambda: molecule("CCl"), "mine: element Cl, but the model knows H, C, N, O, F"),
-    (lambda: molecule("[Mg+2]"), "mine: element 12, but the model knows H, C, N, O, F"),
+    (lambda: molecule("[Mg+2]"), "mine: element Mg, but the model knows H, C, N, O, F"),
     (lambda: molecule("[O-2]"), "mine: an atom of charge -2, but the model knows -1, 0, +1"),
     (lambda: replace(molecule("CC"), positions=None), "mine: no 3D coordinates"),
     (lambda: replace(molecule("CC"), positions=np.full((8, 3), np.nan)), "mine: no 3D coordinates"),

@@ -205,7 +205,8 @@ def test_a_missing_list_is_noted_in_the_card(tmp_path: Path) -> None:
 
 BROKEN = {
     "no such file": lambda folder: folder / "absent.sdf",
-    "unknown kind of file": lambda folder: put(folder / "data.csv", "a,b\n"),
+    "unknown kind of file": lambda folder: put(folder / "data.pdb", "a,b\n"),
+    "no column is called SMILES; its first line is 'a, b'": lambda folder: put(folder / "data.csv", "a,b\n"),
     "the file is empty": lambda folder: put(folder / "empty.sdf", ""),
     "incomplete SDF file: it ends inside molecule 13": lambda folder: put(
         folder / "cut.sdf", named_sdf() + block("water")[:300]

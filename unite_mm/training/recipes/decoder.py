@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from unite_mm.contract import Batch, Statistics
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.storage.checkpoint import load_state
-from unite_mm.storage.pretrained import find_record, read_weights
+from unite_mm.storage.pretrained import load_weights
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.base import Autocast, Recipe
 from unite_mm_schemas.regime import DecoderRecipeConfig
@@ -41,7 +41,7 @@ class DecoderRecipe(Recipe):
         """
         assert isinstance(self.config.recipe, DecoderRecipeConfig)
         folder = Path(self.config.recipe.init)
-        where, record = find_record(folder)
+        where, record, weights = load_weights(folder)
         if missing := sorted(set(self.config.modalities) - set(record.modalities)):
             raise UsageError(f"--init {folder}: that model has no modality {missing[0]!r}", "leave --modality out")
         old, new = record.config.model_dump(), self.config.model_dump()
@@ -56,7 +56,6 @@ class DecoderRecipe(Recipe):
                     f"the {name} data have other statistics than those that {folder} was trained on",
                     "fine-tune on the same data: leave --data out",
                 )
-        weights = read_weights(where, record)
         try:
             load_state(self.network, weights, str(where))
         except UniteError as error:
