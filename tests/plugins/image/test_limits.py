@@ -119,27 +119,38 @@ HOLDS = {
 }
 
 
-@pytest.mark.parametrize("name", [*HOLDS, "many.npz"])
+@pytest.mark.parametrize("name", HOLDS)
 def test_many_small_files_that_hold_too_much_together_are_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "ALWAYS_HELD", 1_000_000)
     monkeypatch.setattr(limits, "MOST_TIMES", 20)
     path = tmp_path / name.rstrip("/")
-    if name == "many.npz":
-        path.write_bytes(arrays(compressed=True, arr_0=np.zeros((20, 256, 256), np.uint8)))
-    elif name.endswith("/"):
+    if name.endswith("/"):
         folder(path, HOLDS[name]())
     else:
         path.write_bytes(zipped(HOLDS[name]()))
     with pytest.raises(UsageError, match=r"bytes hold images of more than 0\.0 GB") as caught:
         read(path)
     assert "20 times the bytes" in caught.value.hint
-    if name == "many.npz":
-        with pytest.raises(UsageError, match="bytes hold images"):
-            opened(path, tmp_path / "cache")
-    else:  # of photographs to be reconstructed the squares alone are kept
-        assert len(read_squares(path, 8, "rgb")) == 20
+    # Of photographs to be reconstructed the squares alone are kept.
+    assert len(read_squares(path, 8, "rgb")) == 20
+
+
+def test_arrays_that_unpack_to_too_much_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unite_mm.kit.arrays._ALWAYS", 1_000_000)
+    path = tmp_path / "many.npz"
+    for content in (
+        {"arr_0": np.zeros((20, 256, 256), np.uint8)},
+        {"mu": np.zeros(512), "sigma": np.zeros((512, 512))},
+    ):
+        path.write_bytes(arrays(compressed=True, **content))
+        with pytest.raises(UsageError, match=r"many.npz: unpacks to . MB, more than"):
+            open_reference(DataRequest(str(path), tmp_path, Silent()), ImageConfig())
+    path.write_bytes(arrays(compressed=True, arr_0=np.zeros((20, 256, 256), np.uint8)))
+    for reader in (read, lambda path: opened(path, tmp_path / "cache")):
+        with pytest.raises(UsageError, match=r"many.npz: unpacks to . MB, more than"):
+            reader(path)
 
 
 def test_real_images_are_never_taken_for_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
