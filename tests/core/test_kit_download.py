@@ -46,6 +46,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         "/busy": (202, b"", 0),
         "/short": (200, GOOD[:100], len(GOOD)),
         "/torn": (200, GOOD[:100], 100),
+        "/longer": (200, GOOD * 900, -1),
         "/flipped": (200, GOOD[:-1] + b"x", len(GOOD)),
     }
     asked: ClassVar[list[str]] = []
@@ -93,6 +94,7 @@ WRONG = {
     "/gone": "HTTP Error 404: Not Found",
     "/short": f"100 of {len(GOOD)} bytes",
     "/torn": f"100 bytes instead of {len(GOOD)}",
+    "/longer": f"more than the {len(GOOD)} bytes of the file",
     "/flipped": "another file: its SHA-256 begins with ",
 }
 

@@ -136,4 +136,16 @@ def test_only_tensors_by_name_are_weights(kind: str, tmp_path: Path, monkeypatch
         path.write_bytes(path.read_bytes()[:-700])
     with pytest.raises(UniteError, match=r"net.pth: (cannot be read as weights|holds no tensors by name)") as caught:
         read_weights(path)
+    words = ("npickl", "PytorchStream", "weights_only", "central directory")  # torch's own
+    assert not [word for word in words if word in str(caught.value)]
     assert "\n" not in caught.value.message and not (tmp_path / "made-by-a-weights-file").exists()
+
+
+def test_pipes_and_devices_are_no_weights(tmp_path: Path, published: Weights) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(UniteError, match="not a file"):
+            read_weights(tmp_path / name)
+        with pytest.raises(UsageError, match="is not a file"):
+            find_weights(published, str(tmp_path / name))

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from unite_mm.errors import UniteError
+from unite_mm.kit.messages import one_line
 from unite_mm.progress import Progress
 
 _TIMEOUT = 30.0
@@ -88,13 +89,13 @@ def _fetch_from_any(remote: Remote, target: Path, progress: Progress) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{remote.name}.part-") as aside:
             part = Path(aside) / remote.name
             try:
-                digest = _download(url, part, f"Downloading {remote.name}", progress)
+                digest = _download(url, part, f"Downloading {remote.name}", progress, remote.size)
                 _check(remote, part, digest)
             except (Rejected, OSError, http.client.HTTPException, ValueError) as error:
                 # urllib's errors, timeouts and a full disk are all OSErrors; the last is no mirror's fault.
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise
-                failures.append(f"{url.split('/')[2]}: {error}")
+                failures.append(f"{url.split('/')[2]}: {one_line(error)}")
                 progress.say(f"{failures[-1]}; trying the next mirror" if url != remote.urls[-1] else failures[-1])
                 continue
             os.replace(part, target)
@@ -102,11 +103,11 @@ def _fetch_from_any(remote: Remote, target: Path, progress: Progress) -> Path:
     raise UniteError(f"{remote.title or remote.name} could not be downloaded ({'; '.join(failures)})", remote.hint)
 
 
-def _download(url: str, path: Path, title: str, progress: Progress) -> str:
+def _download(url: str, path: Path, title: str, progress: Progress, most: int | None = None) -> str:
     """Write the answer of a server to a file; the SHA-256 of the content.
 
     Raises:
-        Rejected: there is no answer, an empty one, or a part of one.
+        Rejected: there is no answer, an empty one, a part of one, or one of more than `most` bytes.
         OSError, http.client.HTTPException: there is no connection, or it breaks.
     """
     request = urllib.request.Request(url, headers={"User-Agent": "unite-mm"})
@@ -120,6 +121,8 @@ def _download(url: str, path: Path, title: str, progress: Progress) -> str:
                 file.write(block)
                 digest.update(block)
                 received += len(block)
+                if most is not None and received > most:
+                    raise Rejected(f"more than the {most} bytes of the file")
                 advance(len(block))
     if received == 0:
         raise Rejected("an empty answer")

@@ -3,17 +3,16 @@
 import math
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm.errors import UniteError, UsageError
+from unite_mm.errors import UsageError
 from unite_mm.kit.arrays import ArraySpec, read_npz
 from unite_mm.kit.messages import first_line
-from unite_mm_image.data.limits import MAX_PIXELS, MOST_CLASSES, most_held, need_file, too_much
+from unite_mm_image.data.limits import MAX_PIXELS, MOST_CLASSES, need_file
 
 ARRAYS = {
     "arr_0": ArraySpec(np.uint8, (("N", "H", "W", 3), ("N", "H", "W", 1), ("N", "H", "W")), empty=False),
@@ -23,19 +22,6 @@ ARRAYS = {
 
 _HINT = "Images are arr_0 (N, H, W, 3) or (N, H, W) uint8, classes arr_1 (N,) from 0."
 _DAMAGED = "The file is damaged or incomplete."
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the header of an array says.
-
-    Attributes:
-        shape: of the array.
-        bytes: of its numbers in memory.
-    """
-
-    shape: tuple[int, ...]
-    bytes: int
 
 
 def read_arrays(path: Path, most: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
@@ -48,18 +34,14 @@ def read_arrays(path: Path, most: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], 
     Raises:
         UsageError: the file is damaged, holds more than can be needed, or its arrays are something else.
     """
-    headers = array_headers(path, ARRAYS)
-    images = headers.get("arr_0")
-    if images is not None and len(images.shape) in (3, 4):
-        height, width = images.shape[1:3]
+    shape = array_shapes(path, ARRAYS).get("arr_0", ())
+    if len(shape) in (3, 4):
+        height, width = shape[1:3]
         if height * width > most:
             raise UsageError(
                 f"{path}: arr_0 holds images of {width:,} x {height:,} pixels, more than {most:,}", "Scale them down."
             )
-    stored = path.stat().st_size
-    if sum(header.bytes for header in headers.values()) > most_held(stored):
-        raise too_much(path, stored)
-    arrays = read_checked(path, ARRAYS, _HINT)
+    arrays = read_npz(path, ARRAYS, _HINT)
     rows, labels = arrays["arr_0"], arrays.get("arr_1")
     if labels is not None and int(labels.max()) >= MOST_CLASSES:
         raise UsageError(
@@ -69,41 +51,27 @@ def read_arrays(path: Path, most: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], 
     return rows[..., None] if rows.ndim == 3 else rows, None if labels is None else labels.astype(np.int64)
 
 
-def array_headers(path: Path, names: Mapping[str, object]) -> dict[str, Header]:
-    """What the headers of some arrays of a `.npz` file say, of those that are there; no array is read.
+def array_shapes(path: Path, names: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """The shapes of some arrays of a `.npz` file, of those that are there, by their headers; no array is read.
 
     Raises:
         UsageError: the file is no readable zip file, or an array is shorter than its header says.
     """
     need_file(path)
-    found: dict[str, Header] = {}
+    found: dict[str, tuple[int, ...]] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if name in names:
                     with archive.open(info) as stream:
-                        found[name] = _header(name, stream, info.file_size)
+                        found[name] = _shape(name, stream, info.file_size)
     except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
         raise UsageError(f"{path}: cannot be read: {first_line(error)}", _DAMAGED) from error
     return found
 
 
-def read_checked(path: Path, specs: Mapping[str, ArraySpec], hint: str) -> dict[str, NDArray[Any]]:
-    """Arrays of a file by `read_npz`, whatever it raises.
-
-    Raises:
-        UsageError: the file is damaged, or its arrays are something else.
-    """
-    try:
-        return read_npz(path, specs, hint)
-    except UniteError:
-        raise
-    except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
-        raise UsageError(f"{path}: cannot be read: {first_line(error)}", _DAMAGED) from error
-
-
-def _header(name: str, stream: IO[bytes], size: int) -> Header:
+def _shape(name: str, stream: IO[bytes], size: int) -> tuple[int, ...]:
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -118,4 +86,4 @@ def _header(name: str, stream: IO[bytes], size: int) -> Header:
     needed = math.prod(shape) * dtype.itemsize
     if needed > size - stream.tell():
         raise ValueError(f"{name} is cut off: {needed:,} bytes by its header, {size - stream.tell():,} are there")
-    return Header(shape, needed)
+    return tuple(shape)

@@ -44,6 +44,8 @@ NOTES = {
 
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM") + (("AVIF",) if _AVIF else ())
 _ORIENTATION = 0x0112
+_WEBP_SIDE = 16_383
+"""Pixels of the longest side that WebP can encode; damaged headers claim more, and its decoder holds four copies."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
@@ -164,6 +166,8 @@ def _check_file(path: Path) -> None:
 def _decoded(source: Path | IO[bytes], admit: Admit | None, held: ExitStack) -> Image.Image:
     with Image.open(source, formats=_FORMATS) as image:
         check_extent(image)
+        if image.format == "WEBP" and max(image.size) > _WEBP_SIDE:
+            raise Unreadable("cannot be read", f"a WebP canvas of {image.width} x {image.height} pixels")
         if admit is not None:
             admit(image)
         held.enter_context(in_memory(image.width * image.height))

@@ -165,7 +165,7 @@ def _load(folder: Path) -> Prepared:
 
 def _read(folder: Path) -> Prepared:
     card = DataCard.model_validate_json((folder / "card.json").read_bytes())
-    classes = tuple(json.loads((folder / "classes.json").read_bytes()))
+    classes = json.loads((folder / "classes.json").read_bytes())
     path = folder / "pixels.npy"
     large = path.stat().st_size > IN_MEMORY
     index = read_npz(folder / "index.npz", _INDEX)
@@ -178,4 +178,8 @@ def _read(folder: Path) -> Prepared:
         or count_splits(splits) != card.splits
     ):
         raise ValueError("counts disagree")
-    return Prepared(pixels, labels, splits, keys, index["names"].tobytes(), classes, card)
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes.json is no list of names")
+    if labels.max(initial=-1) >= len(classes):
+        raise ValueError("an image has a class without a name")
+    return Prepared(pixels, labels, splits, keys, index["names"].tobytes(), tuple(classes), card)

@@ -11,14 +11,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from unite_mm.contract import SPLITS, DataRequest
-from unite_mm.errors import UniteError, UsageError
-from unite_mm.kit.arrays import ArraySpec, npz_names
-from unite_mm.kit.messages import first_line
+from unite_mm.errors import UsageError
+from unite_mm.kit.arrays import ArraySpec, npz_names, read_npz
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
-from unite_mm_image.data.array_files import array_headers, read_arrays, read_checked
+from unite_mm_image.data.array_files import array_shapes, read_arrays
 from unite_mm_image.data.dataset import ImageData, open_data
-from unite_mm_image.data.limits import MOST_SCORED, most_held, need_file, too_much
+from unite_mm_image.data.limits import MOST_SCORED, need_file
 from unite_mm_image.data.listing import Layout, arrange, list_folder
 from unite_mm_image.data.preprocessing import Colours
 from unite_mm_image.metrics.distances import Moments, moments
@@ -149,9 +148,9 @@ def _extent_and_colours(samples: Sequence[Image], config: ImageConfig) -> tuple[
 
 def _of_arrays(path: Path) -> ImageReference:
     """Statistics under any of the usual names, features of reference images, images `arr_0` (ADM), or several."""
-    pairs = [pair for pair in STATISTICS if pair.keys() <= array_headers(path, pair).keys()]
+    pairs = [pair for pair in STATISTICS if pair.keys() <= array_shapes(path, pair).keys()]
     given = _statistics(path, pairs[0]) if pairs else _of_features(path)
-    if "arr_0" not in array_headers(path, {"arr_0": None}):
+    if "arr_0" not in array_shapes(path, {"arr_0": None}):
         if given is None:
             raise UsageError(f"{path}: holds neither statistics nor images, but: {_names(path)}", _HINT)
         return ImageReference(path.name, given=given)
@@ -162,10 +161,10 @@ def _of_arrays(path: Path) -> ImageReference:
 
 def _statistics(path: Path, pair: Mapping[str, ArraySpec]) -> Moments:
     """Mean and covariance, by their names in `pair`."""
-    for name, header in array_headers(path, pair).items():
-        if max(header.shape, default=0) > MOST_FEATURES:
+    for name, shape in array_shapes(path, pair).items():
+        if max(shape, default=0) > MOST_FEATURES:
             raise UsageError(f"{path}: {name} is of more than {MOST_FEATURES:,} features", _HINT)
-    arrays = read_checked(path, pair, _HINT)
+    arrays = read_npz(path, pair, _HINT)
     mean, covariance = (arrays[name] for name in pair)
     if not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-6) or (np.diag(covariance) < 0).any():
         raise UsageError(
@@ -176,11 +175,8 @@ def _statistics(path: Path, pair: Mapping[str, ArraySpec]) -> Moments:
 
 def _of_features(path: Path) -> Moments | None:
     """Moments of features that the file holds one row for each image of; None without them."""
-    for name, header in array_headers(path, FEATURES).items():
-        stored = path.stat().st_size
-        if header.bytes > most_held(stored):
-            raise too_much(path, stored)
-        features = read_checked(path, {name: FEATURES[name]}, _HINT)[name]
+    for name in array_shapes(path, FEATURES):
+        features = read_npz(path, {name: FEATURES[name]}, _HINT)[name]
         if len(features) < 2 or features.shape[1] > MOST_FEATURES:
             raise UsageError(
                 f"{path}: {name} is {features.shape}: two images are needed, and at most {MOST_FEATURES:,} features",
@@ -191,14 +187,7 @@ def _of_features(path: Path) -> Moments | None:
 
 
 def _names(path: Path) -> str:
-    try:
-        found = npz_names(path)
-    except UniteError:
-        raise
-    except Exception as error:  # damaged files make zipfile and numpy raise nearly anything
-        raise UsageError(
-            f"{path}: cannot be read: {first_line(error)}", "The file is damaged or incomplete."
-        ) from error
+    found = npz_names(path)
     return ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
 
 

@@ -131,6 +131,27 @@ def test_arrays_hold_statistics_images_or_both(tmp_path: Path, ask: Ask, network
 
 
 @pytest.mark.parametrize(
+    ("mean", "covariance", "suffix"),
+    [("mu", "sigma", ".npz"), ("ref_mean", "ref_cov", ".npz"), ("mean", "cov", ".npz"), ("mu", "sigma", ".NPZ")],
+)
+def test_statistics_of_other_programs_give_the_numbers_of_ours(
+    mean: str, covariance: str, suffix: str, tmp_path: Path, ask: Ask, network: Path
+) -> None:
+    extractor = open_extractor(ImageMetrics(features=str(network)))
+    pool = extractor.features(PictureSet(pictures(20, 0)), Silent(), "").pool
+    known = moments(pool)
+    path = tmp_path / f"stats{suffix}"
+    with path.open("wb") as file:
+        np.savez(file, **{mean: known.mu, covariance: known.sigma, "step": np.array(3)})
+    read, _ = open_reference(ask(path), ImageConfig()).moments(extractor, Silent())
+    assert np.array_equal(read.mu, known.mu) and np.array_equal(read.sigma, known.sigma)
+    for name in ("feats", "features", "activations"):  # clean-fid's for its kernel distance
+        np.savez(tmp_path / "feats.npz", **{name: pool.numpy()})
+        read, _ = open_reference(ask(tmp_path / "feats.npz"), ImageConfig()).moments(extractor, Silent())
+        assert np.array_equal(read.mu, known.mu) and np.array_equal(read.sigma, known.sigma)
+
+
+@pytest.mark.parametrize(
     ("arrays", "message"),
     [
         ({"other": np.zeros(3)}, "holds neither statistics nor images, but: other"),
@@ -141,6 +162,15 @@ def test_arrays_hold_statistics_images_or_both(tmp_path: Path, ask: Ask, network
         ({"mu": np.full(2, np.nan), "sigma": np.zeros((2, 2))}, "not finite"),
         ({"mu": np.zeros(2, dtype=int), "sigma": np.zeros((2, 2))}, "floating-point"),
         ({"mu": np.array([None, 1]), "sigma": np.zeros((2, 2))}, "cannot be read"),
+        ({"ref_mean": np.zeros(3), "ref_cov": np.zeros((2, 2))}, r"ref_cov is float64 \(2, 2\), not .*with D = 3"),
+        ({"ref_mean": np.zeros(3)}, "holds neither statistics nor images, but: ref_mean"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 5.0], [0.0, 1.0]])}, "sigma is no covariance"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "sigma is no covariance"),
+        ({"mu": np.zeros(0), "sigma": np.zeros((0, 0))}, "holds nothing"),
+        ({"mu": np.zeros(9000), "sigma": np.zeros((1, 1))}, "mu is of more than 8,192 features"),
+        ({"feats": np.zeros((1, 4))}, "two images are needed"),
+        ({"feats": np.full((3, 4), np.inf)}, "feats holds values that are not finite"),
+        ({f"a{i}": np.zeros(1) for i in range(99)}, r"but: a0, a1, .*a7, \.\.\."),
     ],
 )
 def test_wrong_arrays_are_refused(arrays: dict, message: str, tmp_path: Path, ask: Ask) -> None:

@@ -295,6 +295,73 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, capsys, content):
     assert run(["import-official", str(path), "-o", str(tmp_path / "out")]) == 2
 
 
+TORCHS_OWN = ("PytorchStream", "npickl", "weights_only", "miniz", "inline_container", "central directory", "torch.load")
+
+
+def odd_files(folder: Path) -> dict[str, tuple[bytes, str]]:
+    """Files that are no checkpoints, and what is said of them."""
+    whole = save(folder / "whole.pt", make_state(Case())).read_bytes()
+    script, zipped, squeezed = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(script, "w") as target:
+        for entry in ("net/data.pkl", "net/constants.pkl", "net/version"):
+            target.writestr(entry, b"x")
+    with zipfile.ZipFile(zipped, "w") as target:
+        target.writestr("a/readme.txt", b"x")
+    with zipfile.ZipFile(io.BytesIO(whole)) as source, zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry))
+        target.writestr("archive/data/99", bytes(9_000_000))
+    damaged = bytearray(whole)
+    damaged[whole.index(b"data.pkl") + 80] ^= 255
+    return {
+        "empty": (b"", "not a file that torch.save wrote"),
+        "page": (b"<html>404</html>", "not a file that torch.save wrote"),
+        "array": (b"\x93NUMPY\x01\x00", "not a file that torch.save wrote"),
+        "cut": (whole[: len(whole) // 2], "cut off or damaged"),
+        "script": (script.getvalue(), "a TorchScript file, not a checkpoint"),
+        "zip": (zipped.getvalue(), "a zip file, but none that torch.save wrote"),
+        "squeezed": (squeezed.getvalue(), "which torch.save never writes"),
+        "flipped": (bytes(damaged), "damaged, or holds more than weights; no code was run"),
+        "stub": (b"\x80\x02.", "damaged, or holds more than weights; no code was run"),
+        "object": (pickle.dumps(Path("x")), "no code was run"),
+    }
+
+
+def test_refusals_are_in_our_own_words(tmp_path):
+    for name, (content, message) in odd_files(tmp_path).items():
+        path = tmp_path / f"{name}.pt"
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=message) as error:
+            import_official(path, ANSWERS)
+        text = str(error.value).replace(str(path), "")
+        assert not [word for word in TORCHS_OWN if word in text], text
+        assert "\n" not in error.value.message and error.value.hint
+    for content in (b"", b"{", b"\xff" * 99, (10**9).to_bytes(8, "little") + b"{}"):
+        (tmp_path / "a.safetensors").write_bytes(content)
+        with pytest.raises(UsageError, match=r"damaged, or no safetensors file"):
+            import_official(tmp_path / "a.safetensors", ANSWERS)
+
+
+def test_damage_anywhere_in_a_checkpoint_is_refused_or_harmless(tmp_path):
+    whole = save(tmp_path / "whole.pt", make_state(Case())).read_bytes()
+    places = [*range(0, 400, 10), *range(len(whole) - 400, len(whole), 10), *range(500, len(whole), len(whole) // 30)]
+    for number, place in enumerate(places):
+        content = bytearray(whole)
+        content[place] ^= 1 << number % 8
+        (tmp_path / "a.pt").write_bytes(content)
+        try:
+            import_official(tmp_path / "a.pt", ANSWERS)
+        except UsageError as error:
+            assert "\n" not in error.message and not [word for word in TORCHS_OWN if word in str(error)], str(error)
+
+
+def test_tensors_that_repeat_few_numbers_are_refused(tmp_path):
+    state = make_state(Case())
+    state["latent_tokens"] = torch.zeros(1).expand(1, 1024, 1_000_000)
+    with pytest.raises(UsageError, match="its tensors hold more numbers than the file"):
+        import_official(save(tmp_path / "a.pt", state), ANSWERS)
+
+
 @pytest.mark.parametrize("content", [{"weights": {}}, {}, [1], torch.zeros(3), {"ema": 5}])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
