@@ -24,6 +24,7 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm_molecule import chemistry
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data import prepare as preparation
+from unite_mm_molecule.data.encode import encode
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
@@ -505,3 +506,22 @@ def test_damaged_files_meet_no_unexpected_error(suffix: str, tmp_path: Path) -> 
                     use()
                 except UniteError as error:
                     assert "\n" not in error.message and len(error.message) < 600
+
+
+def test_smiles_and_rdkit_molecules_are_encoded() -> None:
+    statistics = {"elements": [1, 6, 8], "charges": [0], "max_atoms": 9, "position_scale": 1.0}
+    ours = from_smiles("CCO")
+    drawing = Chem.MolFromSmiles("CCO")
+    config = MoleculeConfig(condition="none")
+    batch = encode(["CCO", " OCC ", drawing, ours.to_rdkit(), ours], statistics, config, "qm9")
+    assert batch.registers.mask.sum(dim=1).tolist() == [9] * 5 and batch.types.sum(dim=1).unique().numel() == 1
+    assert (
+        batch.positions[3].allclose(batch.positions[4], atol=1e-5) and (batch.positions.abs().sum(dim=(1, 2)) > 5).all()
+    )
+    assert encode("CCO", statistics, config, "qm9").types.shape == (1, 9)
+    for wrong, message in (("CC(", "molecule 2: 'CC(' is not a SMILES"), (5, "molecule 2: a int, not a molecule")):
+        with pytest.raises(UsageError) as caught:
+            encode([ours, wrong], statistics, config, "qm9")
+        assert caught.value.message.startswith(message)
+    with pytest.raises(UsageError, match="line 3: no"):
+        encode([Molecule.flawed("line 3: no")], statistics, config, "qm9")
