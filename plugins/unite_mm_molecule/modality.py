@@ -5,6 +5,7 @@ Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.ya
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
 from unite_mm.progress import Progress
@@ -35,7 +36,7 @@ class MoleculeModality(Modality):
     def build_modules(self, statistics: Statistics, width: int) -> MoleculeModules:
         return MoleculeModules(self.config, statistics, width)
 
-    def encode_samples(self, samples: Sequence[Molecule], statistics: Statistics) -> MoleculeBatch:
+    def encode_samples(self, samples: Sequence[Any], statistics: Statistics) -> MoleculeBatch:
         return encode(samples, statistics, self.config, self.name)
 
     def write(self, samples: Sequence[Molecule], path: Path) -> None:

@@ -106,14 +106,13 @@ def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
     mol, plain = draft.mol, draft.plain
     if mol.GetNumAtoms() == 0:
         raise Refused(NO_ATOMS, "no atom")
+    if draft.radicals:
+        raise Refused(RADICAL, f"{draft.radicals} unpaired electrons")
     try:
         Chem.SanitizeMol(mol)
         if len(Chem.GetMolFrags(mol)) > 1:
             raise Refused(FRAGMENTS, f"{len(Chem.GetMolFrags(mol))} fragments")
-        radicals = draft.radicals
-        if plain is None and not radicals:
-            radicals = sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
-        if radicals:
+        if plain is None and (radicals := sum(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())):
             raise Refused(RADICAL, f"{radicals} unpaired electrons")  # others show as missing hydrogens
         missing = mol.GetNumAtoms(onlyExplicit=False) - mol.GetNumAtoms()
         if missing:

@@ -1,13 +1,14 @@
 """Any molecules into the batch that a trained model expects, or a clear message on why they do not fit."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from unite_mm.contract import Statistics
 from unite_mm.errors import UsageError
 from unite_mm.kit.messages import first_line
-from unite_mm_molecule.chemistry import add_hydrogens
+from unite_mm_molecule.chemistry import add_hydrogens, embed, rdkit_installed
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
 from unite_mm_molecule.flat import FlatMolecules
@@ -28,11 +29,50 @@ def arrange(samples: Sequence[Molecule], config: MoleculeConfig) -> list[Molecul
     return [flat.molecule(index, explicit, config.geometry) for index in range(len(flat))]
 
 
-def encode(samples: Sequence[Molecule], statistics: Statistics, config: MoleculeConfig, modality: str) -> MoleculeBatch:
+def native(sample: Any, index: int, geometry: bool) -> Molecule:
+    """A sample as a molecule: it may also be a SMILES or an RDKit molecule, which get hydrogens and a geometry.
+
+    Args:
+        sample: a molecule, a SMILES, or an RDKit molecule.
+        index: its place, for messages.
+        geometry: whether it needs positions.
+
+    Raises:
+        UsageError: it is none of these, or no sound molecule.
+    """
+    if isinstance(sample, Molecule):
+        return sample
+    label = f"molecule {index + 1}"
+    if not rdkit_installed():
+        raise UsageError(
+            f"{label}: a {type(sample).__name__}; SMILES and RDKit molecules need RDKit", "pip install rdkit"
+        )
+    from rdkit import Chem, rdBase
+
+    from unite_mm_molecule.files.smiles import parse_smiles
+
+    if not isinstance(sample, (str, Chem.Mol)):
+        raise UsageError(f"{label}: a {type(sample).__name__}, not a molecule, a SMILES or an RDKit molecule")
+    with rdBase.BlockLogs():
+        try:
+            mol = parse_smiles(sample.strip()) if isinstance(sample, str) else Chem.Mol(sample)
+            Chem.SanitizeMol(mol)
+            spatial = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
+            mol = Chem.AddHs(mol, addCoords=spatial)
+            if geometry and not spatial:
+                mol, _ = embed(mol)
+            name = sample if isinstance(sample, str) else mol.GetProp("_Name") if mol.HasProp("_Name") else ""
+            return Molecule.from_rdkit(mol, name[:60])
+        except (ValueError, RuntimeError) as error:  # BadRecord and NoGeometry are ValueErrors
+            raise UsageError(f"{label}: {first_line(error)}") from error
+
+
+def encode(samples: Sequence[Any], statistics: Statistics, config: MoleculeConfig, modality: str) -> MoleculeBatch:
     """A batch of any molecules, not augmented.
 
     Args:
-        samples: the molecules; hydrogens are added or removed as the configuration wants them.
+        samples: the molecules, SMILES or RDKit molecules; hydrogens are added or removed as the configuration wants
+            them, and what has no geometry gets one from RDKit unless it is a molecule of ours.
         statistics: what the model was trained on.
         config: the model's configuration.
         modality: name of the modality, for messages.
@@ -41,8 +81,10 @@ def encode(samples: Sequence[Molecule], statistics: Statistics, config: Molecule
         UsageError: there are none, or one does not fit: too large, an element or a charge the model has not seen, no
             geometry; the message names the molecule and the value.
     """
+    samples = [samples] if isinstance(samples, str) else samples
     if not samples:
         raise UsageError("no molecules to encode")
+    samples = [native(sample, index, config.geometry) for index, sample in enumerate(samples)]
     for index, sample in enumerate(samples):
         if problem := sample.flaw or sample.nonsense():
             raise UsageError(f"{_label(sample, index)}: {problem}")

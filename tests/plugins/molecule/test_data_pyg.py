@@ -109,3 +109,31 @@ def test_data_that_is_no_molecule_is_refused(data: Data, message: str) -> None:
     assert caught.value.message.startswith(message)
     with pytest.raises(UsageError, match="holds no molecule"):
         dataset_from_pyg([], MoleculeConfig())
+
+
+def test_one_bad_molecule_of_a_set_is_counted_and_left_out() -> None:
+    good = [to_pyg(made(name)) for name in ("ethanol", "nitrile", "benzene")]
+    bare = [Data(z=data.z, pos=data.pos) for data in good]
+    ammonium = to_pyg(Molecule.from_rdkit(Chem.MolFromMolBlock(block("ion", "[NH4+]"), removeHs=False), "ion"))
+    bad = {
+        "no consistent bonds": Data(z=ammonium.z, pos=ammonium.pos),
+        "coordinates that are not finite": Data(z=torch.tensor([6, 6]), pos=torch.full((2, 3), torch.nan)),
+        "its atoms are no plausible distances": Data(z=good[0].z, pos=good[0].pos * 1.89),
+        "has no atomic numbers": Data(pos=torch.zeros(2, 3)),
+        "holds an element": Data(z=torch.tensor([34, 1, 1]), pos=torch.eye(3)),
+        "cannot be read": Data(
+            z=torch.tensor([6, 6]), edge_index=torch.tensor([[0], [5]]), edge_attr=torch.tensor([1.0])
+        ),
+        "`edge_attr`": Data(z=torch.tensor([6, 6]), edge_index=torch.tensor([[0], [1]]), edge_attr=torch.tensor([5.0])),
+    }
+    card = dataset_from_pyg([*bare, *bad.values()], MoleculeConfig(), workers=1).card
+    assert (card.kept, card.read) == (3, 10) and sum(e.count for e in card.excluded) == 7
+    assert all(any(e.reason.startswith(start) for e in card.excluded) for start in bad)
+
+
+def test_hydrogens_are_decided_for_each_molecule_of_a_set() -> None:
+    heavy = [to_pyg(Molecule.from_rdkit(Chem.MolFromSmiles("C" * n))) for n in range(1, 5)]
+    for extra in ([], [to_pyg(made("water"))]):
+        graphs = dataset_from_pyg([*heavy[1:], *extra], MoleculeConfig(geometry=False), workers=1)
+        assert graphs.card.kept == 3 + len(extra)
+    assert dataset_from_pyg(heavy, MoleculeConfig(geometry=False), workers=1).card.kept == 4
