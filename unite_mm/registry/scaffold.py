@@ -18,6 +18,33 @@ from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_N
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 SUFFIX = ".tmpl"
 
+TOKENS = {
+    False: {
+        "tokenizer": """\
+class Tokenizer(nn.Linear):  # CHANGE: your batch -> input tokens (B, T, W); here each corner is one
+    def forward(self, batch: Batch) -> contract.Tokens:
+        positions = torch.arange(batch.corners.shape[1], device=batch.corners.device)  # those of the registers
+        return contract.Tokens(super().forward(batch.corners), positions, batch.registers.mask)
+""",
+        "inputs": "2",
+        "pointer_bias": "2.0",
+        "pointer_help": "pointer_bias is for tokens that have the position of their register; 0 where there are none.",
+    },
+    True: {
+        "tokenizer": """\
+class Tokenizer(nn.Linear):  # CHANGE: your batch -> input tokens (B, T, W); each number is one, T = 2 L
+    def forward(self, batch: Batch) -> contract.Tokens:
+        values = batch.corners.flatten(1)[:, :, None]
+        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind those of the registers
+        return contract.Tokens(super().forward(values), positions, batch.registers.mask.repeat_interleave(2, 1))
+""",
+        "inputs": "1",
+        "pointer_bias": "0.0",
+        "pointer_help": "pointer_bias is 0: no token has the position of a register.",
+    },
+}
+"""What is written where tokens stand for registers, and where they do not."""
+
 
 def distribution_name(modality: str) -> str:
     """Name of the distribution that is written for a modality."""
@@ -57,13 +84,14 @@ def check_name(name: str, registry: Registry) -> None:
         raise UsageError(f"a package {package_name(name)!r} exists already", "choose another name")
 
 
-def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
+def write_plugin(name: str, folder: Path, registry: Registry, *, free_tokens: bool = False) -> list[Path]:
     """Write the distribution of a new modality.
 
     Args:
         name: of the modality.
         folder: where to; created, and empty if it exists.
         registry: what is installed.
+        free_tokens: let its input tokens stand for no register, so that there are more or fewer of them.
 
     Returns:
         The files written.
@@ -83,6 +111,7 @@ def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
         "distribution": distribution_name(name),
         "contract": str(CONTRACT_VERSION),
         "version": version("unite-mm"),
+        **TOKENS[free_tokens],
     }
     written = []
     for template in sorted(TEMPLATES.rglob(f"*{SUFFIX}")):
