@@ -113,9 +113,7 @@ SHOWN = [
 
 @pytest.mark.parametrize("path", SHOWN, ids=lambda path: path.name)
 def test_plugins_that_are_shown_import_the_documented_surface_alone(path: Path) -> None:
-    source = Template(path.read_text(encoding="utf-8")).safe_substitute(
-        package="unite_mm_stand_in", name="stand_in", tokenizer=""
-    )
+    source = Template(path.read_text(encoding="utf-8")).safe_substitute(package="unite_mm_stand_in", name="stand_in")
     assert beyond_the_surface(source, "stand_in", testing="tests" in path.parts) == set()
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from unite_mm.contract import SPLITS, Batch, ModalityData, Registers
 from unite_mm.errors import UniteError
+from unite_mm.kit.cache import describe_file
 from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
-from unite_mm.utils.files import file_sha256
-from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
+from unite_mm_schemas.card import DataCard, Exclusion
 
 
 class TensorBatch:
@@ -50,7 +50,7 @@ class InMemoryData(ModalityData):
         parts: the samples and conditions of each split.
 
     Raises:
-        UniteError: a split has more or fewer conditions than samples.
+        UniteError: a split has more or fewer conditions than samples, or a file cannot be read.
     """
 
     def __init__(
@@ -87,9 +87,7 @@ class InMemoryData(ModalityData):
             modality=modality,
             name=name,
             description=description,
-            files=tuple(
-                SourceFile(name=file.name, bytes=file.stat().st_size, sha256=file_sha256(file)) for file in files
-            ),
+            files=tuple(map(describe_file, files)),
             read=total + sum(entry.count for entry in excluded),
             kept=total,
             excluded=tuple(excluded),

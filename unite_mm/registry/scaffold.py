@@ -18,32 +18,22 @@ from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_N
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 SUFFIX = ".tmpl"
 
-TOKENS = {
-    False: {
-        "tokenizer": """\
-class Tokenizer(nn.Linear):  # CHANGE: your batch -> input tokens (B, T, W); here each corner is one
-    def forward(self, batch: Batch) -> contract.Tokens:
-        positions = torch.arange(batch.corners.shape[1], device=batch.corners.device)  # those of the registers
-        return contract.Tokens(super().forward(batch.corners), positions, batch.registers.mask)
-""",
-        "inputs": "2",
-        "pointer_bias": "2.0",
-        "pointer_help": "pointer_bias is for tokens that have the position of their register; 0 where there are none.",
-    },
-    True: {
-        "tokenizer": """\
-class Tokenizer(nn.Linear):  # CHANGE: your batch -> input tokens (B, T, W); each number is one, T = 2 L
-    def forward(self, batch: Batch) -> contract.Tokens:
-        values = batch.corners.flatten(1)[:, :, None]
-        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind those of the registers
-        return contract.Tokens(super().forward(values), positions, batch.registers.mask.repeat_interleave(2, 1))
-""",
-        "inputs": "1",
-        "pointer_bias": "0.0",
-        "pointer_help": "pointer_bias is 0: no token has the position of a register.",
-    },
+FREE_TOKENS = {
+    "here each corner is one": "each number is one, T = 2 L",
+    "        positions = torch.arange(batch.corners.shape[1], device=batch.corners.device)\n": (
+        "        values = batch.corners.flatten(1)[:, :, None]\n"
+        "        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind those of the registers\n"
+    ),
+    "(super().forward(batch.corners), positions, batch.registers.mask)": (
+        "(super().forward(values), positions, batch.registers.mask.repeat_interleave(2, 1))"
+    ),
+    "Tokenizer(2, width)": "Tokenizer(1, width)",
+    "pointer_bias: 2.0": "pointer_bias: 0.0",
+    "pointer_bias is for tokens that have the position of their register: 0 where none does.": (
+        "pointer_bias is 0: no token has the position of a register."
+    ),
 }
-"""What is written where tokens stand for registers, and where they do not."""
+"""What is replaced where input tokens stand for no register."""
 
 
 def distribution_name(modality: str) -> str:
@@ -111,13 +101,15 @@ def write_plugin(name: str, folder: Path, registry: Registry, *, free_tokens: bo
         "distribution": distribution_name(name),
         "contract": str(CONTRACT_VERSION),
         "version": version("unite-mm"),
-        **TOKENS[free_tokens],
     }
     written = []
     for template in sorted(TEMPLATES.rglob(f"*{SUFFIX}")):
         place = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
         path = folder / place.replace("test_PACKAGE", f"test_{name}").replace("PACKAGE", words["package"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template(template.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+        text = template.read_text(encoding="utf-8")
+        for plain, free in FREE_TOKENS.items() if free_tokens else ():
+            text = text.replace(plain, free)
+        path.write_text(Template(text).substitute(words), encoding="utf-8")
         written.append(path)
     return written
