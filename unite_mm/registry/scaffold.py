@@ -22,7 +22,7 @@ FREE_TOKENS = {
     "here each corner is one": "each number is one, T = 2 L",
     "        positions = torch.arange(batch.corners.shape[1], device=batch.corners.device)\n": (
         "        values = batch.corners.flatten(1)[:, :, None]\n"
-        "        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind those of the registers\n"
+        "        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind the registers\n"
     ),
     "(super().forward(batch.corners), positions, batch.registers.mask)": (
         "(super().forward(values), positions, batch.registers.mask.repeat_interleave(2, 1))"
