@@ -24,7 +24,7 @@ FLAGS = {
     "plugins list": "--debug",
     "plugins show": "NAME --debug",
     "plugins check": "NAME --imports --preset --data --set --cache --debug",
-    "plugins new": "NAME --out --debug",
+    "plugins new": "NAME --out --free-tokens --debug",
     "schema": "NAME --modality --markdown --export --debug",
 }
 

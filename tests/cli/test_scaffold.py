@@ -11,6 +11,7 @@ import yaml
 from helpers.distributions import importable, install
 
 from unite_mm.cli.main import run
+from unite_mm.conformance.subject import Subject
 from unite_mm.registry import discover
 from unite_mm.registry.scaffold import write_plugin
 from unite_mm.testing import ConformanceSuite
@@ -74,6 +75,26 @@ def test_it_is_listed_and_its_own_tests_pass(
 @pytest.mark.usefixtures("installed")
 class TestConformance(ConformanceSuite):
     modality = NAME
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder, site = tmp_path_factory.mktemp("free") / "plugin", tmp_path_factory.mktemp("free") / "site"
+    assert run(["plugins", "new", "strokes", "--free-tokens", "--out", str(folder)]) == 0
+    install(folder, site)
+    with importable(site):
+        yield folder
+
+
+@pytest.mark.usefixtures("free")
+class TestFreeTokens(ConformanceSuite):
+    modality = "strokes"
+
+    def test_tokens_have_positions_of_their_own(self, subject: Subject) -> None:
+        tokens, layout = subject.tokens, subject.modules.layout
+        assert tokens.values.shape[1] == 2 * subject.batch.registers.mask.shape[1]
+        assert not set(tokens.positions.tolist()) & set(layout.positions.tolist())
+        assert subject.config.trunk.pointer_bias == 0
 
 
 def test_it_learns(installed: None, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """The modalities of this repository keep the contract, by the suite that every plugin's author gets."""
 
+import urllib.request
 from pathlib import Path
 
 import pytest
-import torch
 from helpers.molecule_files import named_sdf
 
 from unite_mm.testing import ConformanceSuite
@@ -54,4 +54,4 @@ class TestImages(ConformanceSuite):
         def refuse(*_args: object, **_kwargs: object) -> None:
             raise OSError("no network in tests")
 
-        monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+        monkeypatch.setattr(urllib.request, "urlopen", refuse)

@@ -601,12 +601,12 @@ LOADED: list[Callable[[Copy], None]] = [
 
 
 def syntax_slip(plugin: Copy) -> None:
-    """points.py, line 28: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
+    """points.py, line 34: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
     plugin.code("MAX_POINTS = 3", "MAX_POINTS = (3")
 
 
 def error_at_import(plugin: Copy) -> None:
-    """ZeroDivisionError: division by zero correct what runs when a module of mistaken_error_at_import is imported"""
+    """integer division or modulo by zero correct what runs when a module of mistaken_error_at_import is imported"""
     plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3 // 0")
 
 
@@ -719,6 +719,11 @@ def positions_on_the_cpu(plugin: Copy) -> None:
     )
 
 
+def points_at_nothing(plugin: Copy) -> None:
+    """trunk.pointer_bias is set, but no token has the position of a register"""
+    plugin.code("positions = torch.arange(batch.", "positions = 10 + torch.arange(batch.")
+
+
 def table_on_the_cpu(plugin: Copy) -> None:
     """decoder() mixes tensors of two devices"""
     plugin.code("torch.arange(latents.shape[1], device=latents.device)", "torch.arange(latents.shape[1])")
@@ -773,7 +778,7 @@ def too_few_conditioned(plugin: Copy) -> None:
 def conditioned_by_the_first(plugin: Copy) -> None:
     """modules.conditioned() gives a sample another condition, or another place, than alone"""
     plugin.code("class Points(Modality):", "    def conditioned(self, samples, condition):\n"
-                "        return [sample + condition[0] for sample in samples]\n\n\nclass Points(Modality):")  # fmt: skip
+                "        return [one + condition[0] for one in samples]\n\n\nclass Points(Modality):")  # fmt: skip
 
 
 def second_format(plugin: Copy, suffix: str = ".txt") -> None:
@@ -811,7 +816,7 @@ def inexact_format_turns(plugin: Copy) -> None:
 def sorted_by_name(plugin: Copy) -> None:
     """samples come back from .csv in another order keep their order: of numbered names 10 sorts before 9"""
     plugin.code("(sample.flatten().tolist() for sample in samples)",
-                "sample.flatten().tolist() for _, sample in sorted((str(i), s) for i, s in enumerate(samples)))")  # fmt: skip
+                "s.flatten().tolist() for _, s in sorted((str(i), s) for i, s in enumerate(samples)))")  # fmt: skip
     plugin.code("csv.writer(stream).writerows", "csv.writer(stream).writerows(")
 
 
@@ -853,7 +858,7 @@ def unlisted_in_large_data(plugin: Copy) -> None:
 
 
 def division_in_a_metric(plugin: Copy) -> None:
-    """score_reconstruction() raised ZeroDivisionError: division by zero report value=None where nothing can be measured"""
+    """score_reconstruction() raised ZeroDivisionError: division by zero report value=None where"""
     plugin.code("        errors = torch.stack(", "        _ = 1 / 0\n        errors = torch.stack(")
 
 
@@ -907,6 +912,7 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
     seeded_numpy,
     seeded_modules,
     positions_on_the_cpu,
+    points_at_nothing,
     table_on_the_cpu,
     index_on_the_cpu,
     weights_on_the_cpu,

@@ -12,7 +12,8 @@ from unite_mm.cli.types import PathName
 @click.command("new", cls=Command)
 @click.argument("name")
 @click.option("--out", type=PathName(), help="Folder to write.  [default: unite-mm-NAME]")
-def new_plugin(name: str, out: Path | None) -> None:
+@click.option("--free-tokens", is_flag=True, help="Let input tokens stand for no register: as many as you like.")
+def new_plugin(name: str, out: Path | None, free_tokens: bool) -> None:
     """Write an installable distribution with a modality NAME that trains, evaluates and samples as it stands.
 
     It knows regular polygons; the places to change are marked CHANGE.
@@ -21,7 +22,7 @@ def new_plugin(name: str, out: Path | None) -> None:
     from unite_mm.registry.scaffold import distribution_name, write_plugin
 
     folder = out or Path(distribution_name(name))
-    for path in write_plugin(name, folder, discover()):
+    for path in write_plugin(name, folder, discover(), free_tokens=free_tokens):
         say(path)
     say()
     say(f"install it  pip install -e {folder}")

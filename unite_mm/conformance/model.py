@@ -52,6 +52,11 @@ def tokens(subject: Subject) -> Iterator[Finding]:
             f"tokens.positions is {shape(positions)}, not integers (T,) with T = {length}",
             "give each token a rotary position, the same for the whole batch, such as torch.arange(T)",
         )
+    elif subject.config.trunk.pointer_bias and not bool(torch.isin(positions, subject.modules.layout.positions).any()):
+        yield Finding(
+            "trunk.pointer_bias is set, but no token has the position of a register",
+            "give tokens that stand for a register its position; where none does, set trunk.pointer_bias: 0",
+        )
     if mask is not None and (not isinstance(mask, Tensor) or mask.dtype != torch.bool):
         yield Finding(f"tokens.mask is {shape(mask)}, not boolean", "True for real tokens; None when all are")
     elif mask is not None and mask.shape != (count, length):

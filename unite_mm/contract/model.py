@@ -24,7 +24,7 @@ class LatentLayout:
         registers: K, the most registers a sample can use.
         channels: C, channels of each latent.
         positions: (K,) integer rotary position of each register. Input tokens that stand for the same thing as a
-            register (an atom, say) should carry the register's position.
+            register (an atom, say) should carry the register's position, others none of these; see `Tokens`.
     """
 
     registers: int
@@ -84,7 +84,10 @@ class Tokens:
 
     Attributes:
         values: (B, T, W).
-        positions: (T,) integer rotary positions.
+        positions: (T,) integer rotary positions, the same for the whole batch. T need not be K. A token that stands
+            for a register carries its position. Where tokens stand for no register (numbers of a series, patches of
+            another grid), give them positions behind all registers, such as `K + torch.arange(T)`, and set
+            `trunk.pointer_bias: 0` in the presets: it makes tokens of equal positions attend to each other.
         mask: (B, T) bool, True for real tokens; None when all are.
     """
 

@@ -6,14 +6,17 @@ Dimensions: B batch, L registers of the batch, C latent channels, W width, O out
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch, ModalityData, Registers
+from unite_mm.contract import SPLITS, Batch, ModalityData, Registers
+from unite_mm.errors import UniteError
+from unite_mm.kit.cache import describe_file
 from unite_mm.model.layers import DecoderBlock, HiddenLinear, rotary_table
-from unite_mm_schemas.card import DataCard
+from unite_mm_schemas.card import DataCard, Exclusion
 
 
 class TensorBatch:
@@ -32,12 +35,22 @@ class InMemoryData(ModalityData):
 
     Args:
         modality: its name.
-        parts: samples of each split, and their conditions: classes (N,), numbers (N, M), or None.
+        parts: samples of each split, and their conditions: classes (N,), numbers (N, M), or None. A split that is left
+            out is empty.
         pack: makes a batch of samples and their conditions.
         content: the bytes of a sample; a hash over all of them tells other data from these.
         name: what the data set is called.
         description: one line that tables of results repeat.
         length: registers of a sample, so that samples of equal length are batched together; None: all are alike.
+        files: what the samples were read from; the card states their sizes and hashes.
+        excluded: what was left out and why; the card counts it among what was read.
+        augment: changes a sample at random, by that generator alone; only in batches that are trained on.
+
+    Attributes:
+        parts: the samples and conditions of each split.
+
+    Raises:
+        UniteError: a split has more or fewer conditions than samples, or a file cannot be read.
     """
 
     def __init__(
@@ -49,22 +62,35 @@ class InMemoryData(ModalityData):
         name: str,
         description: str,
         length: Callable[[Any], int] | None = None,
+        *,
+        files: Sequence[Path] = (),
+        excluded: Sequence[Exclusion] = (),
+        augment: Callable[[Any, torch.Generator], Any] | None = None,
     ) -> None:
-        self.parts, self.pack, self.length = parts, pack, length
+        self.parts = {split: parts.get(split, ((), None)) for split in dict.fromkeys((*SPLITS, *parts))}
+        self.pack, self.length, self.augment = pack, length, augment
+        for split, (samples, conditions) in parts.items():
+            if conditions is not None and len(conditions) != len(samples):
+                raise UniteError(
+                    f"the split {split!r} of {name} has {len(samples)} samples and {len(conditions)} conditions",
+                    "give one for each sample, or None for the whole split",
+                )
         digest = hashlib.sha256()
         for split, (samples, conditions) in parts.items():
             digest.update(f"{split} {len(samples)}".encode())
             digest.update(b"" if conditions is None else conditions.numpy().tobytes())
             for sample in samples:
                 digest.update(content(sample))
-        sizes = {split: len(samples) for split, (samples, _) in parts.items()}
+        sizes = {split: len(samples) for split, (samples, _) in self.parts.items()}
         total = sum(sizes.values())
         self.card = DataCard(
             modality=modality,
             name=name,
             description=description,
-            read=total,
+            files=tuple(map(describe_file, files)),
+            read=total + sum(entry.count for entry in excluded),
             kept=total,
+            excluded=tuple(excluded),
             splits=sizes,
             split_hash=digest.hexdigest(),
         )
@@ -75,16 +101,24 @@ class InMemoryData(ModalityData):
 
     def lengths(self, split: str) -> Tensor | None:
         """(N,) int64, or None where all are alike."""
-        return None if self.length is None else torch.tensor([self.length(sample) for sample in self.parts[split][0]])
+        if self.length is None:
+            return None
+        return torch.tensor([self.length(sample) for sample in self.parts[split][0]], dtype=torch.int64)
+
+    def conditions(self, split: str) -> Tensor | None:
+        """Classes (N,) or numbers (N, M) of a split; None where it has none."""
+        return self.parts[split][1]
 
     def samples(self, split: str, indices: Tensor) -> list[Any]:
         """The given samples, in that order."""
         return [self.parts[split][0][index] for index in indices.tolist()]
 
     def batch(self, split: str, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
-        """The batch of the given samples (B,), in that order; none is augmented."""
-        conditions = self.parts[split][1]
-        return self.pack(self.samples(split, indices), None if conditions is None else conditions[indices])
+        """The batch of the given samples (B,), in that order; with a generator each is augmented by it."""
+        conditions, samples = self.conditions(split), self.samples(split, indices)
+        if generator is not None and self.augment is not None:
+            samples = [self.augment(sample, generator) for sample in samples]
+        return self.pack(samples, None if conditions is None else conditions[indices])
 
 
 class RegisterDecoder(nn.Module):

@@ -18,6 +18,23 @@ from unite_mm_schemas.manifest import CONTRACT_VERSION, NAME_PATTERN, RESERVED_N
 TEMPLATES = Path(__file__).parent / "templates" / "plugin"
 SUFFIX = ".tmpl"
 
+FREE_TOKENS = {
+    "here each corner is one": "each number is one, T = 2 L",
+    "        positions = torch.arange(batch.corners.shape[1], device=batch.corners.device)\n": (
+        "        values = batch.corners.flatten(1)[:, :, None]\n"
+        "        positions = MOST + torch.arange(values.shape[1], device=values.device)  # behind the registers\n"
+    ),
+    "(super().forward(batch.corners), positions, batch.registers.mask)": (
+        "(super().forward(values), positions, batch.registers.mask.repeat_interleave(2, 1))"
+    ),
+    "Tokenizer(2, width)": "Tokenizer(1, width)",
+    "pointer_bias: 2.0": "pointer_bias: 0.0",
+    "pointer_bias is for tokens that have the position of their register: 0 where none does.": (
+        "pointer_bias is 0: no token has the position of a register."
+    ),
+}
+"""What is replaced where input tokens stand for no register."""
+
 
 def distribution_name(modality: str) -> str:
     """Name of the distribution that is written for a modality."""
@@ -57,13 +74,14 @@ def check_name(name: str, registry: Registry) -> None:
         raise UsageError(f"a package {package_name(name)!r} exists already", "choose another name")
 
 
-def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
+def write_plugin(name: str, folder: Path, registry: Registry, *, free_tokens: bool = False) -> list[Path]:
     """Write the distribution of a new modality.
 
     Args:
         name: of the modality.
         folder: where to; created, and empty if it exists.
         registry: what is installed.
+        free_tokens: let its input tokens stand for no register, so that there are more or fewer of them.
 
     Returns:
         The files written.
@@ -89,6 +107,9 @@ def write_plugin(name: str, folder: Path, registry: Registry) -> list[Path]:
         place = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
         path = folder / place.replace("test_PACKAGE", f"test_{name}").replace("PACKAGE", words["package"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(Template(template.read_text(encoding="utf-8")).substitute(words), encoding="utf-8")
+        text = template.read_text(encoding="utf-8")
+        for plain, free in FREE_TOKENS.items() if free_tokens else ():
+            text = text.replace(plain, free)
+        path.write_text(Template(text).substitute(words), encoding="utf-8")
         written.append(path)
     return written

@@ -27,6 +27,8 @@ def write(signals: Sequence[Signal], folder: Path) -> None:
     if folder.suffix:
         raise UsageError(f"signals cannot write {folder.name}", "name a folder, without a suffix")
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", "name a new folder")
     for index, signal in enumerate(signals):
         name = f"{index:05d}" if signal.label is None else f"{index:05d}-{CLASSES[signal.label]}"
         wavfile.write(folder / f"{name}.wav", RATE, signal.values.numpy())
