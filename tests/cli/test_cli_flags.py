@@ -13,7 +13,8 @@ FLAGS = {
     "train": "--modality --data --preset --config --set --out --resume --recipe --init --init-trunk "
     "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
-    f"--set --seed --labels {SAMPLING} --sweep --device --report --pictures/--no-pictures --cache --workers --debug",
+    f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
+    "--workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
     f"{SAMPLING} --condition --labels --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",

@@ -90,7 +90,7 @@ def test_killed_and_resumed_run_has_the_same_losses(uninterrupted, tmp_path, awa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_save_and_end_cleanly(uninterrupted, tmp_path, number):
     folder = tmp_path / "run"
     process = subprocess.Popen(

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import stat
 import threading
 import warnings
@@ -37,12 +38,19 @@ def write_step(run: Path, step: int) -> Path:
     return folder
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with checkpoints of steps 5 and 10."""
+    run = tmp_path_factory.mktemp("storage") / "run"
     for step in (5, 10):
-        write_step(tmp_path / "run", step)
-    return tmp_path / "run"
+        write_step(run, step)
+    return run
+
+
+@pytest.fixture
+def run_folder(two_steps: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(two_steps, tmp_path / "run")
 
 
 def edit(change: Callable[[dict[str, Any]], Any], *, sign: bool = False) -> Callable[[Path], None]:

@@ -109,10 +109,13 @@ def shown_warnings() -> Iterator[None]:
     """Show our own warnings in a line on standard error, as errors are; those of libraries as Python does."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
+        told: set[str] = set()
 
         def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
             if issubclass(category, UniteWarning):
-                print(f"warning: {message}", file=sys.stderr)
+                if str(message) not in told:
+                    print(f"warning: {message}", file=sys.stderr)
+                told.add(str(message))
             else:
                 usual(message, category, *arguments, **more)
 

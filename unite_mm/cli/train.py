@@ -286,10 +286,12 @@ def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
     from unite_mm.cli.tables import print_rows
 
     rows = [(name, f"{value:.5g}") for name, value in summary.losses.items() if name not in UNSHOWN]
-    print_rows(rows, header=("measured", "newest"))
+    if rows:
+        print_rows(rows, header=("measured", "newest"))
     state = "interrupted" if summary.interrupted else "done"
     say(f"{state}: {summary.step:,} steps, {duration(summary.seconds)} of training")
-    say(f"model       {summary.folder / 'checkpoints'}")
+    if (summary.folder / "checkpoints").exists():
+        say(f"model       {summary.folder / 'checkpoints'}")
     say(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
     if picture is not None:
         say(f"samples     {picture}")

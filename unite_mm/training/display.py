@@ -4,7 +4,9 @@ import os
 import re
 import select
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -21,15 +23,21 @@ def headlines(losses: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in losses.items() if HEADLINES.fullmatch(name))
 
 
+class StoppedAtOnce(BaseException):
+    """A signal came while nothing was there to save; no `except Exception` of a library takes it for its own error."""
+
+
 class StopRequest:
     """Whether a signal asked the run to stop after the current step.
 
     Args:
         progress: where to say so.
+        nothing_to_save: whether to stop at once instead; asked when the signal comes.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, nothing_to_save: Callable[[], bool] = lambda: False) -> None:
         self.progress = progress
+        self.nothing_to_save = nothing_to_save
         self.made = False
 
     @contextmanager
@@ -45,8 +53,11 @@ class StopRequest:
                 raise KeyboardInterrupt
             self.made = True
             mute_what_is_gone()
+            at_once = self.nothing_to_save()
             with suppress(OSError):
-                self.progress.say("stopping after this step; a checkpoint will be saved")
+                self.progress.say("stopping" if at_once else "stopping after this step; a checkpoint will be saved")
+            if at_once:
+                self._interrupt(number, None)
 
         previous = {}
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -57,11 +68,31 @@ class StopRequest:
                 previous[number] = signal.signal(number, request)
             except ValueError:  # not the main thread: the caller's signals stay as they are
                 break
+        if previous and hasattr(signal, "setitimer"):
+            previous[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
+        unraisable = sys.unraisablehook
+        sys.unraisablehook = lambda found: None if found.exc_type is StoppedAtOnce else unraisable(found)
         try:
             yield
         finally:
+            self.settle()
+            sys.unraisablehook = unraisable
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Stop at once, and again in a second: what is raised where Python calls a destructor is lost."""
+        del number, frame
+        if self.nothing_to_save():
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 1.0)
+            warnings.filterwarnings("ignore", message="Error detected in")  # of autograd, about this very exception
+            raise StoppedAtOnce
+
+    def settle(self) -> None:
+        """Raise nothing any more."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
 def mute_what_is_gone() -> None:

@@ -19,7 +19,7 @@ from unite_mm.progress import Progress, Silent
 from unite_mm.registry.build import OpenModality, build_network, load_modalities, open_modalities
 from unite_mm.storage.checkpoint import load_state, read_tensors
 from unite_mm.training.allocator import keep_freed_memory
-from unite_mm.training.display import StopRequest, training_bar
+from unite_mm.training.display import StoppedAtOnce, StopRequest, training_bar
 from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
@@ -149,27 +149,29 @@ class Trainer:
         }
         self.step = 0
         self.saved: int | None = None
+        self.compiled = False
         self.seconds = 0.0
-        self.stop = StopRequest(progress)
+        self.stop = StopRequest(progress, self._compiles_first)
         self.newest: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
     def fit(self) -> TrainSummary:
-        """Train to the end of the run, or until a signal asks to stop; always leaves a checkpoint."""
+        """Train to the end of the run, or until a signal asks to stop; always leaves a checkpoint.
+
+        But for a signal that comes while the first step is compiled, which takes minutes: nothing has been trained yet.
+        """
         settings = self.config.train
         before, started = self.seconds, time.monotonic()
         self.network.train()
         with self.stop.listening(), self._log() as log:
             with training_bar(self.progress, settings, self.step) as show:
                 while not self._done():
-                    try:
-                        losses = self.train_step(self._progress_share())
-                    except Exception as error:
-                        if self.stop.made and _of_the_compiler(error):
-                            break  # the signal reached the compiler as well; the step has changed nothing
-                        raise
+                    losses = self._step_or_stop()
+                    if losses is None:
+                        return TrainSummary(self.folder.path, self.step, self.seconds, dict(self.newest), True)
                     self.step += 1
+                    self.compiled = True
                     self.seconds = before + time.monotonic() - started
                     if self.step % settings.log_every == 0 or self.step == 1:
                         self._record(log, losses)
@@ -184,6 +186,23 @@ class Trainer:
             if finished and self.step % settings.validate_every:
                 self._validate(log)
         return TrainSummary(self.folder.path, self.step, self.seconds, dict(self.newest), interrupted=not finished)
+
+    def _step_or_stop(self) -> dict[str, Tensor] | None:
+        """The losses of a step; None where a signal ended it while it was compiled for the first time."""
+        try:
+            return self.train_step(self._progress_share())
+        except StoppedAtOnce:
+            self.stop.settle()
+            return None
+        except Exception as error:
+            # A signal to all processes of the run ends the compiler as well.
+            if self.stop.made and not self.compiled and _of_the_compiler(error):
+                return None
+            raise
+
+    def _compiles_first(self) -> bool:
+        """Whether the first step is still being compiled, in this process alone: others would wait for it for ever."""
+        return self.config.train.compile and not self.compiled and self.ranks.shard.ranks == 1
 
     def train_step(self, progress: float) -> dict[str, Tensor]:
         """One optimizer step on one batch of every modality.
