@@ -1,6 +1,5 @@
 """Errors of libraries as part of a message of one line."""
 
-
 _LONGEST = 300
 """Characters of a library's text that are told: some quote what they have read."""
 
