@@ -153,7 +153,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), ODD), min_size=1, max_size=3))
 def test_any_assignment_is_refused_or_can_be_read_back(pairs: list[tuple[str, str]]) -> None:
     try:
