@@ -15,13 +15,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
-    if not ends[0] < ends[1]:
-        raise ValueError(f"[{ends[0]:g}, {ends[1]:g}]: the lower end must be below the upper one")
+    if not ends[0] <= ends[1]:
+        raise ValueError(f"[{ends[0]:g}, {ends[1]:g}]: the lower end must not be above the upper one")
     return ends
 
 
 Interval = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
-"""Two timesteps, the lower one first."""
+"""Two timesteps, the lower one first; equal ends hold no timestep between them."""
 
 
 class TrunkConfig(Schema):

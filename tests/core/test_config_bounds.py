@@ -78,7 +78,7 @@ def test_no_number_of_a_run_takes_a_senseless_value(value: str) -> None:
     [
         *("optim.betas=[1.5, -2]", "optim.betas=[0.9, 1]", "optim.betas=[0.9]", "optim.betas=[-0.1, 0.9]"),
         *("optim.betas=[.nan, 0.9]", "optim.clip=0", "optim.clip=.inf", "flow.time_mean=.nan", "flow.shift=1e-320"),
-        *("sampling.guidance_interval=[0.9, 0.1]", "sampling.guidance_interval=[0.5, 0.5]"),
+        *("sampling.guidance_interval=[0.9, 0.1]", "sampling.guidance_interval=[0.5]"),
         *("sampling.guidance_interval=[-0.1, 0.5]", "sampling.guidance_interval=[0, 1.5]"),
         *("sampling.churn_interval=[.nan, .nan]", "sampling.churn_interval=[0.5, 0.2]", "sampling.churn=-1"),
         *("train.seed=-1", "train.seed=9223372036854775808", "train.seed=99999999999999999999999"),
@@ -153,7 +153,7 @@ PLACES = [
 ]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PLACES), ODD), min_size=1, max_size=3))
 def test_any_assignment_is_refused_or_can_be_read_back(pairs: list[tuple[str, str]]) -> None:
     try:
