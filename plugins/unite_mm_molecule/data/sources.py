@@ -21,7 +21,10 @@ EMBEDDED = Path(__file__).parents[1] / "embedded" / "embedded.npz"
 
 _RAW = "gdb9.sdf"
 _LIST = "uncharacterized.txt"
-_KINDS = "a folder or zip with QM9's gdb9.sdf, or a .sdf, .xyz, .smi, .smiles (each also .gz) or .npz file"
+_KINDS = (
+    "a folder or zip with QM9's gdb9.sdf, or a .sdf, .sd, .mol, .xyz, .smi, .smiles, .csv (each also .gz or .bz2) or "
+    ".npz file"
+)
 
 
 @dataclass(frozen=True)
