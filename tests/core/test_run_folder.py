@@ -165,7 +165,7 @@ def test_an_odd_line_never_blocks_resuming(odd: bytes, tmp_path: Path) -> None:
     path = tmp_path / NAME
     good = [json.dumps({"kind": "train", "step": step}).encode() for step in (1, 2, 3)]
     path.write_bytes(b"\n".join([good[0], odd, *good[1:]]) + b'\n{"kind": "tr')
-    assert keep_records(path, 2) == 1
+    assert keep_records(path, 2, 1) == 1
     assert path.read_bytes() == b"\n".join(good[:2]) + b"\n"
 
 
@@ -174,9 +174,9 @@ def test_a_file_of_records_that_stays_as_it_is_is_not_written(tmp_path: Path) ->
     path.write_bytes(b'{"step": 1}\n{"step": 2}\n')
     os.chmod(path, 0o444)
     before = path.stat()
-    assert keep_records(path, 2) == 0
+    assert keep_records(path, 2, 1) == 0
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert keep_records(tmp_path / "absent", 2) == 0
+    assert keep_records(tmp_path / "absent", 2, 1) == 0
 
 
 def test_records_are_written_aside_and_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_records_are_written_aside_and_renamed(tmp_path: Path, monkeypatch: pyte
         with monkeypatch.context() as patched:
             patched.setattr(os, name, full)
             with pytest.raises(UniteError, match=r"could not write the records in .*: No space left"):
-                RunLog(tmp_path, 500, Silent())
+                RunLog(tmp_path, 500, 1, Silent())
         assert path.read_bytes() == whole
         assert [entry.name for entry in tmp_path.iterdir()] == [NAME]
 
@@ -299,7 +299,7 @@ def test_evaluate_refuses_other_data_unless_they_are_named(
 
 def test_what_the_message_about_a_loss_advises_can_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    blown = ["--set", "optim.learning_rate=1e30", "--set", "optim.clip=1e9", "--set", "train.checkpoint_every=1"]
+    blown = ["--set", "optim.learning_rate=1e6", "--set", "optim.clip=1e12", "--set", "train.checkpoint_every=1"]
     assert run([*TRAIN, "9", *blown, "--set", "optim.warmup_steps=0", "--out", str(folder)]) == 1
     assert "lower optim.learning_rate or optim.clip" in capsys.readouterr().err
     for settings, steps in ((("optim.learning_rate=1e-5", "optim.clip=1"), 2), (("optim.clip=2",), 3)):

@@ -84,10 +84,10 @@ def test_a_dry_run_counts_what_fits_nowhere_and_says_so(capsys: pytest.CaptureFi
 def test_sizes_of_a_record_that_its_weights_do_not_have_are_refused_before_they_are_made(
     trained: Path, change: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where, record = pretrained.find_record(trained)
+    where, record, weights = pretrained.load_weights(trained)
     trunk = record.config.trunk.model_copy(update=change)
     forged = record.model_copy(update={"config": record.config.model_copy(update={"trunk": trunk})})
-    monkeypatch.setattr(pretrained, "find_record", lambda *_, **__: (where, forged))
+    monkeypatch.setattr(pretrained, "load_weights", lambda *_, **__: (where, forged, weights))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UsageError, match="the sizes in the record do not fit its weights"):
         pretrained.load_model(trained)

@@ -178,7 +178,7 @@ def test_a_record_without_a_checksum_from_before_there_were_any_is_read(run_fold
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, bad: float) -> None:
-    own = ModalityRecord(distribution="toy 1", contract=2, statistics={"scale": bad})
+    own = ModalityRecord.model_construct(distribution="toy 1", contract=2, statistics={"scale": bad}, card=None)
     record = record_of(1).model_copy(update={"modalities": {"points": own}})
     with pytest.raises(UniteError, match="was not written"):
         write_folder(tmp_path / "a", {"weights": {"a": torch.ones(1)}}, record)

@@ -111,13 +111,13 @@ def shown_warnings() -> Iterator[None]:
         usual = warnings.showwarning
         told: set[str] = set()
 
-        def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
+        def show(warned: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
             if issubclass(category, UniteWarning):
-                if str(message) not in told:
-                    print(f"warning: {message}", file=sys.stderr)
-                told.add(str(message))
+                if str(warned) not in told:
+                    print(message("warning", str(warned)), file=sys.stderr)
+                told.add(str(warned))
             else:
-                usual(message, category, *arguments, **more)
+                usual(warned, category, *arguments, **more)
 
         warnings.filterwarnings("default", category=UniteWarning)
         warnings.showwarning = show

@@ -405,7 +405,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
                 use(tmp_path / name)
 
 
-MACROCYCLE = ("N(C)[C@@H](CC(C)C)C(=O)" * 8).replace("N", "N1", 1).removesuffix("C(=O)") + "C1=O"
+MACROCYCLE = ("N(C)[C@@H](CC(C)C)C(=O)" * 14).replace("N", "N1", 1).removesuffix("C(=O)") + "C1=O"
 
 
 def test_a_geometry_that_takes_too_long_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
