@@ -110,14 +110,16 @@ def shown_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         usual = warnings.showwarning
         told: set[str] = set()
+        one_line = message
 
-        def show(warned: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
+        def show(message: Any, category: type[Warning], *arguments: Any, **more: Any) -> None:
             if issubclass(category, UniteWarning):
-                if str(warned) not in told:
-                    print(message("warning", str(warned)), file=sys.stderr)
-                told.add(str(warned))
+                if str(message) not in told:
+                    text = one_line("warning", str(message))
+                    print(text, file=sys.stderr)
+                told.add(str(message))
             else:
-                usual(warned, category, *arguments, **more)
+                usual(message, category, *arguments, **more)
 
         warnings.filterwarnings("default", category=UniteWarning)
         warnings.showwarning = show
