@@ -140,7 +140,7 @@ class Flips:
         if "unexpected" in printed:
             return f"unexpected error: {path.name}"
         if code == 0:
-            return "older checkpoint used, and said" if "using the checkpoint before it" in printed else "NOT NOTICED"
+            return "older checkpoint used, and said" if "; using step-" in printed else "NOT NOTICED"
         return "refused"
 
 
