@@ -35,7 +35,7 @@ def another_process(subject: Subject) -> Iterator[Finding]:
     samples = folder / f"samples{subject.preferred_suffix}".rstrip("/")
     write_samples(subject.modality, subject.samples, samples)
     job = {
-        "model": str(subject.scratch / "model"),
+        "model": str(subject.exported),
         "samples": str(samples),
         "name": subject.name,
         "preset": subject.preset,

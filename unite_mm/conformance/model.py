@@ -15,7 +15,6 @@ from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.joint import JointRecipe
-from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
 DISTINCT = 16
 """Training samples whose tokens are compared."""
@@ -200,17 +199,7 @@ def gradients(subject: Subject) -> Iterator[Finding]:
 def reloading(subject: Subject) -> Iterator[Finding]:
     """The model is written and loaded again from configuration, statistics and weights alone."""
     subject.need("latents")
-    manifest = subject.plugin.manifest
-    modality = ModalityRecord(
-        distribution=subject.plugin.distribution, contract=manifest.contract, statistics=subject.statistics
-    )
-    record = CheckpointRecord(
-        kind="export", step=0, config=subject.config, modalities={subject.name: modality}, files={}
-    )
-    folder = subject.scratch / "model"
-    subject.model.record = record
-    subject.model.save_pretrained(folder)
-    loaded = UNITE.from_pretrained(folder)
+    loaded = UNITE.from_pretrained(subject.exported)
     loaded.network.train()
     again = loaded.tokenize(subject.batch, subject.name)
     if difference(again.values, subject.latents.values, ROUNDING):

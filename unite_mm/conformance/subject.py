@@ -5,6 +5,7 @@ that build on it: its own check has named the cause, and others would only repea
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from unite_mm.conformance.report import calling
 from unite_mm.conformance.step import Step
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.registry.build import build_network
+from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
 
 
 class Subject(OpenedPlugin):
@@ -40,6 +42,19 @@ class Subject(OpenedPlugin):
                     parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         model.network.train()
         return model
+
+    @Step
+    def exported(self) -> Path:
+        """A folder with the model, written from configuration, statistics and weights alone."""
+        model, manifest = self.model, self.plugin.manifest
+        modality = ModalityRecord(
+            distribution=self.plugin.distribution, contract=manifest.contract, statistics=self.statistics
+        )
+        modalities = {self.name: modality}
+        model.record = CheckpointRecord(kind="export", step=0, config=self.config, modalities=modalities, files={})
+        folder = self.scratch / "model"
+        model.save_pretrained(folder)
+        return folder
 
     @Step
     def tokens(self) -> Tokens:
