@@ -20,13 +20,15 @@ class MoleculeMetrics(Schema):
 class MoleculeConfig(Schema):
     """How molecules are represented, encoded, decoded and weighed."""
 
-    hydrogens: Literal["explicit", "implicit"] = "explicit"
-    """Explicit: every hydrogen is an atom of its own (published). Implicit: heavy atoms only; RDKit supplies
-    the rest."""
+    hydrogens: Literal["attached", "explicit", "implicit"] = "explicit"
+    """Explicit: every hydrogen has a register of its own (published). Attached: it rides on the register of its heavy
+    atom, how many do follows from the atom's valence, their positions are generated. Implicit: heavy atoms only; RDKit
+    supplies the rest."""
     geometry: bool = True
     """Whether atoms have positions; without, molecules are plain graphs."""
     atom_order: Literal["grouped", "source"] = "grouped"
-    """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file."""
+    """Grouped: each heavy atom is followed by its hydrogens. Source: the order of the file. Attached hydrogens are
+    always grouped."""
     max_atoms: int | None = Field(None, ge=1, le=100_000)
     """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
     condition: Literal["none", "counts", "formula"] = "counts"
@@ -51,5 +53,13 @@ class MoleculeConfig(Schema):
     """Weight of the loss of the bond orders."""
     position_weight: float = Field(2.0, ge=0, le=1e6)
     """Weight of the loss of the positions."""
+    hydrogen_weight: float = Field(1.0, ge=0, le=1e6)
+    """Weight of the loss of the positions of attached hydrogens relative to their atoms."""
+    distance_weight: float = Field(0.0, ge=0, le=1e6)
+    """Weight of the loss of the distances between bonded atoms and between second neighbours."""
+    refinement_rounds: int = Field(0, ge=0, le=64)
+    """Rounds of equivariant message passing over the decoded graph that correct the decoded positions."""
+    refinement_width: int = Field(64, ge=8, le=4096)
+    """Width of the messages of the refinement."""
     metrics: MoleculeMetrics = MoleculeMetrics()
     """Choices of scoring."""

@@ -141,7 +141,7 @@ class FlatMolecules:
             names=tuple(name for name, keep in zip(self.names, molecules.tolist(), strict=True) if keep),
         )
 
-    def _parents(self) -> tuple[Integers, NDArray[np.bool_]]:
+    def parents(self) -> tuple[Integers, NDArray[np.bool_]]:
         """(A,) `hydrogen_parents` as indices into all atoms, and whether each atom is such a hydrogen."""
         offset = np.repeat(self.atom_start[:-1], self.bonds)
         parents = hydrogen_parents(self.numbers, self.charges, self.begin + offset, self.end + offset, self.orders)
@@ -149,7 +149,7 @@ class FlatMolecules:
 
     def grouped(self) -> "FlatMolecules":
         """The same molecules, each heavy atom followed by its hydrogens; otherwise the order stays."""
-        parents, hydrogen = self._parents()
+        parents, hydrogen = self.parents()
         order = np.argsort(parents * 2 + hydrogen, kind="stable")
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
@@ -164,15 +164,24 @@ class FlatMolecules:
             end=np.maximum(one, other).astype(np.int32),
         )
 
+    def order_sums(self) -> Integers:
+        """(A,) sum of the orders of the bonds of each atom."""
+        offset = np.repeat(self.atom_start[:-1], self.bonds)
+        joined = np.concatenate([self.begin + offset, self.end + offset])
+        return np.bincount(joined, np.tile(self.orders, 2), len(self.numbers)).astype(np.int64)
+
     def without_hydrogens(self) -> "FlatMolecules":
         """The same molecules without the hydrogens of heavy atoms (see `hydrogen_parents`), in the same order."""
-        _, hydrogen = self._parents()
+        return self.without_atoms(self.parents()[1])
+
+    def without_atoms(self, gone: NDArray[np.bool_]) -> "FlatMolecules":
+        """The same molecules without some of their atoms (A,), and without the bonds of these."""
         offset = np.repeat(self.atom_start[:-1], self.bonds)
-        keep_bond = ~(hydrogen[self.begin + offset] | hydrogen[self.end + offset])
-        kept = self._select(~hydrogen, keep_bond, np.ones(len(self), dtype=bool))
-        before: Integers = np.cumsum(hydrogen) - hydrogen  # hydrogens dropped before each atom, over all molecules
+        keep_bond = ~(gone[self.begin + offset] | gone[self.end + offset])
+        kept = self._select(~gone, keep_bond, np.ones(len(self), dtype=bool))
+        before: Integers = np.cumsum(gone) - gone  # atoms dropped before each atom, over all molecules
         lost: Integers = before - np.repeat(before[np.minimum(self.atom_start[:-1], len(before) - 1)], self.atoms)
-        atoms = np.bincount(self.atom_owner[~hydrogen], minlength=len(self)).astype(np.int32)
+        atoms = np.bincount(self.atom_owner[~gone], minlength=len(self)).astype(np.int32)
         owner = np.repeat(np.arange(len(self)), self.bonds)
         return replace(
             kept,

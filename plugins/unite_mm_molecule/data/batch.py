@@ -5,7 +5,7 @@ with A atoms in all.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unite_mm.contract import Registers, Statistics
-from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.flat import FlatMolecules, Positions
+from unite_mm_molecule.data.view import MoleculeView
+from unite_mm_molecule.flat import Positions
+from unite_mm_molecule.hydrogens import SLOTS, AttachedHydrogens
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class MoleculeBatch:
         bonds: (B, L, L) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
         registers: one per atom.
         condition: (B, M) float, the counts of each whole molecule that the denoiser is conditioned on, or None.
+        hydrogen_counts: (B, L) int64, hydrogens that ride on each atom; None where no hydrogens do.
+        hydrogen_offsets: (B, L, 4, 3) float32, their positions relative to the atom, scaled and rotated like
+            `positions`, the first `hydrogen_counts` of each; else 0.
     """
 
     types: Tensor
@@ -38,36 +42,34 @@ class MoleculeBatch:
     bonds: Tensor
     registers: Registers
     condition: Tensor | None = None
+    hydrogen_counts: Tensor | None = None
+    hydrogen_offsets: Tensor | None = None
 
     def to(self, device: torch.device) -> "MoleculeBatch":
         """A copy on `device`."""
-        return MoleculeBatch(
-            types=self.types.to(device, non_blocking=True),
-            charges=self.charges.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
-            bonds=self.bonds.to(device, non_blocking=True),
-            registers=self.registers.to(device),
-            condition=None if self.condition is None else self.condition.to(device, non_blocking=True),
-        )
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if torch.is_tensor(value)}
+        return replace(self, registers=self.registers.to(device), **moved)
 
 
 class MoleculeTensors:
     """N molecules as whole tensors, in the terms of a model: class indices and scaled, centred positions.
 
     Args:
-        molecules: the molecules, with the hydrogens and the order of atoms that the model sees.
-        statistics: elements, charges and scale; every element and charge of the molecules must be among them.
-        positions: (A, 3) as `centred_positions` gives them; None for plain graphs.
+        view: the molecules as the model sees them.
+        statistics: elements, charges and scale; every element and charge of the registers must be among them.
+        positions: (A, 3) of the registers as `centred_positions` gives them; None for plain graphs.
         condition: (N, M) counts that the denoiser is conditioned on; None or M = 0: it is not conditioned.
     """
 
     def __init__(
         self,
-        molecules: FlatMolecules,
+        view: MoleculeView,
         statistics: Statistics,
         positions: Positions | None,
         condition: NDArray[np.int64] | None = None,
     ) -> None:
+        molecules = view.registers
         conditioned = condition is not None and condition.shape[1] > 0
         self._condition = torch.from_numpy(condition).float() if conditioned else None
         self.atoms = torch.from_numpy(molecules.atoms.astype(np.int64))
@@ -79,8 +81,10 @@ class MoleculeTensors:
         self._begin, self._end = torch.from_numpy(molecules.begin), torch.from_numpy(molecules.end)
         self._orders = torch.from_numpy(molecules.orders)
         self._geometry = positions is not None
-        scaled = np.zeros_like(molecules.positions) if positions is None else positions / statistics["position_scale"]
+        scale = statistics["position_scale"]
+        scaled = np.zeros_like(molecules.positions) if positions is None else positions / scale
         self._positions = torch.from_numpy(scaled.astype(np.float32))
+        self._hydrogens = None if view.hydrogens is None else _hydrogen_tensors(view.hydrogens, scale, self._geometry)
 
     def batch(self, chosen: Tensor, generator: torch.Generator | None, translation: float = 0.0) -> MoleculeBatch:
         """The batch of the chosen molecules (B,), in that order.
@@ -104,10 +108,12 @@ class MoleculeTensors:
         bonds[row, begin, end] = orders
         bonds[row, end, begin] = orders
         positions = self._positions[place]
+        carried, offsets = (None, None) if self._hydrogens is None else (part[place] for part in self._hydrogens)
         if generator is not None and self._geometry:
-            rotations = random_rotations(size, generator)
+            rotations = random_rotations(size, generator).transpose(1, 2)
             shifts = torch.randn(size, 1, 3, generator=generator) * translation
-            positions = positions @ rotations.transpose(1, 2) + shifts
+            positions = positions @ rotations + shifts
+            offsets = None if offsets is None else (offsets.flatten(1, 2) @ rotations).view(size, longest, SLOTS, 3)
         return MoleculeBatch(
             types=self._types[place].long() * mask,
             charges=self._charges[place].long() * mask,
@@ -115,14 +121,9 @@ class MoleculeTensors:
             bonds=bonds,
             registers=registers,
             condition=None if self._condition is None else self._condition[chosen],
+            hydrogen_counts=None if carried is None else carried.long() * mask,
+            hydrogen_offsets=None if offsets is None else offsets * mask[..., None, None],
         )
-
-
-def arrange_atoms(molecules: FlatMolecules, config: MoleculeConfig) -> FlatMolecules:
-    """The molecules with the hydrogens and the order of atoms that a model of this configuration sees."""
-    if config.hydrogens == "implicit":
-        return molecules.without_hydrogens()
-    return molecules.grouped() if config.atom_order == "grouped" else molecules
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:
@@ -134,6 +135,12 @@ def random_rotations(count: int, generator: torch.Generator) -> Tensor:
         2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
     return torch.stack(rows, dim=1).view(count, 3, 3)
+
+
+def _hydrogen_tensors(hydrogens: AttachedHydrogens, scale: float, geometry: bool) -> tuple[Tensor, Tensor]:
+    """Counts (A,) and scaled offsets (A, 4, 3), which are 0 for plain graphs."""
+    offsets = hydrogens.offsets / scale if geometry else np.zeros_like(hydrogens.offsets)
+    return torch.from_numpy(hydrogens.counts), torch.from_numpy(offsets.astype(np.float32))
 
 
 def _class_index(values: NDArray[Any], classes: Sequence[int]) -> Tensor:

@@ -9,10 +9,11 @@ from torch import Tensor
 from unite_mm.contract import SPLITS, DataRequest, ModalityData
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
+from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
 from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.statistics import condition_counts, training_statistics
+from unite_mm_molecule.data.view import view_molecules
 from unite_mm_molecule.molecule import Molecule
 
 
@@ -35,43 +36,50 @@ class MoleculeData(ModalityData):
             lost = np.isnan(prepared.molecules.positions).any(axis=1)
             without = np.bincount(prepared.molecules.atom_owner[lost], minlength=len(prepared.molecules)) > 0
             prepared = prepared.without("has no 3D geometry", without, ["no coordinates"] * len(without))
-        seen = arrange_atoms(prepared.molecules, config)
-        if config.max_atoms is not None:
-            large = seen.atoms > config.max_atoms
-            reason = f"more than max_atoms={config.max_atoms} atoms"
-            prepared = prepared.without(reason, large, [f"{count} atoms" for count in seen.atoms.tolist()])
-            seen = seen.select(~large)
+        prepared = _without_unfit(prepared, config)
+        view = view_molecules(prepared.molecules, config)
         if not prepared.card.splits["train"]:
             largest = prepared.card.excluded[-1].reason if prepared.card.excluded else "the source is empty"
             raise UsageError(f"{prepared.card.name}: no molecule is left for training ({largest})")
         self.card = prepared.card
         self.config = config
         self._smiles = prepared.smiles
-        self._molecules = seen
+        self._molecules = view.native
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
-        positions = seen.centred_positions() if config.geometry else None
+        positions = view.registers.centred_positions() if config.geometry else None
         condition = condition_counts(prepared.molecules, config)
-        self.statistics: dict[str, Any] = training_statistics(prepared, seen, positions, condition, config)
-        self._tensors = MoleculeTensors(seen, self.statistics, positions, condition.counts)
+        self.statistics: dict[str, Any] = training_statistics(prepared, view.registers, positions, condition, config)
+        self._tensors = MoleculeTensors(view, self.statistics, positions, condition.counts)
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
 
     def lengths(self, split: str) -> Tensor:
-        """(N,) atoms of each molecule."""
+        """(N,) registers of each molecule."""
         return self._tensors.atoms[self._rows[split]]
 
     def batch(self, split: str, indices: Tensor, generator: torch.Generator | None = None) -> MoleculeBatch:
         return self._tensors.batch(self._rows[split][indices], generator, self.config.translation)
 
     def samples(self, split: str, indices: Tensor) -> list[Molecule]:
-        explicit, geometry = self.config.hydrogens == "explicit", self.config.geometry
+        explicit, geometry = self.config.hydrogens != "implicit", self.config.geometry
         rows = self._rows[split][indices].tolist()
         return [self._molecules.molecule(row, explicit, geometry) for row in rows]
 
     def smiles(self, split: str) -> list[str]:
         """Canonical SMILES of the molecules of a split, in order: two molecules are the same if theirs are equal."""
         return [self._smiles[row] for row in self._rows[split].tolist()]
+
+
+def _without_unfit(prepared: Prepared, config: MoleculeConfig) -> Prepared:
+    """The molecules that a model of this configuration can see; the card counts the others."""
+    view = view_molecules(prepared.molecules, config)
+    atoms = [f"{count} atoms" for count in view.registers.atoms.tolist()]
+    large = np.zeros_like(view.unfit) if config.max_atoms is None else view.registers.atoms > config.max_atoms
+    prepared = prepared.without(f"more than max_atoms={config.max_atoms} atoms", large, atoms)
+    unfit = view.unfit[~large]
+    reason = "an atom has fewer hydrogens than its valence asks for, so its number does not follow"
+    return prepared.without(reason, unfit, ["use hydrogens=explicit for such molecules"] * len(unfit))
 
 
 def open_data(request: DataRequest, config: MoleculeConfig, modality: str) -> MoleculeData:

@@ -10,7 +10,8 @@ from unite_mm.errors import UsageError
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import add_hydrogens, embed, rdkit_installed
 from unite_mm_molecule.config import MoleculeConfig
-from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors, arrange_atoms
+from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
+from unite_mm_molecule.data.view import MoleculeView, view_molecules
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 
@@ -21,11 +22,11 @@ def arrange(samples: Sequence[Molecule], config: MoleculeConfig) -> list[Molecul
     Reconstructions have their atoms in this order, so compare them with these. Arranging twice changes nothing.
 
     Raises:
-        UsageError: the model wants explicit hydrogens and RDKit cannot supply those that a molecule lacks.
+        UsageError: the model wants all hydrogens and RDKit cannot supply those that a molecule lacks.
     """
-    explicit = config.hydrogens == "explicit"
+    explicit = config.hydrogens != "implicit"
     complete = [_with_hydrogens(molecule, index) for index, molecule in enumerate(samples)] if explicit else samples
-    flat = arrange_atoms(FlatMolecules.from_molecules(complete), config)
+    flat = view_molecules(FlatMolecules.from_molecules(complete), config).native
     return [flat.molecule(index, explicit, config.geometry) for index in range(len(flat))]
 
 
@@ -89,14 +90,17 @@ def encode(samples: Sequence[Any], statistics: Statistics, config: MoleculeConfi
         if problem := sample.flaw or sample.nonsense():
             raise UsageError(f"{_label(sample, index)}: {problem}")
     molecules = arrange(samples, config)
-    for index, molecule in enumerate(molecules):
-        _check(molecule, _label(samples[index], index), statistics, config, modality)
-    flat = FlatMolecules.from_molecules(molecules)
-    tensors = MoleculeTensors(flat, statistics, flat.centred_positions() if config.geometry else None)
+    view = view_molecules(FlatMolecules.from_molecules(molecules), config)
+    for index in range(len(molecules)):
+        _check(view, index, _label(samples[index], index), statistics, config, modality)
+    tensors = MoleculeTensors(view, statistics, view.registers.centred_positions() if config.geometry else None)
     return tensors.batch(torch.arange(len(molecules)), None)
 
 
-def _check(molecule: Molecule, label: str, statistics: Statistics, config: MoleculeConfig, modality: str) -> None:
+def _check(
+    view: MoleculeView, index: int, label: str, statistics: Statistics, config: MoleculeConfig, modality: str
+) -> None:
+    molecule = view.registers.molecule(index)
     if molecule.size == 0:
         raise UsageError(f"{label}: holds no atom")
     if molecule.size > statistics["max_atoms"]:
@@ -112,7 +116,13 @@ def _check(molecule: Molecule, label: str, statistics: Statistics, config: Molec
         if charge not in statistics["charges"]:
             known = ", ".join(f"{value:+d}" if value else "0" for value in statistics["charges"])
             raise UsageError(f"{label}: an atom of charge {charge:+d}, but the model knows {known}")
-    if config.geometry and (molecule.positions is None or not molecule.finite):
+    if view.unfit[index]:
+        raise UsageError(
+            f"{label}: an atom has fewer hydrogens than its valence asks for, which attached hydrogens cannot express",
+            f"use a model with {modality}.hydrogens=explicit",
+        )
+    whole = view.native.molecule(index)
+    if config.geometry and (whole.positions is None or not whole.finite):
         raise UsageError(
             f"{label}: no 3D coordinates, or some that are not finite; the model needs them",
             f"use a file with coordinates, or train a model with {modality}.geometry=false",

@@ -1,4 +1,4 @@
-"""The molecule decoder: latents -> types, charges, positions and symmetric pairwise bond orders.
+"""The molecule decoder: latents -> types, charges, symmetric bond orders, positions of atoms and their hydrogens.
 
 Dimensions: B batch, L atoms of the batch, K atoms of the layout, C latent channels, W width of the decoder.
 """
@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from unite_mm.contract import Registers
 from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
-
-BOND_CLASSES = 4
-"""No bond, single, double, triple."""
+from unite_mm_molecule.hydrogens import ORDER_SUMS, SLOTS
+from unite_mm_molecule.model.refinement import BOND_CLASSES, Refinement
 
 
 @dataclass(frozen=True)
@@ -24,12 +23,17 @@ class MoleculeLogits:
         charges: (B, L, number of charges) logits.
         positions: (B, L, 3) in scaled units; None for plain graphs.
         bonds: (B, 4, L, L) logits, symmetric in the atoms.
+        hydrogen_counts: (B, L) int64, hydrogens that ride on each atom, as follows from the others; None: none do.
+        hydrogen_offsets: (B, L, 4, 3) their positions relative to the atom in scaled units, the first
+            `hydrogen_counts` of each; None: none ride, or plain graphs.
     """
 
     types: Tensor
     charges: Tensor
     positions: Tensor | None
     bonds: Tensor
+    hydrogen_counts: Tensor | None = None
+    hydrogen_offsets: Tensor | None = None
 
 
 class BondHead(nn.Module):
@@ -64,29 +68,62 @@ class BondHead(nn.Module):
         return logits
 
 
-class MoleculeDecoder(nn.Module):
-    """Transformer over the atoms' latents with heads for types, charges, positions and bonds."""
+@dataclass(frozen=True)
+class DecoderSizes:
+    """Sizes of a molecule decoder.
 
-    def __init__(
-        self,
-        types: int,
-        charges: int,
-        atoms: int,
-        channels: int,
-        width: int,
-        depth: int,
-        heads: int,
-        geometry: bool,
-    ) -> None:
+    Attributes:
+        types: number of elements.
+        charges: number of formal charges.
+        atoms: K.
+        channels: C.
+        width: W.
+        depth: blocks.
+        heads: attention heads.
+        geometry: whether positions are decoded.
+        rounds: rounds of refinement of the positions; 0: none.
+        messages: width of the messages of the refinement.
+    """
+
+    types: int
+    charges: int
+    atoms: int
+    channels: int
+    width: int
+    depth: int
+    heads: int
+    geometry: bool
+    rounds: int = 0
+    messages: int = 64
+
+
+class MoleculeDecoder(nn.Module):
+    """Transformer over the latents with heads for types, charges, bonds, positions, and those of attached hydrogens.
+
+    Args:
+        sizes: see `DecoderSizes`.
+        hydrogens: (types, charges, 16) hydrogens that ride on an atom by its element, charge and sum of bond orders,
+            see `count_table`; None: none ride.
+    """
+
+    hydrogens: Tensor | None
+
+    def __init__(self, sizes: DecoderSizes, hydrogens: Tensor | None = None) -> None:
         super().__init__()
-        self.head_width = width // heads
-        self.sizes = (types, charges, 3 if geometry else 0)
-        self.up = HiddenLinear(channels, width)
-        self.index = nn.Parameter(torch.empty(atoms, width))
-        self.blocks = nn.ModuleList(DecoderBlock(width, heads, qk_norm=True) for _ in range(depth))
+        width = sizes.width
+        self.head_width = width // sizes.heads
+        spatial = 3 if sizes.geometry else 0
+        self.sizes = (sizes.types, sizes.charges, spatial, spatial * SLOTS if hydrogens is not None else 0)
+        self.up = HiddenLinear(sizes.channels, width)
+        self.index = nn.Parameter(torch.empty(sizes.atoms, width))
+        self.blocks = nn.ModuleList(DecoderBlock(width, sizes.heads, qk_norm=True) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width)
         self.atom = nn.Linear(width, sum(self.sizes))
-        self.bond = BondHead(atoms, width)
+        self.bond = BondHead(sizes.atoms, width)
+        self.register_buffer("hydrogens", hydrogens, persistent=False)
+        self.refinement = None
+        if sizes.geometry and sizes.rounds:
+            self.refinement = Refinement(width, sizes.messages, sizes.rounds, hydrogens is not None)
         nn.init.normal_(self.index, std=0.5)
 
     def forward(self, latents: Tensor, registers: Registers) -> MoleculeLogits:
@@ -98,5 +135,27 @@ class MoleculeDecoder(nn.Module):
         for block in self.blocks:
             x = block(x, table, mask)
         x = self.norm(x)
-        types, charges, positions = self.atom(x).float().split(self.sizes, dim=-1)
-        return MoleculeLogits(types, charges, positions if self.sizes[2] else None, self.bond(x))
+        types, charges, positions, offsets = self.atom(x).float().split(self.sizes, dim=-1)
+        bonds = self.bond(x)
+        carried = None
+        if self.hydrogens is not None:
+            carried = decoded_hydrogens(self.hydrogens, types, charges, bonds, registers.mask)
+        offsets = offsets.unflatten(-1, (SLOTS, 3)) if self.sizes[3] else None
+        if self.refinement is not None:
+            positions, offsets = self.refinement(x, positions, offsets, bonds, carried, registers.mask)
+        return MoleculeLogits(types, charges, positions if self.sizes[2] else None, bonds, carried, offsets)
+
+
+def decoded_hydrogens(table: Tensor, types: Tensor, charges: Tensor, bonds: Tensor, mask: Tensor) -> Tensor:
+    """Hydrogens (B, L) that the likeliest elements, charges and bonds leave room for.
+
+    Args:
+        table: (types, charges, 16), see `count_table`.
+        types: (B, L, types) logits.
+        charges: (B, L, charges) logits.
+        bonds: (B, 4, L, L) logits.
+        mask: (B, L) bool, registers in use.
+    """
+    orders = (bonds.argmax(1) * (mask[:, :, None] & mask[:, None, :])).triu(1)
+    sums = (orders.sum(1) + orders.sum(2)).clamp(max=ORDER_SUMS - 1)
+    return table[types.argmax(-1), charges.argmax(-1), sums] * mask

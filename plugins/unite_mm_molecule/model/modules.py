@@ -10,14 +10,15 @@ from unite_mm.contract import ConditionSpec, LatentLayout, LossTerm, ModalityMod
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
-from unite_mm_molecule.model.decoder import MoleculeDecoder, MoleculeLogits
+from unite_mm_molecule.hydrogens import count_table, with_hydrogens
+from unite_mm_molecule.model.decoder import DecoderSizes, MoleculeDecoder, MoleculeLogits
 from unite_mm_molecule.model.losses import reconstruction_terms
 from unite_mm_molecule.model.tokenizer import GraphTokenizer
 from unite_mm_molecule.molecule import Molecule
 
 
 class MoleculeModules(ModalityModules):
-    """One register per atom, at the rotary position of its token.
+    """One register per atom, or per atom with its hydrogens, at the rotary position of its token.
 
     Args:
         config: the plugin's configuration.
@@ -37,18 +38,23 @@ class MoleculeModules(ModalityModules):
         self.prior_rows, self.prior_weights = rows[:, :-1].long(), rows[:, -1]
         self.condition = _count_condition(tuple(statistics["composition_names"]), rows)
         types, charges = len(self.elements), len(self.charges)
-        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry)
+        attached = config.hydrogens == "attached"
+        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry, attached)
         decoder_width = config.decoder_width or width
-        self.decoder = MoleculeDecoder(
-            types,
-            charges,
-            atoms,
-            config.channels,
-            decoder_width,
-            config.decoder_depth,
-            config.decoder_heads or max(1, decoder_width // 32),
-            config.geometry,
+        sizes = DecoderSizes(
+            types=types,
+            charges=charges,
+            atoms=atoms,
+            channels=config.channels,
+            width=decoder_width,
+            depth=config.decoder_depth,
+            heads=config.decoder_heads or max(1, decoder_width // 32),
+            geometry=config.geometry,
+            rounds=config.refinement_rounds,
+            messages=config.refinement_width,
         )
+        table = torch.from_numpy(count_table(statistics["elements"], statistics["charges"])) if attached else None
+        self.decoder = MoleculeDecoder(sizes, table)
 
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
@@ -77,21 +83,27 @@ class MoleculeModules(ModalityModules):
         types = self.elements[output.types.argmax(-1).cpu().numpy()]
         charges = self.charges[output.charges.argmax(-1).cpu().numpy()]
         orders = output.bonds.argmax(1).cpu().numpy()
-        positions: Any = None if output.positions is None else output.positions.double().cpu().numpy() * self.scale
+        positions = self._angstrom(output.positions)
+        counts = None if output.hydrogen_counts is None else output.hydrogen_counts.cpu().numpy()
+        offsets = self._angstrom(output.hydrogen_offsets)
         result = []
         for row, size in enumerate(registers.mask.sum(1).tolist()):
             begin, end = np.nonzero(np.triu(orders[row, :size, :size], 1))
             bonds = np.stack((begin, end, orders[row, begin, end]), axis=1)
-            result.append(
-                Molecule(
-                    numbers=types[row, :size],
-                    charges=charges[row, :size],
-                    bonds=bonds.astype(np.int64),
-                    positions=None if positions is None else positions[row, :size],
-                    explicit_hydrogens=self.config.hydrogens == "explicit",
-                )
+            molecule = Molecule(
+                numbers=types[row, :size],
+                charges=charges[row, :size],
+                bonds=bonds.astype(np.int64),
+                positions=None if positions is None else positions[row, :size],
+                explicit_hydrogens=self.config.hydrogens != "implicit",
             )
+            if counts is not None:
+                molecule = with_hydrogens(molecule, counts[row, :size], None if offsets is None else offsets[row])
+            result.append(molecule)
         return result
+
+    def _angstrom(self, scaled: Tensor | None) -> Any:
+        return None if scaled is None else scaled.double().cpu().numpy() * self.scale
 
 
 def _count_condition(names: tuple[str, ...], rows: Tensor) -> ConditionSpec:

@@ -1,4 +1,4 @@
-"""The graph tokenizer: one input token per atom.
+"""The graph tokenizer: one input token per register, that is per atom with the hydrogens that ride on it.
 
 Dimensions: B batch, L atoms of the batch, K atoms of the layout, W width of the trunk.
 """
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from unite_mm.contract import Tokens
 from unite_mm.kit.layers import HiddenLinear
 from unite_mm_molecule.data.batch import MoleculeBatch
+from unite_mm_molecule.hydrogens import SLOTS
 
 BOND_ORDERS = 3
 
@@ -36,8 +37,31 @@ class BondRow(nn.Module):
         return torch.bmm(present.transpose(0, 1), rows).transpose(0, 1)
 
 
+class HydrogenSum(nn.Module):
+    """The hydrogens that ride on each atom as a vector that does not depend on their order.
+
+    An embedding of their number, plus the sum over them of an MLP of their position relative to the atom.
+    """
+
+    def __init__(self, width: int, geometry: bool, hidden: int = 64) -> None:
+        super().__init__()
+        self.number = nn.Embedding(SLOTS + 1, width)
+        self.offset = None
+        if geometry:
+            self.offset = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), HiddenLinear(hidden, width))
+
+    def forward(self, counts: Tensor, offsets: Tensor) -> Tensor:
+        """Counts (B, L) and scaled offsets (B, L, 4, 3) -> (B, L, W)."""
+        values: Tensor = self.number(counts)
+        if self.offset is None:
+            return values
+        present = torch.arange(SLOTS, device=counts.device) < counts[..., None]
+        carried: Tensor = (self.offset(offsets) * present[..., None]).sum(2)
+        return values + carried
+
+
 class GraphTokenizer(nn.Module):
-    """Molecule -> one token per atom, from type, formal charge, 3D position and bonds.
+    """Molecule -> one token per register, from type, formal charge, 3D position, bonds and attached hydrogens.
 
     Args:
         types: number of elements.
@@ -45,15 +69,17 @@ class GraphTokenizer(nn.Module):
         atoms: K.
         width: W.
         geometry: whether positions are part of the input.
+        attached: whether atoms carry their hydrogens.
     """
 
-    def __init__(self, types: int, charges: int, atoms: int, width: int, geometry: bool) -> None:
+    def __init__(self, types: int, charges: int, atoms: int, width: int, geometry: bool, attached: bool) -> None:
         super().__init__()
         self.element = nn.Embedding(types, width)
         self.charge = nn.Embedding(charges, width)
         self.index = nn.Parameter(torch.empty(atoms, width))
         self.bonds = BondRow(atoms, width)
         self.position = HiddenLinear(3, width) if geometry else None
+        self.hydrogens = HydrogenSum(width, geometry) if attached else None
         nn.init.normal_(self.index, std=0.5)
 
     def forward(self, batch: MoleculeBatch) -> Tokens:
@@ -62,5 +88,8 @@ class GraphTokenizer(nn.Module):
         values = self.element(batch.types) + self.charge(batch.charges) + self.index[:count] + self.bonds(batch.bonds)
         if self.position is not None:
             values = values + self.position(batch.positions)
+        if self.hydrogens is not None:
+            assert batch.hydrogen_counts is not None and batch.hydrogen_offsets is not None
+            values = values + self.hydrogens(batch.hydrogen_counts, batch.hydrogen_offsets)
         mask = batch.registers.mask if batch.registers.padded else None
         return Tokens(values, torch.arange(count, device=values.device), mask)
