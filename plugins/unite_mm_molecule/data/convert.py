@@ -4,6 +4,7 @@ Every molecule either passes all checks or is refused with a reason that ends up
 what is chemistry: it reads, sanitizes and names the molecule.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import NoGeometry, canonical_smiles, embed
 from unite_mm_molecule.data.drafts import Draft, contents, is_3d, read_draft
 from unite_mm_molecule.data.pieces import Piece
+from unite_mm_molecule.data.properties import SOURCE_UNITS, Values
 from unite_mm_molecule.data.refusals import (
     FRAGMENTS,
     IMPLAUSIBLE,
@@ -56,6 +58,8 @@ class Converted:
         completed: molecules that were given hydrogens.
         embedded: molecules that were given a geometry.
         unrelaxed: those of them that the force field could not relax.
+        properties: (n, K) of those that passed, in the order of `properties.SOURCE_UNITS`; None where the source has
+            none.
     """
 
     molecules: FlatMolecules
@@ -64,6 +68,7 @@ class Converted:
     completed: int = 0
     embedded: int = 0
     unrelaxed: int = 0
+    properties: Values | None = None
 
 
 def convert(piece: Piece, rules: Rules) -> Converted:
@@ -96,7 +101,13 @@ def convert(piece: Piece, rules: Rules) -> Converted:
         completed=sum(draft.completed for draft in drafts),
         embedded=sum(draft.embedded for draft in drafts),
         unrelaxed=sum(draft.unrelaxed for draft in drafts),
+        properties=_properties(drafts) if piece.kind == "package" else None,
     )
+
+
+def _properties(drafts: Sequence[Draft]) -> Values:
+    """(n, K) of n drafts that all have properties."""
+    return np.array([draft.properties for draft in drafts], dtype=np.float64).reshape(-1, len(SOURCE_UNITS))
 
 
 def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:

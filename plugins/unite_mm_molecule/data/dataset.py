@@ -12,6 +12,7 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
 from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
+from unite_mm_molecule.data.properties import NAMES
 from unite_mm_molecule.data.statistics import condition_counts, training_statistics
 from unite_mm_molecule.data.view import view_molecules
 from unite_mm_molecule.molecule import Molecule
@@ -44,6 +45,7 @@ class MoleculeData(ModalityData):
         self.card = prepared.card
         self.config = config
         self._smiles = prepared.smiles
+        self._properties = prepared.properties
         self._molecules = view.native
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
         positions = view.registers.centred_positions() if config.geometry else None
@@ -65,6 +67,16 @@ class MoleculeData(ModalityData):
         explicit, geometry = self.config.hydrogens != "implicit", self.config.geometry
         rows = self._rows[split][indices].tolist()
         return [self._molecules.molecule(row, explicit, geometry) for row in rows]
+
+    def properties(self, split: str) -> Tensor:
+        """(N, P) float64 of the molecules of a split, in order: columns and units as in `properties.UNITS`.
+
+        NaN where the source has none.
+        """
+        rows = self._rows[split]
+        if self._properties is None:
+            return torch.full((len(rows), len(NAMES)), torch.nan, dtype=torch.float64)
+        return torch.from_numpy(self._properties)[rows]
 
     def smiles(self, split: str) -> list[str]:
         """Canonical SMILES of the molecules of a split, in order: two molecules are the same if theirs are equal."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, perceive_bonds
+from unite_mm_molecule.data.package_rows import read_row, row_name
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.refusals import (
     IMPLAUSIBLE,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 Content = str | Molecule
-"""A MOL block, a SMILES or an XYZ frame, or a molecule of arrays."""
+"""A MOL block, a SMILES, an XYZ frame or a row of qm9pack, or a molecule of arrays."""
 
 _ORDINARY_VALENCES = np.array([STANDARD_VALENCES.get(number, (0,))[0] for number in range(max(SYMBOLS) + 1)])
 
@@ -53,6 +54,7 @@ class Draft:
         completed: whether it was given hydrogens.
         embedded: whether it was given a geometry.
         unrelaxed: whether the force field could not relax that.
+        properties: (K,) in the order of `properties.SOURCE_UNITS`; empty where the source has none.
     """
 
     mol: "Mol"
@@ -61,6 +63,7 @@ class Draft:
     completed: bool = False
     embedded: bool = False
     unrelaxed: bool = False
+    properties: tuple[float, ...] = ()
 
 
 def contents(piece: Piece) -> Iterator[tuple[str, Content]]:
@@ -76,6 +79,8 @@ def contents(piece: Piece) -> Iterator[tuple[str, Content]]:
             yield block.split("\n", 1)[0].strip(), block
         elif piece.kind == "xyz":
             yield frame_name(text), text
+        elif piece.kind == "package":
+            yield row_name(text), text
         else:
             smiles, name = split_line(text)
             yield name or smiles, smiles
@@ -94,6 +99,9 @@ def read_draft(content: Content, kind: str) -> Draft:
             return _draft_of_block(content)
         if kind == "xyz":
             return _draft_of_frame(parse_frame(content))
+        if kind == "package":
+            row = read_row(content)
+            return Draft(row.mol, row.molecule, row.radicals, properties=row.properties)
         mol = parse_smiles(content)
     except UnknownElement as error:
         raise Refused(UNKNOWN_ELEMENT, error.element) from error

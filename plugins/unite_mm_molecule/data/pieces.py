@@ -18,7 +18,8 @@ class Piece:
     """Consecutive molecules of a source.
 
     Attributes:
-        kind: format of `records`; `arrays` for molecules that are arrays already.
+        kind: format of `records`; `arrays` for molecules that are arrays already, `package` for rows of
+            the package qm9pack.
         first: index in the source of the first one.
         count: how many.
         records: the molecules as text, see `unite_mm_molecule.files.text`; empty for `arrays`.
@@ -26,7 +27,7 @@ class Piece:
         skip: indices in the source of molecules to leave out as uncharacterized.
     """
 
-    kind: Literal["sdf", "xyz", "smiles", "arrays"]
+    kind: Literal["sdf", "xyz", "smiles", "arrays", "package"]
     first: int
     count: int
     records: tuple[bytes, ...] = ()

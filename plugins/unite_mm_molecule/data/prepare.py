@@ -6,9 +6,11 @@ again needs no RDKit.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError, UsageError
@@ -19,16 +21,18 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.convert import Converted, Rules, convert
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.prepared import EXAMPLES, Prepared, count_splits
-from unite_mm_molecule.data.sources import EMBEDDED, Source, find_source
+from unite_mm_molecule.data.properties import Values, in_order_of, with_atomization
+from unite_mm_molecule.data.sources import EMBEDDED, QM9, Source, find_source
 from unite_mm_molecule.data.splits import assign, split_hash
 from unite_mm_molecule.files.text import decode
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
-FORMAT = {"qm9": 1, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
+FORMAT = {"qm9": 2, "package": 2, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
 """Version of the cache's layout and of the checks, by kind of source; raise it to prepare these again.
 
-2: columns of extended XYZ, bonds of our own XYZ files, radicals, coordinates that are no numbers or implausible.
+2: columns of extended XYZ, bonds of our own XYZ files, radicals, coordinates that are no numbers or implausible;
+properties of QM9.
 """
 _EMBEDDED = 1
 """The version of the set that ships with the package."""
@@ -73,6 +77,10 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
     cache = PluginCache(request, "molecule")
+    if request.source == QM9:
+        return cache.open(_qm9_folder(cache), partial(_prepare_qm9, cache, request, modality), Prepared.read).named(
+            modality
+        )
     source = find_source(request.source, cache.downloads, request.progress)
     rules = Rules(source.hydrogens_may_be_missing, embed=config.geometry and source.geometry_may_be_missing)
     files = source.files()
@@ -85,17 +93,30 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
     return cache.open(cache.folder(source.name, facts), prepare, Prepared.read).named(modality)
 
 
+def _qm9_folder(cache: PluginCache) -> Path:
+    """Where QM9 lies once it is prepared, from whichever source, so that it opens where none of them is at hand."""
+    return cache.folder(QM9, [FORMAT["package"], FORMAT["qm9"], QM9])
+
+
+def _prepare_qm9(cache: PluginCache, request: DataRequest, modality: str, folder: Path) -> None:
+    source = find_source(request.source, cache.downloads, request.progress)
+    rules = Rules(source.hydrogens_may_be_missing, embed=source.geometry_may_be_missing)
+    _prepare(source, source.files(), rules, request, modality, FORMAT[source.kind]).write(folder)
+
+
 def _prepare(
     source: Source, files: tuple[SourceFile, ...], rules: Rules, request: DataRequest, modality: str, version: int
 ) -> Prepared:
     pieces = source.pieces()
     first = pieces[0].records[:1]
     head = decode(first[0][:500]) if first else ""
-    notes = []
-    if source.kind == "qm9" and not source.uncharacterized:
-        notes.append("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.")
-    origin = Origin(modality, source.name, source.description(head, rules.embed), files, tuple(notes))
-    return check_pieces(pieces, rules, origin, request.progress, request.workers, version=version)
+    origin = Origin(modality, source.name, source.description(head, rules.embed), files, source.notes())
+    table = source.property_table()
+    prepared = check_pieces(pieces, rules, origin, request.progress, request.workers, version=version)
+    if table is None:
+        return prepared
+    values = with_atomization(in_order_of(table, prepared.molecules), prepared.molecules)
+    return replace(prepared, properties=values)
 
 
 def check_pieces(
@@ -152,7 +173,13 @@ def check_pieces(
         notes=(*origin.notes, *_notes(done)),
         settings={"format": version, "add_hydrogens": rules.add_hydrogens, "embed": rules.embed, "rdkit": rdkit},
     )
-    return Prepared(molecules, smiles, splits, card)
+    return Prepared(molecules, smiles, splits, card, _properties(done, molecules))
+
+
+def _properties(done: Sequence[Converted], molecules: FlatMolecules) -> Values | None:
+    """(N, P) of all molecules that passed; None unless all pieces have properties."""
+    values = [result.properties for result in done if result.properties is not None]
+    return with_atomization(np.concatenate(values), molecules) if len(values) == len(done) else None
 
 
 def _again_one_by_one(

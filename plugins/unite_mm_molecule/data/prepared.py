@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm.kit.arrays import ArraySpec, read_npz
+from unite_mm_molecule.data.properties import NAMES, Values
 from unite_mm_molecule.data.splits import split_hash
 from unite_mm_molecule.flat import ARRAYS, FlatMolecules, pack_lines, unpack_lines
 from unite_mm_schemas.card import DataCard, Exclusion
@@ -27,12 +28,14 @@ class Prepared:
         smiles: (N,) canonical SMILES.
         splits: (N,) index into `SPLITS`.
         card: where they came from and what was left out.
+        properties: (N, P) in the order of `properties.NAMES`, nan where a molecule has none; None: the source has none.
     """
 
     molecules: FlatMolecules
     smiles: tuple[str, ...]
     splits: NDArray[np.uint8]
     card: DataCard
+    properties: Values | None = None
 
     def without(self, reason: str, left_out: NDArray[np.bool_], details: Sequence[str]) -> "Prepared":
         """The same without the given molecules, which the card then counts; the others stay in their splits.
@@ -55,7 +58,9 @@ class Prepared:
             "splits": count_splits(splits),
             "split_hash": split_hash(smiles, splits),
         }
-        return Prepared(self.molecules.select(keep), smiles, splits, self.card.model_copy(update=changed))
+        properties = None if self.properties is None else self.properties[keep]
+        card = self.card.model_copy(update=changed)
+        return Prepared(self.molecules.select(keep), smiles, splits, card, properties)
 
     def named(self, modality: str) -> "Prepared":
         """The same with the name of a modality in its card: the cache is shared by all modalities of this plugin."""
@@ -69,6 +74,8 @@ class Prepared:
         """
         arrays: dict[str, Any] = self.molecules.to_arrays()
         arrays |= {"smiles": pack_lines(self.smiles), "splits": self.splits}
+        if self.properties is not None:
+            arrays["properties"] = self.properties
         np.savez(folder / "molecules.npz", **arrays)
         (folder / "card.json").write_text(self.card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -81,9 +88,14 @@ class Prepared:
             UsageError, ValueError: it is damaged.
         """
         card = DataCard.model_validate_json((folder / "card.json").read_bytes())
-        specs = ARRAYS | {"smiles": ArraySpec(np.uint8), "splits": ArraySpec(np.uint8, (("N",),))}
+        specs = ARRAYS | {
+            "smiles": ArraySpec(np.uint8),
+            "splits": ArraySpec(np.uint8, (("N",),)),
+            "properties": ArraySpec(np.float64, (("N", len(NAMES)),), required=False),
+        }
         arrays = read_npz(folder / "molecules.npz", specs)
-        prepared = cls(FlatMolecules.from_arrays(arrays), unpack_lines(arrays["smiles"]), arrays["splits"], card)
+        molecules, smiles = FlatMolecules.from_arrays(arrays), unpack_lines(arrays["smiles"])
+        prepared = cls(molecules, smiles, arrays["splits"], card, arrays.get("properties"))
         if not len(prepared.molecules) == len(prepared.smiles) == card.kept:
             raise ValueError("counts disagree")
         return prepared

@@ -11,6 +11,10 @@ NOT_FINITE = "coordinates that are not finite numbers"
 IMPLAUSIBLE = "its atoms are no plausible distances apart (are the coordinates in angstrom?)"
 NO_BONDS = "no consistent bonds found from the geometry (total charge 0 assumed)"
 NO_GEOMETRY = "no 3D geometry could be made"
+CHARGED = "not neutral"
+OTHER_ATOMS = "its SMILES and its geometry do not have the same atoms"
+OTHER_HYDROGENS = "its hydrogens are not where its SMILES says"
+LONG_BOND = "a bond of its SMILES is too long in its geometry"
 
 
 class Refused(Exception):

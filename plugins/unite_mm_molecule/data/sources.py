@@ -1,7 +1,7 @@
 """What `--data` may name, and how each source is recognised and opened."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +10,9 @@ from unite_mm.errors import UsageError
 from unite_mm.kit.cache import describe_file
 from unite_mm.kit.download import fetch
 from unite_mm.progress import Progress
-from unite_mm_molecule.data import download
+from unite_mm_molecule.data import download, package
 from unite_mm_molecule.data.pieces import Piece, TextPieces, array_pieces
+from unite_mm_molecule.data.properties import read_property_table
 from unite_mm_molecule.files.arrays import read_arrays
 from unite_mm_molecule.files.text import read_text, text_kind
 from unite_mm_schemas.card import SourceFile
@@ -21,6 +22,13 @@ EMBEDDED = Path(__file__).parents[1] / "embedded" / "embedded.npz"
 
 _RAW = "gdb9.sdf"
 _LIST = "uncharacterized.txt"
+_TABLE = "gdb9.sdf.csv"
+
+QM9 = "qm9"
+"""The source that is QM9 itself, wherever it is at hand."""
+
+DFT = "QM9, DFT geometries"
+"""How tables of results call QM9 with its own geometries, B3LYP/6-31G(2df,p)."""
 _KINDS = (
     "a folder or zip with QM9's gdb9.sdf, or a .sdf, .sd, .mol, .xyz, .smi, .smiles, .csv (each also .gz or .bz2) or "
     ".npz file"
@@ -33,14 +41,14 @@ class Source:
 
     Attributes:
         name: short name for the card.
-        kind: `qm9` for QM9's raw files, a text format, or `arrays`.
-        path: the file that holds the molecules.
+        kind: `qm9` for QM9's raw files, `package` for the package qm9pack, a text format, or `arrays`.
+        path: the file that holds the molecules; the folder of the package.
         member: the member of a zip file that holds them.
         uncharacterized: where the list of uncharacterized molecules is: a file, or True for the zip file itself.
     """
 
     name: str
-    kind: Literal["qm9", "sdf", "xyz", "smiles", "arrays"]
+    kind: Literal["qm9", "package", "sdf", "xyz", "smiles", "arrays"]
     path: Path
     member: str | None = None
     uncharacterized: Path | bool = False
@@ -64,7 +72,10 @@ class Source:
         Raises:
             UsageError: one cannot be read.
         """
-        paths = [self.path] + ([self.uncharacterized] if isinstance(self.uncharacterized, Path) else [])
+        if self.kind == "package":
+            paths = [self.path / name for name in package.FILES]
+        else:
+            paths = [self.path] + ([self.uncharacterized] if isinstance(self.uncharacterized, Path) else [])
         return tuple(describe_file(path) for path in paths)
 
     def pieces(self) -> Sequence[Piece]:
@@ -73,8 +84,11 @@ class Source:
         Raises:
             UsageError: a file cannot be read, is incomplete, or holds no molecule.
         """
-        if self.kind == "arrays":
-            pieces: Sequence[Piece] = array_pieces(read_arrays(self.path)[0])
+        pieces: Sequence[Piece]
+        if self.kind == "package":
+            pieces = package.PackagePieces(self.path)
+        elif self.kind == "arrays":
+            pieces = array_pieces(read_arrays(self.path)[0])
         else:
             text = read_text(self.path, self.member)
             skip = download.parse_uncharacterized(self._list()) if self.uncharacterized else frozenset()
@@ -82,6 +96,33 @@ class Source:
         if not pieces:
             raise UsageError(f"{self.path}: holds no molecule")
         return pieces
+
+    def property_table(self) -> Mapping[str, Sequence[float]] | None:
+        """The properties that lie beside QM9's raw SDF file, as `read_property_table` gives them; None: there are none.
+
+        Raises:
+            UsageError: the file that should hold them cannot be read.
+        """
+        if self.kind != "qm9":
+            return None
+        if self.member is None:
+            beside = self.path.with_name(_TABLE)
+            lines = bytes(read_text(beside)[:]).decode(errors="replace").splitlines() if beside.is_file() else []
+            return read_property_table(lines)
+        with zipfile.ZipFile(self.path) as archive:
+            member = next((name for name in archive.namelist() if name.split("/")[-1] == _TABLE), None)
+        text = b"" if member is None else bytes(read_text(self.path, member)[:])
+        return read_property_table(text.decode(errors="replace").splitlines())
+
+    def notes(self) -> tuple[str, ...]:
+        """What the card must say of the source beside its files."""
+        if self.kind == "package":
+            return (package.package_note(),)
+        if self.kind != "qm9":
+            return ()
+        if self.uncharacterized:
+            return ("Downloaded.",) if self.name == QM9 else ()
+        return ("No uncharacterized.txt was given: uncharacterized molecules of QM9 are not left out.",)
 
     def _list(self) -> str:
         if isinstance(self.uncharacterized, Path):
@@ -101,16 +142,18 @@ class Source:
             return "embedded molecules (C, N, O, F; up to 7 heavy atoms), MMFF94 geometries"
         if self.kind == "smiles" and embed:
             return f"molecules of {self.name}, MMFF94 geometries"
+        if self.kind == "package":
+            return DFT
         if self.kind != "qm9":
             return f"molecules of {self.name}"
         title, program, *_ = f"{head}\n\n".split("\n")
         if title.startswith("gdb_"):
-            return "QM9 molecules, B3LYP geometries"
+            return DFT
         return "QM9 molecules, MMFF94 geometries" if "MMFF94" in program else f"QM9 molecules of {self.name}"
 
 
 def find_source(source: str, downloads: Path, progress: Progress) -> Source:
-    """Recognise a source; download QM9 if that is what is asked for.
+    """Recognise a source; QM9 is that of the installed package, else downloaded.
 
     Args:
         source: `qm9`, `embedded`, or a path.
@@ -118,13 +161,16 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
         progress: where to show downloads.
 
     Raises:
-        UsageError: the path does not exist, or is of no known kind.
+        UsageError: the path does not exist, or is of no known kind; or the installed package with QM9 is damaged.
         UniteError: QM9 cannot be downloaded.
     """
-    if source == "qm9":
+    if source == QM9:
+        folder = package.find_package()
+        if folder is not None:
+            return Source(QM9, "package", folder)
         archive = fetch(download.ARCHIVE, downloads, progress)
         listed = fetch(download.UNCHARACTERIZED, downloads, progress)
-        return Source("qm9", "qm9", archive, _member(archive), listed)
+        return Source(QM9, "qm9", archive, _member(archive), listed)
     if source == "embedded":
         return Source("embedded", "arrays", EMBEDDED)
     path = Path(source).expanduser()

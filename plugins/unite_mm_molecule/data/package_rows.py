@@ -1,0 +1,163 @@
+"""One row of the package `qm9pack` as a molecule with bonds: its SMILES laid over its geometry. Needs RDKit.
+
+The SMILES lists the heavy atoms in the order of the coordinates. Each hydrogen of the geometry belongs to its nearest
+heavy atom; the SMILES says how many each must have.
+"""
+
+import csv
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unite_mm_molecule.data.package import COLUMNS
+from unite_mm_molecule.data.properties import SOURCE_UNITS, number
+from unite_mm_molecule.data.refusals import (
+    CHARGED,
+    LONG_BOND,
+    NOT_FINITE,
+    OTHER_ATOMS,
+    OTHER_HYDROGENS,
+    REFUSED,
+    UNREADABLE,
+    Refused,
+)
+from unite_mm_molecule.files.smiles import parse_smiles
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+LONGEST, LONGEST_TO_HYDROGEN = 2.0, 1.4
+"""Angstrom: bonds of QM9's characterized molecules are at most 1.8 between heavy atoms, 1.2 to hydrogen."""
+
+_INDEX, _SMILES, _ELEMENTS, _XYZ = (COLUMNS.index(name) for name in ("Index", "SMILES", "Elements", "XYZ_Ang"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as a molecule.
+
+    Attributes:
+        mol: RDKit's view of the SMILES, sanitized, with all hydrogens as atoms after the others; no geometry.
+        molecule: the atoms in the order of the geometry, with the bonds and charges of the SMILES.
+        radicals: unpaired electrons of the SMILES.
+        properties: (K,) in the order of `SOURCE_UNITS`.
+    """
+
+    mol: "Mol"
+    molecule: Molecule
+    radicals: int
+    properties: tuple[float, ...]
+
+
+def row_name(text: str) -> str:
+    """The molecule's name in QM9's raw files, such as `gdb_21`."""
+    return f"gdb_{text.split(',', 2)[_INDEX]}" if text.count(",") > 1 else ""
+
+
+def read_row(text: str) -> Row:
+    """The molecule of a row, its SMILES and its geometry checked against each other.
+
+    Raises:
+        Refused: they disagree, or one is not what it should be.
+        BadRecord: not a SMILES; UnknownElement: an atom that is no element.
+    """
+    from rdkit import Chem
+
+    cells = next(csv.reader([text]), [])
+    if len(cells) != len(COLUMNS):
+        raise Refused(UNREADABLE, f"{len(cells)} cells instead of {len(COLUMNS)}")
+    numbers, positions = _geometry(cells)
+    try:
+        properties = tuple(map(number, cells[-len(SOURCE_UNITS) :]))
+    except ValueError as error:
+        raise Refused(UNREADABLE, str(error)) from error
+    heavy = _heavy_atoms(cells[_SMILES])
+    if charge := Chem.GetFormalCharge(heavy):
+        raise Refused(CHARGED, f"{charge:+d}")
+    molecule = _laid_over(heavy, numbers, positions)
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in heavy.GetAtoms())
+    return Row(Chem.AddHs(heavy), molecule, radicals, properties)
+
+
+def _geometry(cells: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Atomic numbers (n,) and positions (n, 3)."""
+    symbols = cells[_ELEMENTS].strip("[]").replace("'", "").split(",")
+    numbers = [ATOMIC_NUMBERS.get(symbol.strip(), 0) for symbol in symbols]
+    if 0 in numbers:
+        raise Refused(UNREADABLE, f"{symbols[numbers.index(0)][:20]!r} is no element")
+    try:
+        places = [number(word) for word in cells[_XYZ].replace("[", "").replace("]", "").split(",")]
+    except ValueError as error:
+        raise Refused(UNREADABLE, str(error)) from error
+    if len(places) != 3 * len(numbers):
+        raise Refused(UNREADABLE, f"{len(places)} coordinates for {len(numbers)} atoms")
+    positions = np.array(places).reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise Refused(NOT_FINITE, "coordinates")
+    return np.array(numbers, dtype=np.int64), positions
+
+
+def _heavy_atoms(smiles: str) -> "Mol":
+    """RDKit's molecule of a SMILES, sanitized, without hydrogens that can be left out: those of H2 stay."""
+    from rdkit import Chem
+
+    mol = parse_smiles(smiles)
+    try:
+        Chem.SanitizeMol(mol)
+        if any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
+            bare = Chem.RemoveAllHs(mol)
+            return bare if bare.GetNumAtoms() else mol
+        return mol
+    except (ValueError, RuntimeError) as error:
+        raise Refused(REFUSED, str(error)) from error
+
+
+def _laid_over(heavy: "Mol", numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> Molecule:
+    """The atoms of a geometry with the bonds of a SMILES.
+
+    Args:
+        heavy: as `_heavy_atoms` gives it.
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) in angstrom, finite.
+
+    Raises:
+        Refused: they are not the same molecule.
+    """
+    from rdkit import Chem
+
+    wanted = np.array([atom.GetAtomicNum() for atom in heavy.GetAtoms()], dtype=np.int64)
+    # A molecule of hydrogens alone has its atoms in the SMILES.
+    place = np.flatnonzero(numbers != 1) if (wanted != 1).any() else np.arange(len(numbers))
+    if not np.array_equal(numbers[place], wanted):
+        raise Refused(OTHER_ATOMS, f"{_formula(wanted)} in the SMILES, {_formula(numbers[place])} in the geometry")
+    others = np.setdiff1d(np.arange(len(numbers)), place, assume_unique=True)
+    apart = np.linalg.norm(positions[others, None] - positions[place], axis=-1)  # (hydrogens, heavy atoms)
+    nearest = apart.argmin(axis=1) if len(others) else np.empty(0, dtype=np.int64)
+    hydrogens = np.array([atom.GetTotalNumHs() for atom in heavy.GetAtoms()], dtype=np.int64)
+    found = np.bincount(nearest, minlength=len(place))
+    if (found != hydrogens).any():
+        atom = int(np.flatnonzero(found != hydrogens)[0])
+        raise Refused(OTHER_HYDROGENS, f"{found[atom]} instead of {hydrogens[atom]} at atom {place[atom] + 1}")
+    if len(others) and (far := float(apart.min(axis=1).max())) > LONGEST_TO_HYDROGEN:
+        raise Refused(LONG_BOND, f"{far:.2f} A to a hydrogen")
+    kekulized = Chem.Mol(heavy)
+    Chem.Kekulize(kekulized, clearAromaticFlags=True)
+    joined = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondTypeAsDouble())) for b in kekulized.GetBonds()]
+    ends = np.array(joined, dtype=np.int64).reshape(-1, 3)
+    ends[:, :2] = place[ends[:, :2]]
+    if len(ends):
+        far = float(np.linalg.norm(positions[ends[:, 0]] - positions[ends[:, 1]], axis=-1).max())
+        if far > LONGEST:
+            raise Refused(LONG_BOND, f"{far:.2f} A")
+    bonds = np.concatenate([ends, np.column_stack([place[nearest], others, np.ones_like(others)])])
+    bonds[:, :2].sort(axis=1)
+    charges = np.zeros_like(numbers)
+    charges[place] = [atom.GetFormalCharge() for atom in heavy.GetAtoms()]
+    return Molecule(numbers, charges, bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))], positions)
+
+
+def _formula(numbers: NDArray[np.int64]) -> str:
+    return "".join(SYMBOLS[atom] for atom in numbers.tolist()) or "none"
