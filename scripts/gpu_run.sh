@@ -6,13 +6,17 @@
 #
 #   tests       tests/core/test_gpu.py
 #   images      steps of imagenet256-base: images/s, share of the matmul rate, memory; 3 and 14 flow minibatches
-#   molecules   `train` with the preset small on prepared molecules for a minute: molecules/s; then 1,000 samples
+#   molecules   `train` with the preset small on prepared molecules for a minute: molecules/s; then 1,000 samples, and
+#               as many of the test split with their reconstructions, to be scored where rdkit is:
+#                 unite-mm evaluate --modality qm9 --samples OUT/molecules.npz
+#                 unite-mm evaluate --modality qm9 --samples OUT/reconstructed.npz --reconstructions-of OUT/inputs.npz
 #
 # The molecules come from a cache that was prepared where rdkit is:
 #   unite-mm data fetch --modality qm9 --data embedded --preset small --cache runs/gpu-cache
 #
-# DEVICE, PRESET, BATCHES, DRAWS, CHUNKS, REPEATS, MOLECULES_PRESET, SECONDS_OF_TRAINING, LOG_EVERY and SAMPLES change
-# the sizes. A CPU tries the whole script in a minute with
+# DEVICE, PRESET, BATCHES, DRAWS, CHUNKS, REPEATS, MOLECULES (the source), CACHE, MOLECULES_PRESET, TRAIN_FLAGS,
+# SECONDS_OF_TRAINING, LOG_EVERY and SAMPLES change the sizes. SAMPLERS samples again, a line for each: a name and the
+# flags of `unite-mm sample`. A CPU tries the whole script in a minute with
 #   DEVICE=cpu PRESET=shapes-tiny BATCHES=2 DRAWS=2 CHUNKS=1 REPEATS=1 MOLECULES_PRESET=tiny SECONDS_OF_TRAINING=5 \
 #     LOG_EVERY=1 SAMPLES=20 scripts/gpu_run.sh OUT
 set -uo pipefail
@@ -59,8 +63,10 @@ part() { # NAME COMMAND...: run, keep the output, go on after a failure
 molecules() {
   local cache=${CACHE:-runs/gpu-cache} run="$out/small"
   rm -rf "$run"
-  unite_mm train --modality qm9 --data embedded --preset "${MOLECULES_PRESET:-small}" --cache "$cache" --out "$run" \
-    --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" --set train.log_every="${LOG_EVERY:-20}" --set train.compile="${COMPILE_MOLECULES:-true}" || return
+  # shellcheck disable=SC2086
+  unite_mm train --modality qm9 --data "${MOLECULES:-embedded}" --preset "${MOLECULES_PRESET:-small}" --cache "$cache" \
+    --out "$run" --max-time "${SECONDS_OF_TRAINING:-60}s" --set train.accelerator="$device" \
+    --set train.log_every="${LOG_EVERY:-20}" --set train.compile="${COMPILE_MOLECULES:-true}" ${TRAIN_FLAGS:-} || return
   "$python" - "$run" <<'PYTHON' || return
 import json, sys
 from pathlib import Path
@@ -74,7 +80,32 @@ first = next((row for row in rows[1:] if row["seconds"] > last["seconds"] / 3), 
 rate = size * (last["step"] - first["step"]) / max(1e-9, last["seconds"] - first["seconds"])
 print(f"{rate:,.0f} molecules/s over steps {first['step']} to {last['step']}, batch {size}")
 PYTHON
-  unite_mm sample "$run" -n "${SAMPLES:-1000}" -o "$out/molecules.npz" --device "$device"
+  cp "$run/metrics.jsonl" "$out/metrics.jsonl"
+  unite_mm sample "$run" -n "${SAMPLES:-1000}" -o "$out/molecules.npz" --device "$device" || return
+  local name flags
+  while read -r name flags; do
+    # shellcheck disable=SC2086
+    [ -z "$name" ] || unite_mm sample "$run" -n "${SAMPLES:-1000}" -o "$out/molecules-$name.npz" --device "$device" $flags
+  done <<<"${SAMPLERS:-}"
+  "$python" - "$run" "$cache" "$device" "${SAMPLES:-1000}" "$out" <<'PYTHON'
+import sys
+from pathlib import Path
+
+import torch
+
+from unite_mm import UNITE
+from unite_mm.contract import DataRequest
+from unite_mm.progress import Silent
+
+run, cache, device, count, out = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), Path(sys.argv[5])
+model = UNITE.from_pretrained(run, device=device)
+modality = model.modalities["qm9"]
+data = modality.open_data(DataRequest(model.record.config.modalities["qm9"].source, cache, Silent(), 1))
+inputs = data.samples("test", torch.arange(min(count, data.size("test"))))
+modality.write(inputs, out / "inputs.npz")
+modality.write(model.reconstruct(inputs, "qm9"), out / "reconstructed.npz")
+print(f"{len(inputs)} of the test split reconstructed")
+PYTHON
 }
 
 for name in $parts; do

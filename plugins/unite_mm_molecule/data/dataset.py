@@ -14,7 +14,7 @@ from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.properties import NAMES
 from unite_mm_molecule.data.statistics import condition_counts, training_statistics
-from unite_mm_molecule.data.view import view_molecules
+from unite_mm_molecule.data.view import MoleculeView, view_molecules
 from unite_mm_molecule.molecule import Molecule
 
 
@@ -37,8 +37,7 @@ class MoleculeData(ModalityData):
             lost = np.isnan(prepared.molecules.positions).any(axis=1)
             without = np.bincount(prepared.molecules.atom_owner[lost], minlength=len(prepared.molecules)) > 0
             prepared = prepared.without("has no 3D geometry", without, ["no coordinates"] * len(without))
-        prepared = _without_unfit(prepared, config)
-        view = view_molecules(prepared.molecules, config)
+        prepared, view = _viewed(prepared, config)
         if not prepared.card.splits["train"]:
             largest = prepared.card.excluded[-1].reason if prepared.card.excluded else "the source is empty"
             raise UsageError(f"{prepared.card.name}: no molecule is left for training ({largest})")
@@ -83,15 +82,16 @@ class MoleculeData(ModalityData):
         return [self._smiles[row] for row in self._rows[split].tolist()]
 
 
-def _without_unfit(prepared: Prepared, config: MoleculeConfig) -> Prepared:
-    """The molecules that a model of this configuration can see; the card counts the others."""
+def _viewed(prepared: Prepared, config: MoleculeConfig) -> tuple[Prepared, MoleculeView]:
+    """The molecules that a model of this configuration can see, and the view; the card counts the others."""
     view = view_molecules(prepared.molecules, config)
     atoms = [f"{count} atoms" for count in view.registers.atoms.tolist()]
     large = np.zeros_like(view.unfit) if config.max_atoms is None else view.registers.atoms > config.max_atoms
-    prepared = prepared.without(f"more than max_atoms={config.max_atoms} atoms", large, atoms)
+    kept = prepared.without(f"more than max_atoms={config.max_atoms} atoms", large, atoms)
     unfit = view.unfit[~large]
     reason = "an atom has fewer hydrogens than its valence asks for, so its number does not follow"
-    return prepared.without(reason, unfit, ["use hydrogens=explicit for such molecules"] * len(unfit))
+    kept = kept.without(reason, unfit, ["use hydrogens=explicit for such molecules"] * len(unfit))
+    return kept, view if kept is prepared else view_molecules(kept.molecules, config)
 
 
 def open_data(request: DataRequest, config: MoleculeConfig, modality: str) -> MoleculeData:

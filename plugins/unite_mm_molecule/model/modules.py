@@ -59,6 +59,10 @@ class MoleculeModules(ModalityModules):
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
 
+    def compile_losses(self) -> None:
+        if self.decoder.refinement is not None:
+            self.decoder.refinement.compile(dynamic=True)
+
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """Number of atoms and composition of a training molecule, drawn from the training histogram.
 
