@@ -87,6 +87,7 @@ def with_hydrogens(molecule: Molecule, counts: Integers, offsets: NDArray[np.flo
     hydrogen = slot >= 0
     own = np.stack([first[owner], np.arange(len(owner)), np.ones_like(owner)], axis=1)[hydrogen]
     heavy = np.column_stack([first[molecule.bonds[:, :2]], molecule.bonds[:, 2]])
+    bonds = np.concatenate([heavy, own])
     positions = None
     if molecule.positions is not None and offsets is not None:
         positions = molecule.positions[owner]
@@ -95,7 +96,7 @@ def with_hydrogens(molecule: Molecule, counts: Integers, offsets: NDArray[np.flo
         molecule,
         numbers=np.where(hydrogen, 1, molecule.numbers[owner]),
         charges=np.where(hydrogen, 0, molecule.charges[owner]),
-        bonds=np.concatenate([heavy, own]),
+        bonds=bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))],
         positions=positions,
         explicit_hydrogens=True,
     )

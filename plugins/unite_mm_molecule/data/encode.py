@@ -103,6 +103,11 @@ def _check(
     molecule = view.registers.molecule(index)
     if molecule.size == 0:
         raise UsageError(f"{label}: holds no atom")
+    if view.unfit[index]:
+        raise UsageError(
+            f"{label}: an atom has fewer hydrogens than its valence asks for, which attached hydrogens cannot express",
+            f"use a model with {modality}.hydrogens=explicit",
+        )
     if molecule.size > statistics["max_atoms"]:
         raise UsageError(
             f"{label}: {molecule.size} atoms, but the model has room for {statistics['max_atoms']}",
@@ -116,11 +121,6 @@ def _check(
         if charge not in statistics["charges"]:
             known = ", ".join(f"{value:+d}" if value else "0" for value in statistics["charges"])
             raise UsageError(f"{label}: an atom of charge {charge:+d}, but the model knows {known}")
-    if view.unfit[index]:
-        raise UsageError(
-            f"{label}: an atom has fewer hydrogens than its valence asks for, which attached hydrogens cannot express",
-            f"use a model with {modality}.hydrogens=explicit",
-        )
     whole = view.native.molecule(index)
     if config.geometry and (whole.positions is None or not whole.finite):
         raise UsageError(
