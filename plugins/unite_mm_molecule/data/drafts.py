@@ -101,6 +101,7 @@ def read_draft(content: Content, kind: str) -> Draft:
             return _draft_of_frame(parse_frame(content))
         if kind == "package":
             row = read_row(content)
+            check_elements(row.molecule.numbers)
             return Draft(row.mol, row.molecule, row.radicals, properties=row.properties)
         mol = parse_smiles(content)
     except UnknownElement as error:

@@ -18,9 +18,6 @@ from unite_mm_molecule.data.download import QM9_MOLECULES
 from unite_mm_molecule.data.pieces import PER_PIECE, Piece
 
 NAME = "qm9pack"
-INSTALL = 'pip install "unite-mm[qm9]"'
-"""How a user gets the package."""
-
 FILES = {"qm9_part1.csv": 43_610, "qm9_part2.csv": 43_611, "qm9_part3.csv": 43_610}
 """Files of the package -> molecules in them."""
 
