@@ -42,8 +42,8 @@ def find_package() -> Path | None:
         found = find_spec(NAME)
     except ValueError:  # a module of that name without a specification was put in its place
         found = None
-    if found is None or not found.submodule_search_locations:
-        return None
+    if found is None or found.origin is None or not found.submodule_search_locations:
+        return None  # without an origin it is a mere folder of that name on the path
     folder = Path(next(iter(found.submodule_search_locations))) / "data"
     for name in FILES:
         if not (folder / name).is_file():

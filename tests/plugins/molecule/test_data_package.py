@@ -1,6 +1,8 @@
 """QM9 from the installed package: bonds laid over geometries, properties, damage, and which source comes first."""
 
 import importlib.util
+import json
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -26,6 +28,7 @@ from helpers.qm9_package import (
 )
 from rdkit import Chem
 
+from unite_mm.cli.main import run
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError, UsageError
 from unite_mm_molecule.config import MoleculeConfig
@@ -87,10 +90,15 @@ def test_methane_has_the_geometry_and_the_properties_that_were_published(
 
 
 def test_the_energies_of_free_atoms_are_those_that_pytorch_geometric_uses() -> None:
-    qm9 = pytest.importorskip("torch_geometric.datasets.qm9")
-    for energy, place in {"U0": 7, "U": 8, "H": 9, "G": 10}.items():
-        ours = [value * HARTREE for value in ATOM_ENERGIES[energy].values()]
-        assert ours == pytest.approx(qm9.atomrefs[place], abs=1e-4)
+    # Its table `atomrefs`, in electronvolt, of H, C, N, O, F.
+    published = {
+        "U0": [-13.61312172, -1029.86312267, -1485.30251237, -2042.61123593, -2713.48485589],
+        "U": [-13.5745904, -1029.82456413, -1485.26398105, -2042.5727046, -2713.44632457],
+        "H": [-13.54887564, -1029.79887659, -1485.2382935, -2042.54701705, -2713.42063702],
+        "G": [-13.90303183, -1030.25891228, -1485.71166277, -2043.01812778, -2713.88796536],
+    }
+    for energy, values in published.items():
+        assert [value * HARTREE for value in ATOM_ENERGIES[energy].values()] == pytest.approx(values, abs=1e-4)
 
 
 def test_hydrogens_before_heavy_atoms_and_charges_keep_their_places(
@@ -347,6 +355,31 @@ def test_a_cache_of_an_older_version_is_prepared_again(tmp_path: Path, monkeypat
     progress = Recorder()
     assert prepared_qm9(tmp_path / "cache", progress=progress).properties is not None
     assert len(progress.titles) == 1
+
+
+def test_a_folder_of_the_packages_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (tmp_path / package.NAME / "data").mkdir(parents=True)
+    assert package.find_package() is None
+    (tmp_path / package.NAME / "__init__.py").touch()
+    importlib.invalidate_caches()
+    with pytest.raises(UsageError, match=r"qm9_part1\.csv: missing"):
+        package.find_package()
+
+
+@pytest.mark.parametrize("named", [["--modality", "qm9"], ["--modality", "molecule", "--data", "qm9"]])
+def test_training_needs_nothing_but_the_package(
+    named: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(urllib.request, "urlopen", offline)
+    monkeypatch.setenv("UNITE_MM_CACHE", str(tmp_path / "cache"))
+    write_package(tmp_path / "site", monkeypatch)
+    sizes = ["--set=trunk.width=64", "--set=trunk.depth=1", "--set=trunk.heads=2", "--set=train.batch_size=2"]
+    out = tmp_path / "run"
+    arguments = [*named, "--max-steps", "1", *sizes, "--set=train.threads=1", "--workers", "1"]
+    assert run(["train", *arguments, "--out", str(out)]) == 0, capsys.readouterr().err
+    card = json.loads((out / f"data-card-{named[1]}.json").read_text())
+    assert card["description"] == "QM9, DFT geometries" and card["read"] == len(ROWS)
 
 
 def drop(name: str) -> Callable[[Path], None]:
