@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 SHORTEST, LONGEST, LONGEST_TO_HYDROGEN = 0.6, 2.0, 1.4
-"""Angstrom. The bonds of QM9's characterized molecules are longer than 0.95, and shorter than 1.79 between heavy atoms and
-1.25 to hydrogen, but for two molecules that have lost a bond: 2.2."""
+"""Angstrom. QM9's molecules have bonds above 0.95, below 1.79 between heavy atoms and below 1.25 to hydrogen;
+two have lost a bond: 2.2."""
 
 _INDEX, _SMILES, _ELEMENTS, _XYZ = (COLUMNS.index(name) for name in ("Index", "SMILES", "Elements", "XYZ_Ang"))
 
