@@ -1,10 +1,11 @@
-"""How long preparing QM9 from its raw files takes, how much memory, and how fast the result opens and yields batches.
+"""How long preparing QM9 takes, how much memory, and how fast the result opens and yields batches.
 
-    python benchmarks/prepare_qm9.py qm9.zip [--workers N]
+    python benchmarks/prepare_qm9.py [SOURCE] [--workers N]
 
-Prints seconds from the raw file to the opened data set (by the clock, and of all cores together, which other work on
-the machine changes less), the peak resident memory of all processes together, seconds to open it again in a fresh
-process, and molecules per second of augmented batches. Linux only: memory is read from /proc.
+SOURCE is whatever `--data` takes; without it, QM9 from the installed package qm9pack (else downloaded). Prints what was
+read and left out, seconds to the opened data set (by the clock, and of all cores together, which other work on the
+machine changes less), the peak resident memory of all processes together, the size of the cache, seconds to open it
+again in a fresh process, and molecules per second of augmented batches. Linux only: memory is read from /proc.
 """
 
 import argparse
@@ -25,16 +26,17 @@ from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
 torch.set_num_threads(1)
-start = time.perf_counter()
+start, before = time.perf_counter(), time.process_time()
 data = open_data(DataRequest(sys.argv[1], Path(sys.argv[2])), MoleculeConfig(), "qm9")
-opened = time.perf_counter() - start
+opened, cpu = time.perf_counter() - start, time.process_time() - before
+known = int((~data.properties("train").isnan()).any(0).sum())
 rows = torch.randint(data.size("train"), (400, 64))
 generator = torch.Generator().manual_seed(0)
 start = time.perf_counter()
 for row in rows:
     data.batch("train", row, generator)
 rate = rows.numel() / (time.perf_counter() - start)
-print(opened, rate, "rdkit" in sys.modules)
+print(opened, cpu, rate, "rdkit" in sys.modules, known)
 """
 
 
@@ -79,7 +81,7 @@ class Peak:
 def main() -> None:
     """Prepare into an empty cache, then open again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", help="qm9.zip, a folder with the raw files, or any source that --data takes")
+    parser.add_argument("source", nargs="?", default="qm9", help="any source that --data takes (default: qm9)")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one per core")
     arguments = parser.parse_args()
 
@@ -97,14 +99,21 @@ def main() -> None:
             seconds = time.perf_counter() - start
         cpu = cpu_seconds() - before
         load = os.getloadavg()[0]
+        size = sum(file.stat().st_size for file in Path(cache).rglob("*") if "downloads" not in file.parts)
         command = [sys.executable, "-c", REOPEN, arguments.source, cache]
         again = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    opened, opened_cpu, rate, rdkit, known = again
     print(f"data        {data.card.description}: {data.card.kept} kept of {data.card.read}")
+    for entry in data.card.excluded:
+        print(f"            left out: {entry.count:,}, {entry.reason}")
+    for note in data.card.notes:
+        print(f"            {note}")
     print(f"prepared in {seconds:.1f} s with {arguments.workers or cores()} processes (load average {load:.1f})")
     print(f"            {cpu:.1f} s of CPU time, all processes together")
     print(f"peak memory {peak.bytes / 2**20:.0f} MiB, all processes together")
-    print(f"reopened in {float(again[0]):.2f} s, RDKit loaded: {again[2]}")
-    print(f"batches     {float(again[1]):,.0f} molecules/s, 64 at a time, rotated, one thread")
+    print(f"cache       {size / 2**20:.0f} MiB, {known} properties")
+    print(f"reopened in {float(opened):.2f} s ({float(opened_cpu):.2f} s of CPU time), RDKit loaded: {rdkit}")
+    print(f"batches     {float(rate):,.0f} molecules/s, 64 at a time, rotated, one thread")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Every molecule either passes all checks or is refused with a reason that ends up
 what is chemistry: it reads, sanitizes and names the molecule.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import NoGeometry, canonical_smiles, embed
 from unite_mm_molecule.data.drafts import Draft, contents, is_3d, read_draft
+from unite_mm_molecule.data.package_rows import read_row
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.properties import SOURCE_UNITS, Values
 from unite_mm_molecule.data.refusals import (
@@ -79,6 +79,7 @@ def convert(piece: Piece, rules: Rules) -> Converted:
     smiles: list[str] = []
     refused: list[tuple[str, str]] = []
     drafts: list[Draft] = []
+    properties: list[tuple[float, ...]] = []
     with rdBase.BlockLogs():
         for offset, (name, content) in enumerate(contents(piece)):
             label = name or f"molecule {piece.first + offset + 1}"
@@ -86,14 +87,19 @@ def convert(piece: Piece, rules: Rules) -> Converted:
             try:
                 if piece.first + offset in piece.skip:
                     raise Refused(UNCHARACTERIZED, "left out")
-                draft = read_draft(content, piece.kind)
-                molecule, key = _examine(draft, rules, label)
+                if piece.kind == "package" and isinstance(content, str):
+                    row = read_row(content)
+                    properties.append(row.properties)
+                    molecule, key = replace(row.molecule, name=label), row.smiles
+                else:
+                    draft = read_draft(content, piece.kind)
+                    molecule, key = _examine(draft, rules, label)
+                    drafts.append(draft)
             except Refused as refusal:
                 refused.append((refusal.reason, f"{shown}: {refusal.detail}"))
                 continue
             passed.append(molecule)
             smiles.append(key)
-            drafts.append(draft)
     return Converted(
         molecules=FlatMolecules.from_molecules(passed),
         smiles=tuple(smiles),
@@ -101,13 +107,8 @@ def convert(piece: Piece, rules: Rules) -> Converted:
         completed=sum(draft.completed for draft in drafts),
         embedded=sum(draft.embedded for draft in drafts),
         unrelaxed=sum(draft.unrelaxed for draft in drafts),
-        properties=_properties(drafts) if piece.kind == "package" else None,
+        properties=np.array(properties).reshape(-1, len(SOURCE_UNITS)) if piece.kind == "package" else None,
     )
-
-
-def _properties(drafts: Sequence[Draft]) -> Values:
-    """(n, K) of n drafts that all have properties."""
-    return np.array([draft.properties for draft in drafts], dtype=np.float64).reshape(-1, len(SOURCE_UNITS))
 
 
 def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
@@ -135,7 +136,7 @@ def _examine(draft: Draft, rules: Rules, name: str) -> tuple[Molecule, str]:
             mol, relaxed = embed(mol)
             plain, draft.embedded, draft.unrelaxed = None, True, not relaxed
         molecule = Molecule.from_rdkit(mol) if plain is None else plain
-        if not np.isin(molecule.bonds[:, 2], (1, 2, 3)).all():
+        if ((molecule.bonds[:, 2] < 1) | (molecule.bonds[:, 2] > 3)).any():
             raise Refused(UNREADABLE, "a bond that is not single, double or triple")
         key = canonical_smiles(mol)
     except NoGeometry as error:

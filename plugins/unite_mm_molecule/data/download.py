@@ -13,9 +13,12 @@ _BLOCK = 1 << 20
 QM9_MOLECULES = 133_885
 """Molecules of the complete QM9."""
 
+INSTALL = 'pip install "unite-mm[qm9]"'
+"""How a user gets QM9 without this download."""
+
 _ALTERNATIVES = (
-    "use files of your own with --data (a folder or zip with QM9's raw files, or a .sdf, .xyz or .smi file), or the "
-    "set that ships with the package: --data embedded"
+    f"get QM9 as a package ({INSTALL}), use files of your own with --data (a folder or zip with QM9's raw files, or a "
+    ".sdf, .xyz or .smi file), or the set that ships with unite-mm: --data embedded"
 )
 
 

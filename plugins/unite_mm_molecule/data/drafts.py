@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoBonds, perceive_bonds
-from unite_mm_molecule.data.package_rows import read_row, row_name
+from unite_mm_molecule.data.package_rows import row_name
 from unite_mm_molecule.data.pieces import Piece
 from unite_mm_molecule.data.refusals import (
     IMPLAUSIBLE,
@@ -54,7 +54,6 @@ class Draft:
         completed: whether it was given hydrogens.
         embedded: whether it was given a geometry.
         unrelaxed: whether the force field could not relax that.
-        properties: (K,) in the order of `properties.SOURCE_UNITS`; empty where the source has none.
     """
 
     mol: "Mol"
@@ -63,7 +62,6 @@ class Draft:
     completed: bool = False
     embedded: bool = False
     unrelaxed: bool = False
-    properties: tuple[float, ...] = ()
 
 
 def contents(piece: Piece) -> Iterator[tuple[str, Content]]:
@@ -99,9 +97,6 @@ def read_draft(content: Content, kind: str) -> Draft:
             return _draft_of_block(content)
         if kind == "xyz":
             return _draft_of_frame(parse_frame(content))
-        if kind == "package":
-            row = read_row(content)
-            return Draft(row.mol, row.molecule, row.radicals, properties=row.properties)
         mol = parse_smiles(content)
     except UnknownElement as error:
         raise Refused(UNKNOWN_ELEMENT, error.element) from error

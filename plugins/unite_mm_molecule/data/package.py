@@ -18,9 +18,6 @@ from unite_mm_molecule.data.download import QM9_MOLECULES
 from unite_mm_molecule.data.pieces import PER_PIECE, Piece
 
 NAME = "qm9pack"
-INSTALL = 'pip install "unite-mm[qm9]"'
-"""How a user gets the package."""
-
 FILES = {"qm9_part1.csv": 43_610, "qm9_part2.csv": 43_611, "qm9_part3.csv": 43_610}
 """Files of the package -> molecules in them."""
 
@@ -45,8 +42,8 @@ def find_package() -> Path | None:
         found = find_spec(NAME)
     except ValueError:  # a module of that name without a specification was put in its place
         found = None
-    if found is None or not found.submodule_search_locations:
-        return None
+    if found is None or found.origin is None or not found.submodule_search_locations:
+        return None  # without an origin it is a mere folder of that name on the path
     folder = Path(next(iter(found.submodule_search_locations))) / "data"
     for name in FILES:
         if not (folder / name).is_file():

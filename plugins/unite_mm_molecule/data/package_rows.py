@@ -11,44 +11,49 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.data.package import COLUMNS
 from unite_mm_molecule.data.properties import SOURCE_UNITS, number
 from unite_mm_molecule.data.refusals import (
     CHARGED,
+    FRAGMENTS,
+    IMPLAUSIBLE,
     LONG_BOND,
     NOT_FINITE,
     OTHER_ATOMS,
     OTHER_HYDROGENS,
+    RADICAL,
     REFUSED,
+    UNKNOWN_ELEMENT,
     UNREADABLE,
     Refused,
 )
+from unite_mm_molecule.files.records import UnknownElement
 from unite_mm_molecule.files.smiles import parse_smiles
-from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, MODELLED, SYMBOLS, Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-LONGEST, LONGEST_TO_HYDROGEN = 2.0, 1.4
-"""Angstrom: bonds of QM9's characterized molecules are at most 1.8 between heavy atoms, 1.2 to hydrogen."""
+SHORTEST, LONGEST, LONGEST_TO_HYDROGEN = 0.6, 2.0, 1.4
+"""Angstrom. QM9's molecules have bonds above 0.95, below 1.79 between heavy atoms and below 1.25 to hydrogen;
+two have lost a bond: 2.2."""
 
 _INDEX, _SMILES, _ELEMENTS, _XYZ = (COLUMNS.index(name) for name in ("Index", "SMILES", "Elements", "XYZ_Ang"))
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row as a molecule.
+    """A row as a molecule that passed every check.
 
     Attributes:
-        mol: RDKit's view of the SMILES, sanitized, with all hydrogens as atoms after the others; no geometry.
         molecule: the atoms in the order of the geometry, with the bonds and charges of the SMILES.
-        radicals: unpaired electrons of the SMILES.
+        smiles: its canonical SMILES.
         properties: (K,) in the order of `SOURCE_UNITS`.
     """
 
-    mol: "Mol"
     molecule: Molecule
-    radicals: int
+    smiles: str
     properties: tuple[float, ...]
 
 
@@ -62,7 +67,6 @@ def read_row(text: str) -> Row:
 
     Raises:
         Refused: they disagree, or one is not what it should be.
-        BadRecord: not a SMILES; UnknownElement: an atom that is no element.
     """
     from rdkit import Chem
 
@@ -72,14 +76,16 @@ def read_row(text: str) -> Row:
     numbers, positions = _geometry(cells)
     try:
         properties = tuple(map(number, cells[-len(SOURCE_UNITS) :]))
-    except ValueError as error:
+        heavy = _heavy_atoms(cells[_SMILES])
+        if (fragments := len(Chem.GetMolFrags(heavy))) > 1:
+            raise Refused(FRAGMENTS, f"{fragments} fragments")
+        if charge := Chem.GetFormalCharge(heavy):
+            raise Refused(CHARGED, f"{charge:+d}")
+        return Row(_laid_over(heavy, numbers, positions), canonical_smiles(heavy), properties)
+    except UnknownElement as error:
+        raise Refused(UNKNOWN_ELEMENT, error.element) from error
+    except ValueError as error:  # of a number; BadRecord is one
         raise Refused(UNREADABLE, str(error)) from error
-    heavy = _heavy_atoms(cells[_SMILES])
-    if charge := Chem.GetFormalCharge(heavy):
-        raise Refused(CHARGED, f"{charge:+d}")
-    molecule = _laid_over(heavy, numbers, positions)
-    radicals = sum(atom.GetNumRadicalElectrons() for atom in heavy.GetAtoms())
-    return Row(Chem.AddHs(heavy), molecule, radicals, properties)
 
 
 def _geometry(cells: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -88,6 +94,8 @@ def _geometry(cells: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     numbers = [ATOMIC_NUMBERS.get(symbol.strip(), 0) for symbol in symbols]
     if 0 in numbers:
         raise Refused(UNREADABLE, f"{symbols[numbers.index(0)][:20]!r} is no element")
+    if unknown := sorted(set(numbers).difference(MODELLED)):
+        raise Refused(UNKNOWN_ELEMENT, ", ".join(SYMBOLS[number] for number in unknown))
     try:
         places = [number(word) for word in cells[_XYZ].replace("[", "").replace("]", "").split(",")]
     except ValueError as error:
@@ -107,10 +115,10 @@ def _heavy_atoms(smiles: str) -> "Mol":
     mol = parse_smiles(smiles)
     try:
         Chem.SanitizeMol(mol)
-        if any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
-            bare = Chem.RemoveAllHs(mol)
-            return bare if bare.GetNumAtoms() else mol
-        return mol
+        if "H" not in smiles:  # most say nothing of hydrogens
+            return mol
+        bare = Chem.RemoveAllHs(mol)
+        return bare if bare.GetNumAtoms() else mol
     except (ValueError, RuntimeError) as error:
         raise Refused(REFUSED, str(error)) from error
 
@@ -124,39 +132,63 @@ def _laid_over(heavy: "Mol", numbers: NDArray[np.int64], positions: NDArray[np.f
         positions: (n, 3) in angstrom, finite.
 
     Raises:
-        Refused: they are not the same molecule.
+        Refused: they are not the same molecule, or it is a radical.
     """
-    from rdkit import Chem
-
-    wanted = np.array([atom.GetAtomicNum() for atom in heavy.GetAtoms()], dtype=np.int64)
+    # RDKit's sequence of atoms makes a new object at every look at one, so each is looked at once.
+    atoms = [
+        (atom.GetAtomicNum(), atom.GetFormalCharge(), atom.GetTotalNumHs(), atom.GetNumRadicalElectrons())
+        for atom in map(heavy.GetAtomWithIdx, range(heavy.GetNumAtoms()))
+    ]
+    wanted, charge, hydrogens, radicals = np.array(atoms, dtype=np.int64).reshape(-1, 4).T
+    if radicals.any():
+        raise Refused(RADICAL, f"{radicals.sum()} unpaired electrons")
     # A molecule of hydrogens alone has its atoms in the SMILES.
-    place = np.flatnonzero(numbers != 1) if (wanted != 1).any() else np.arange(len(numbers))
+    in_smiles = numbers != 1 if (wanted != 1).any() else np.ones(len(numbers), dtype=bool)
+    place, others = np.flatnonzero(in_smiles), np.flatnonzero(~in_smiles)
     if not np.array_equal(numbers[place], wanted):
         raise Refused(OTHER_ATOMS, f"{_formula(wanted)} in the SMILES, {_formula(numbers[place])} in the geometry")
-    others = np.setdiff1d(np.arange(len(numbers)), place, assume_unique=True)
-    apart = np.linalg.norm(positions[others, None] - positions[place], axis=-1)  # (hydrogens, heavy atoms)
+    between = positions[others, None] - positions[place]
+    apart = np.sqrt((between * between).sum(axis=-1))  # (hydrogens, heavy atoms)
     nearest = apart.argmin(axis=1) if len(others) else np.empty(0, dtype=np.int64)
-    hydrogens = np.array([atom.GetTotalNumHs() for atom in heavy.GetAtoms()], dtype=np.int64)
     found = np.bincount(nearest, minlength=len(place))
     if (found != hydrogens).any():
         atom = int(np.flatnonzero(found != hydrogens)[0])
         raise Refused(OTHER_HYDROGENS, f"{found[atom]} instead of {hydrogens[atom]} at atom {place[atom] + 1}")
-    if len(others) and (far := float(apart.min(axis=1).max())) > LONGEST_TO_HYDROGEN:
-        raise Refused(LONG_BOND, f"{far:.2f} A to a hydrogen")
-    kekulized = Chem.Mol(heavy)
-    Chem.Kekulize(kekulized, clearAromaticFlags=True)
-    joined = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondTypeAsDouble())) for b in kekulized.GetBonds()]
-    ends = np.array(joined, dtype=np.int64).reshape(-1, 3)
+    if len(others):
+        _check_lengths(apart.min(axis=1), LONGEST_TO_HYDROGEN)
+    ends = _kekulized_bonds(heavy)
     ends[:, :2] = place[ends[:, :2]]
     if len(ends):
-        far = float(np.linalg.norm(positions[ends[:, 0]] - positions[ends[:, 1]], axis=-1).max())
-        if far > LONGEST:
-            raise Refused(LONG_BOND, f"{far:.2f} A")
+        between = positions[ends[:, 0]] - positions[ends[:, 1]]
+        _check_lengths(np.sqrt((between * between).sum(axis=-1)), LONGEST)
     bonds = np.concatenate([ends, np.column_stack([place[nearest], others, np.ones_like(others)])])
     bonds[:, :2].sort(axis=1)
     charges = np.zeros_like(numbers)
-    charges[place] = [atom.GetFormalCharge() for atom in heavy.GetAtoms()]
-    return Molecule(numbers, charges, bonds[np.lexsort((bonds[:, 1], bonds[:, 0]))], positions)
+    charges[place] = charge
+    order = np.argsort(bonds[:, 0] * len(numbers) + bonds[:, 1])
+    return Molecule(numbers, charges, bonds[order], positions)
+
+
+def _check_lengths(lengths: NDArray[np.float64], longest: float) -> None:
+    shortest, found = float(lengths.min()), float(lengths.max())
+    if found > longest:
+        raise Refused(LONG_BOND, f"{found:.2f} A")
+    if shortest < SHORTEST:
+        raise Refused(IMPLAUSIBLE, f"bonded atoms {shortest:.2f} A apart")
+
+
+def _kekulized_bonds(mol: "Mol") -> NDArray[np.int64]:
+    """(m, 3) begin, end, order."""
+    from rdkit import Chem
+
+    if any(bond.GetIsAromatic() for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds()))):
+        mol = Chem.Mol(mol)
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+    bonds = [
+        (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), int(bond.GetBondTypeAsDouble()))
+        for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds()))
+    ]
+    return np.array(bonds, dtype=np.int64).reshape(-1, 3)
 
 
 def _formula(numbers: NDArray[np.int64]) -> str:

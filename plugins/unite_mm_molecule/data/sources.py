@@ -14,7 +14,7 @@ from unite_mm_molecule.data import download, package
 from unite_mm_molecule.data.pieces import Piece, TextPieces, array_pieces
 from unite_mm_molecule.data.properties import read_property_table
 from unite_mm_molecule.files.arrays import read_arrays
-from unite_mm_molecule.files.text import read_text, text_kind
+from unite_mm_molecule.files.text import read_content, read_text, text_kind
 from unite_mm_schemas.card import SourceFile
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "embedded.npz"
@@ -107,12 +107,12 @@ class Source:
             return None
         if self.member is None:
             beside = self.path.with_name(_TABLE)
-            lines = bytes(read_text(beside)[:]).decode(errors="replace").splitlines() if beside.is_file() else []
-            return read_property_table(lines)
-        with zipfile.ZipFile(self.path) as archive:
-            member = next((name for name in archive.namelist() if name.split("/")[-1] == _TABLE), None)
-        text = b"" if member is None else bytes(read_text(self.path, member)[:])
-        return read_property_table(text.decode(errors="replace").splitlines())
+            table = bytes(read_content(beside)[:]) if beside.is_file() else b""
+        else:
+            with zipfile.ZipFile(self.path) as archive:
+                member = next((name for name in archive.namelist() if name.split("/")[-1] == _TABLE), None)
+            table = b"" if member is None else bytes(read_content(self.path, member)[:])
+        return read_property_table(table.decode(errors="replace").splitlines())
 
     def notes(self) -> tuple[str, ...]:
         """What the card must say of the source beside its files."""

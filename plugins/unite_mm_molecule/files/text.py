@@ -41,7 +41,17 @@ def text_kind(path: Path) -> TextKind | None:
 
 
 def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
-    """The content of a file, of a .gz or .bz2 file, or of a member of a zip file; of .csv, its column of SMILES.
+    """What `read_content` gives; of .csv, its column of SMILES.
+
+    Raises:
+        UsageError: as `read_content` does, or the table has no such column.
+    """
+    content = read_content(path, member)
+    return smiles_column(path, bytes(content)) if text_suffix(Path(member or path.name)) == ".csv" else content
+
+
+def read_content(path: Path, member: str | None = None) -> bytes | mmap.mmap:
+    """The content of a file, of a .gz or .bz2 file, or of a member of a zip file.
 
     Raises:
         UsageError: it cannot be read, unpacks to more than `most_bytes`, is empty, or is a web page (an error page
@@ -62,8 +72,6 @@ def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
         raise UsageError(f"{path}: a web page, not molecules", "download the file again")
     if b"\r" in start and b"\n" not in start:  # line ends of old Macs
         content = bytes(content).replace(b"\r", b"\n")
-    if text_suffix(Path(member or path.name)) == ".csv":
-        return smiles_column(path, bytes(content))
     return content
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import pytest
 from helpers.molecule_files import NAMED, block, raw_zip, uncharacterized
+from helpers.qm9_package import without_package
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError
@@ -24,6 +25,12 @@ from unite_mm_molecule.data.download import check_archive, check_uncharacterized
 from unite_mm_molecule.data.prepare import open_prepared
 
 PAGE = b"<!DOCTYPE html><html><body>AccessDenied</body></html>"
+
+
+@pytest.fixture(autouse=True)
+def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """QM9 is downloaded only where the package that holds it is not installed."""
+    without_package(monkeypatch)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
