@@ -290,7 +290,7 @@ def _announce(decision: "Decision", folder: Path, progress: "Progress") -> None:
         f"trunk {trunk.width} wide, {trunk.depth} deep, {trunk.heads} heads; batch {settings.batch_size}; {length}; "
         f"{settings.precision}; seed {settings.seed}"
     )
-    progress.say(decision.text)
+    progress.say(decision.text + ("; the first step compiles them, for a minute or so" if settings.compile else ""))
     for note in decision.notes:
         progress.say(note)
     progress.say(f"run folder {folder}")

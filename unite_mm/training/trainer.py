@@ -198,8 +198,9 @@ class Trainer:
             self.stop.settle()
             return None
         except Exception as error:
-            # A signal to all processes of the run ends the compiler as well.
-            if self.stop.made and not self.compiled and _of_the_compiler(error):
+            # A signal to all processes of the run ends the compiler as well, and with it the process others wait for.
+            alone = self.ranks.shard.ranks == 1
+            if self.stop.made and not self.compiled and (_of_the_compiler(error) or not alone):
                 return None
             raise
 
