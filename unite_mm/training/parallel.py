@@ -28,8 +28,8 @@ Kind = Literal["cpu", "cuda", "mps"]
 PROCESSES_PAY_AFTER = 60.0
 """Seconds from which on a run on a CPU earns the start of further processes, which takes some 5 s."""
 
-COMPILING_PAYS_AFTER: dict[Kind, float] = {"cpu": 300, "cuda": 1800, "mps": float("inf")}
-"""Seconds from which on a run earns what compiling takes: 40 s of a core, a minute and more beside a GPU."""
+COMPILING_PAYS_AFTER: dict[Kind, float] = {"cpu": 600, "cuda": 1800, "mps": float("inf")}
+"""Seconds from which on a run earns what compiling takes: some 45 s of two cores, a minute and more beside a GPU."""
 
 LEAST_SAMPLES = 8
 """Samples of a batch that each CPU process has at least: with fewer, a step is mostly calls."""
