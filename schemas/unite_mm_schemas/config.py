@@ -5,7 +5,7 @@ Defaults are the published method (arXiv 2603.22283) at a size for two CPU cores
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
 from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
@@ -22,6 +22,19 @@ def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
 
 Interval = Annotated[tuple[Share, Share], AfterValidator(_ordered)]
 """Two timesteps, the lower one first; equal ends hold no timestep between them."""
+
+
+AUTO = "auto"
+"""How a user writes that a run decides for itself; in Python and in files it is null."""
+
+
+def _none_of_auto(value: Any) -> Any:
+    return None if value == AUTO else value
+
+
+Devices = Annotated[int, Field(ge=1, le=4096)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Auto = Literal["auto"]
 
 
 class TrunkConfig(Schema):
@@ -174,14 +187,20 @@ class TrainConfig(Schema):
     """Seed of everything random."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the forward pass."""
-    devices: int = Field(1, ge=1, le=4096)
-    """Number of devices (or CPU processes); the batch is divided among them."""
+    devices: Annotated[Devices | None, BeforeValidator(_none_of_auto, json_schema_input_type=Devices | Auto | None)] = (
+        None
+    )
+    """Number of devices (or CPU processes); the batch is divided among them. `auto` or null: what is fastest on the
+    machine for a run of this length, decided when it begins; `--resume` keeps it."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device."""
-    threads: int | None = Field(None, ge=1, le=1024)
-    """CPU threads of each process; None: the cores divided by the processes."""
-    compile: bool = False
-    """Compile the transformer blocks, and losses that gain by it, with torch.compile."""
+    threads: Annotated[Threads | None, BeforeValidator(_none_of_auto, json_schema_input_type=Threads | Auto | None)] = (
+        None
+    )
+    """CPU threads of each process. `auto` or null: the cores divided by the processes."""
+    compile: Annotated[bool | None, BeforeValidator(_none_of_auto, json_schema_input_type=bool | Auto | None)] = None
+    """Compile the transformer blocks, and losses that gain by it, with torch.compile. `auto` or null: where a compiler
+    is found and the run is long enough to earn the time it takes."""
     augment: bool = True
     """Random augmentation of the training samples by the modality."""
     log_every: int = Field(50, ge=1, le=MOST_STEPS)
@@ -199,7 +218,7 @@ class TrainConfig(Schema):
     def _one_length(self) -> "TrainConfig":
         if self.max_steps is not None and self.max_time is not None:
             raise ValueError("train.max_steps and train.max_time exclude each other: set one of them to null")
-        if self.batch_size % self.devices:
+        if self.batch_size % (self.devices or 1):
             raise ValueError(f"train.batch_size={self.batch_size} must be a multiple of train.devices={self.devices}")
         return self
 

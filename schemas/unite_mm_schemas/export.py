@@ -154,7 +154,10 @@ def _kind(model: type[BaseModel]) -> str:
 
 def _type(field: FieldInfo) -> str:
     bounds = []
-    for item in field.metadata:
+    members = get_args(field.annotation) if get_origin(field.annotation) in (Union, types.UnionType) else ()
+    of_members = [note for member in members for note in getattr(member, "__metadata__", ())]
+    inner = [note for found in of_members for note in (found.metadata if isinstance(found, FieldInfo) else [found])]
+    for item in (*field.metadata, *inner):
         for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
             if getattr(item, name, None) is not None:
                 bound = getattr(item, name)

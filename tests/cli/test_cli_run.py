@@ -202,6 +202,7 @@ def test_schemas_are_printed_and_exported(tmp_path: Path, capsys: pytest.Capture
 def test_a_signal_ends_a_run_cleanly_and_it_can_be_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "unite_mm.cli.main", *TRAIN, "--out", str(folder), "--max-steps", "100000"]
+    command += ["--devices", "1", "--set", "train.compile=false"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     deadline = time.monotonic() + 60

@@ -91,7 +91,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    settings = Settings()
+    settings = Settings(own_process=arguments is None)
     arguments = None if arguments is None else list(arguments)
     try:
         with shown_warnings():

@@ -28,9 +28,11 @@ class Settings:
 
     Attributes:
         debug: whether errors show their traceback.
+        own_process: whether the arguments are those of the process, which can thus be started again with the same.
     """
 
     debug: bool = False
+    own_process: bool = False
 
 
 def _set_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from unite_mm.cli.options import Command, cache_option, set_option, workers_option
+from unite_mm.cli.options import Command, Settings, cache_option, set_option, workers_option
 from unite_mm.cli.terminal import say
-from unite_mm.cli.types import PathName
+from unite_mm.cli.types import CountOrAuto, PathName
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
     from unite_mm.config import Layer, RunOptions
     from unite_mm.progress import Progress
+    from unite_mm.training.parallel import Decision
     from unite_mm.training.trainer import TrainSummary
     from unite_mm_schemas.config import RunConfig
 
@@ -60,7 +61,12 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option("--freeze-trunk", is_flag=True, default=None, help="Leave that trunk as it is; train the rest.")
 @click.option("--max-steps", type=int, help="Length in optimizer steps.")
 @click.option("--max-time", metavar="DURATION", help="Length in time: 90s, 30m, 1h30m.")
-@click.option("--devices", type=int, help="Number of devices.")
+@click.option(
+    "--devices",
+    type=CountOrAuto(),
+    metavar="INTEGER",
+    help="Number of devices, or CPU processes.  [default: auto, what is fastest here]",
+)
 @click.option("--precision", help="32-true or bf16-mixed.")
 @click.option("--dry-run", is_flag=True, help="Show parameters, memory, batches and steps; train nothing.")
 @cache_option
@@ -69,17 +75,20 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.training.distribution import is_first_process
+    from unite_mm.training.parallel import hand_on
 
-    config, folder = _prepare(_run_options(options), out, resume)
+    decision, folder = _prepare(_run_options(options), out, resume)
+    config = decision.config
     with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
-            return _dry_run(config, cache, progress)
-        if not is_first_process(config.train.devices):
+            return _dry_run(decision, cache, progress)
+        if not is_first_process(config.train.devices or 1):
             _fit(config, folder, cache, resume, progress, workers)
             return
         folder = _claim(folder, stack, named=out is not None)
         os.environ[RUN_FOLDER] = str(folder)
-        _announce(config, folder, progress)
+        hand_on(config)
+        _announce(decision, folder, progress)
         summary = _fit(config, folder, cache, resume, progress, workers)
         picture = None if summary.interrupted else _save_picture(folder, progress)
     _conclude(summary, picture)
@@ -137,8 +146,8 @@ def _ask_for_plugins(folder: Path) -> None:
     check_plugins(find_record(folder)[1])
 
 
-def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["RunConfig", Path]:
-    """The resolved configuration and the run folder.
+def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Decision", Path]:
+    """The resolved configuration with how it uses this machine, and the run folder.
 
     Raises:
         UsageError: the configuration is wrong, or the folder does not fit what is asked for.
@@ -152,12 +161,30 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Ru
         saved, registry = _saved_config(out), discover()
         if any(name not in registry.plugins for name in saved.modalities) and (out / "checkpoints").is_dir():
             _ask_for_plugins(out)
-        return resolve_resumed(saved, options, registry), out
+        return _settle(resolve_resumed(saved, options, registry), resumed=True), out
     registry = discover()
     config = resolve(options, registry)
     for name, own in config.modalities.items():
         registry.get(name).source(own.source)  # refuses a run without data before anything is shown or made
-    return config, _default_folder(config) if out is None else _checked(out, config)
+    decision = _settle(config, resumed=False)
+    folder = _default_folder(decision.config) if out is None else _checked(out, decision.config)
+    return decision, folder
+
+
+def _settle(config: "RunConfig", *, resumed: bool) -> "Decision":
+    """How the run uses this machine; the processes that a run has started do as the first one decided.
+
+    Raises:
+        UsageError: it cannot run here as it is configured.
+    """
+    from unite_mm.training.distribution import is_first_process
+    from unite_mm.training.parallel import Decision, handed_on, settle
+
+    decided = None if is_first_process(1) else handed_on(config)
+    if decided is not None:
+        return Decision(decided, "")
+    settings = click.get_current_context().find_object(Settings)
+    return settle(config, may_start=settings is not None and settings.own_process, resumed=resumed)
 
 
 def _checked(folder: Path, config: "RunConfig") -> Path:
@@ -170,7 +197,7 @@ def _checked(folder: Path, config: "RunConfig") -> Path:
     from unite_mm.training.run_folder import check_new
     from unite_mm.utils.lock import check_free
 
-    if is_first_process(config.train.devices):
+    if is_first_process(config.train.devices or 1):
         check_free(folder)
         check_new(folder)
     return folder
@@ -218,7 +245,7 @@ def _saved_config(folder: Path) -> "RunConfig":
 def _default_folder(config: "RunConfig") -> Path:
     from unite_mm.training.distribution import is_first_process, started_elsewhere
 
-    devices = config.train.devices
+    devices = config.train.devices or 1
     if not is_first_process(devices) and RUN_FOLDER in os.environ:
         return Path(os.environ[RUN_FOLDER])
     if started_elsewhere(devices):
@@ -226,12 +253,14 @@ def _default_folder(config: "RunConfig") -> Path:
     return Path("runs") / f"{'+'.join(config.modalities)}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def _dry_run(config: "RunConfig", cache: Path, progress: "Progress") -> None:
+def _dry_run(decision: "Decision", cache: Path, progress: "Progress") -> None:
     from unite_mm.cli.tables import print_rows
     from unite_mm.training.dry_run import describe
 
-    forecast = describe(config, cache, progress)
-    print_rows(forecast.rows)
+    forecast = describe(decision.config, cache, progress)
+    print_rows([*forecast.rows, ("run as", decision.text)])
+    for note in decision.notes:
+        progress.say(note)
     forecast.check()
 
 
@@ -246,12 +275,12 @@ def _fit(
     return fit(config, folder, cache=cache, resume=resume, progress=progress, workers=workers)
 
 
-def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
-    """The essentials of the resolved configuration, in three lines."""
+def _announce(decision: "Decision", folder: Path, progress: "Progress") -> None:
+    """The essentials of the resolved configuration, in four lines."""
     from unite_mm.cli.progress import duration
     from unite_mm.registry import discover
 
-    registry = discover()
+    registry, config = discover(), decision.config
     trunk, settings = config.trunk, config.train
     for name, run in config.modalities.items():
         own = ", ".join(f"{key}={value}" for key, value in run.config.items())
@@ -259,9 +288,11 @@ def _announce(config: "RunConfig", folder: Path, progress: "Progress") -> None:
     length = f"{settings.max_steps:,} steps" if settings.max_steps else duration(settings.max_time or 0)
     progress.say(
         f"trunk {trunk.width} wide, {trunk.depth} deep, {trunk.heads} heads; batch {settings.batch_size}; {length}; "
-        f"{settings.precision}, {settings.devices} device{'s'[: settings.devices > 1]} ({settings.accelerator}); "
-        f"seed {settings.seed}"
+        f"{settings.precision}; seed {settings.seed}"
     )
+    progress.say(decision.text + ("; the first step compiles them, for a minute or so" if settings.compile else ""))
+    for note in decision.notes:
+        progress.say(note)
     progress.say(f"run folder {folder}")
 
 

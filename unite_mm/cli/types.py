@@ -49,6 +49,20 @@ class Text(click.ParamType[Any]):
         return value
 
 
+class CountOrAuto(click.ParamType[Any]):
+    """A whole number, or `auto`."""
+
+    name = "integer or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or `auto`.
+
+        Raises:
+            click.BadParameter: it is neither.
+        """
+        return value if value == "auto" else click.INT.convert(value, param, ctx)
+
+
 class Number(click.ParamType[Any]):
     """A finite number."""
 

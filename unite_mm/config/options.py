@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unite_mm_schemas.config import RunConfig
+from unite_mm_schemas.config import AUTO, RunConfig
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,13 @@ def trunk_layer(other: RunConfig, folder: Path) -> Layer:
 def decoder_layer(trained: RunConfig, folder: Path) -> Layer:
     """The layer of `--recipe decoder --init`: all that the trained model was configured with, under another recipe.
 
+    But for what was decided for the machine that it was trained on, which may be another.
+
     Args:
         trained: the configuration of the trained model.
         folder: its folder; stored absolute, so that the fine-tune resumes from anywhere.
     """
     recipe = {"kind": "decoder", "init": str(folder.resolve())}
-    return Layer(f"--init {folder}", {**trained.model_dump(mode="json"), "recipe": recipe})
+    values = trained.model_dump(mode="json")
+    values["train"] |= {"accelerator": "auto", "devices": AUTO, "threads": AUTO, "compile": AUTO}
+    return Layer(f"--init {folder}", {**values, "recipe": recipe})

@@ -19,13 +19,14 @@ from unite_mm_schemas.config import TrainConfig
 
 
 def launch(settings: TrainConfig) -> "Ranks":
-    """Start the processes of a run, each with its share of the CPU's cores."""
-    torch.set_num_threads(settings.threads or threads_for(settings.devices))
+    """Start the processes of a run, each with its share of the CPU's cores; one, where that was left open."""
+    devices = settings.devices or 1
+    torch.set_num_threads(settings.threads or threads_for(devices))
     fabric = Fabric(
         accelerator=settings.accelerator,
-        devices=settings.devices,
+        devices=devices,
         precision=settings.precision,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        strategy="ddp" if devices > 1 else "auto",
     )
     fabric.launch()
     return Ranks(fabric)
@@ -48,6 +49,16 @@ def started_elsewhere(devices: int) -> bool:
     """Whether torchrun or SLURM starts the processes of the run, so that none of them starts the others."""
     tasks = os.environ.get("SLURM_NTASKS", "1") if devices > 1 and _in_slurm() else "1"
     return any(count.isdecimal() and int(count) > 1 for count in (os.environ.get("WORLD_SIZE", "1"), tasks))
+
+
+def processes_started_elsewhere() -> int | None:
+    """How many processes torchrun or SLURM has started for the run on this machine; None where neither has.
+
+    The processes that a run starts itself find the same variables: see `unite_mm.training.parallel.handed_on`.
+    """
+    names = ["LOCAL_WORLD_SIZE", "WORLD_SIZE"] + (["SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"] if _in_slurm() else [])
+    found = (os.environ.get(name, "") for name in names)
+    return next((int(count) for count in found if count.isdecimal() and int(count) > 0), None)
 
 
 def _in_slurm() -> bool:

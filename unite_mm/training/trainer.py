@@ -24,6 +24,7 @@ from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.optim import Optimizers
+from unite_mm.training.parallel import settle
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
@@ -64,7 +65,8 @@ def train(
     """Train a model, from the start or from the newest intact checkpoint of `folder`.
 
     Args:
-        config: the run.
+        config: the run. What of devices, threads and compiling is left open is decided for one process: a call starts
+            others only where `train.devices` asks for them.
         folder: where checkpoints and records go.
         cache: where prepared data lies.
         resume: continue; same losses as a run that was never stopped.
@@ -76,14 +78,15 @@ def train(
         TrainingError: the loss stopped being finite.
         UniteError: files cannot be written or read.
     """
-    settings = config.train
-    if settings.max_steps is None and settings.max_time is None:
+    if config.train.max_steps is None and config.train.max_time is None:
         raise UsageError("the run has no length", "give --max-steps N or --max-time 30m")
+    config = settle(config, may_start=False).config
+    first = is_first_process(config.train.devices or 1)
     keep_freed_memory()
-    with locked(folder) if is_first_process(settings.devices) else nullcontext():
-        if not resume and is_first_process(settings.devices):
+    with locked(folder) if first else nullcontext():
+        if not resume and first:
             check_new(folder)
-        ranks = launch(settings)
+        ranks = launch(config.train)
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
@@ -195,14 +198,15 @@ class Trainer:
             self.stop.settle()
             return None
         except Exception as error:
-            # A signal to all processes of the run ends the compiler as well.
-            if self.stop.made and not self.compiled and _of_the_compiler(error):
+            # A signal to all processes of the run ends the compiler as well, and with it the process others wait for.
+            alone = self.ranks.shard.ranks == 1
+            if self.stop.made and not self.compiled and (_of_the_compiler(error) or not alone):
                 return None
             raise
 
     def _compiles_first(self) -> bool:
         """Whether the first step is still being compiled, in this process alone: others would wait for it for ever."""
-        return self.config.train.compile and not self.compiled and self.ranks.shard.ranks == 1
+        return bool(self.config.train.compile) and not self.compiled and self.ranks.shard.ranks == 1
 
     def train_step(self, progress: float) -> dict[str, Tensor]:
         """One optimizer step on one batch of every modality.

@@ -1,0 +1,257 @@
+"""How a run uses the machine it finds: how many processes, threads for each, compiled blocks or not.
+
+`train.devices`, `train.threads` and `train.compile` say it; what of them is `auto` is decided once, when a run begins,
+by `decide`: a pure function of the configuration and of the machine, as `observe` finds it. The configuration of the
+run then holds numbers, so that `--resume` and the run's other processes do the same. The figures behind the rules are
+in docs/experiments/default-command.md.
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from unite_mm.errors import UsageError
+from unite_mm.training.distribution import processes_started_elsewhere
+from unite_mm.utils.compilers import find_compiler
+from unite_mm.utils.cores import cores, thread_limit
+from unite_mm.utils.memory import machine_memory
+from unite_mm_schemas.config import RunConfig, TrainConfig
+
+DECIDED = "UNITE_MM_PARALLEL"
+"""Environment variable that tells the processes a run starts for its other devices what was decided."""
+
+Kind = Literal["cpu", "cuda", "mps"]
+
+PROCESSES_PAY_AFTER = 60.0
+"""Seconds from which on a run on a CPU earns the start of further processes, which takes some 5 s."""
+
+COMPILING_PAYS_AFTER: dict[Kind, float] = {"cpu": 600, "cuda": 1800, "mps": float("inf")}
+"""Seconds from which on a run earns what compiling takes: some 45 s of two cores, a minute and more beside a GPU."""
+
+LEAST_SAMPLES = 8
+"""Samples of a batch that each CPU process has at least: with fewer, a step is mostly calls."""
+
+PROCESS_BYTES = 2 << 30
+"""Memory of a CPU process beside its weights, gradients and moments: torch, data, activations."""
+
+TOKENS = 16
+"""Tokens of a sample, where nobody has opened the data yet: those of a small molecule."""
+
+PRODUCTS = {"cpu": 8e9, "cuda": 5e12, "mps": 5e11}
+"""Products with a weight in a second of training, of a core or of a GPU."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine offers a run.
+
+    Attributes:
+        kind: of the devices that compute.
+        cores: that the run may use.
+        gpus: of that kind.
+        memory: bytes.
+        compiler: the name of a compiler that works; None: none was found, or none was looked for.
+        thread_limit: threads of each process that the user asked for in the environment.
+        started: processes that torchrun or SLURM have started for the run; None: they have not.
+        may_start: whether the run may start processes of its own: the command line may, a library call may not.
+    """
+
+    kind: Kind = "cpu"
+    cores: int = 1
+    gpus: int = 0
+    memory: int = 8 << 30
+    compiler: str | None = None
+    thread_limit: int | None = None
+    started: int | None = None
+    may_start: bool = True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a run uses its machine.
+
+    Attributes:
+        config: the run, with nothing left open.
+        text: it in words.
+        notes: what the user should know.
+    """
+
+    config: RunConfig
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+def settle(config: RunConfig, *, may_start: bool, resumed: bool = False) -> Decision:
+    """Decide for the machine that this is; what the configuration says already stays.
+
+    Args:
+        config: the run.
+        may_start: whether it may start processes of its own.
+        resumed: say what this machine would do otherwise.
+
+    Raises:
+        UsageError: as `decide`.
+    """
+    decision = decide(config, machine := observe(config, may_start=may_start, resumed=resumed))
+    return replace(decision, notes=differences(decision.config, machine)) if resumed else decision
+
+
+def decide(config: RunConfig, machine: Machine) -> Decision:
+    """What is fastest on a machine for a run of this length; the same machine and run give the same decision.
+
+    Raises:
+        UsageError: there are fewer GPUs than the run was told to use, or processes that were started elsewhere cannot
+            share the batch.
+    """
+    settings = config.train
+    _check_gpus(settings, machine)
+    seconds = expected_seconds(config, machine)
+    compiles = seconds >= COMPILING_PAYS_AFTER[machine.kind]
+    devices = settings.devices or _devices(config, machine, seconds)
+    wanted = max(1, machine.cores // devices)
+    changes: dict[str, Any] = {
+        "devices": devices,
+        "threads": settings.threads or min(wanted, machine.thread_limit or wanted),
+        "compile": compiles and machine.compiler is not None if settings.compile is None else settings.compile,
+    }
+    if settings.devices is None and settings.accelerator == "auto":
+        changes["accelerator"] = machine.kind
+    decided = config.model_copy(update={"train": settings.model_copy(update=changes)})
+    notes = _notes(settings, machine, compiles)
+    return Decision(decided, describe(decided.train, machine), notes)
+
+
+def expected_seconds(config: RunConfig, machine: Machine) -> float:
+    """Seconds that a run takes: its length in time, or a rough guess from the size of the trunk.
+
+    The guess is too small where samples have more tokens than a small molecule: such a run may miss a gain, and a short
+    run never pays for one.
+    """
+    settings = config.train
+    if settings.max_steps is None:
+        return settings.max_time or 0.0
+    passes = 1 + config.flow.draws if config.recipe.kind == "joint" else 1
+    products = _trunk_weights(config) * TOKENS * settings.batch_size * passes * len(config.modalities)
+    return settings.max_steps * products / (PRODUCTS[machine.kind] * (machine.cores if machine.kind == "cpu" else 1))
+
+
+def differences(config: RunConfig, machine: Machine) -> tuple[str, ...]:
+    """What the user of a resumed run should know of a machine that would run it otherwise."""
+    open_ends = {"devices": None, "threads": None, "compile": None}
+    anew = decide(config.model_copy(update={"train": config.train.model_copy(update=open_ends)}), machine)
+    notes = []
+    settings, other = config.train, anew.config.train
+    if machine.kind == "cpu" and machine.cores < (settings.devices or 1) * (settings.threads or 1):
+        notes.append(f"note: the run goes on as it began, as {describe(settings, machine)}")
+    elif (settings.devices, settings.compile) != (other.devices, other.compile):
+        flags = "--devices auto --set train.threads=auto --set train.compile=auto"
+        notes.append(
+            f"note: the run goes on as it began; a new one would be {anew.text} here, which {flags} takes: "
+            "its losses then differ by rounding"
+        )
+    return tuple(notes)
+
+
+def _check_gpus(settings: TrainConfig, machine: Machine) -> None:
+    """Refuse a run that was told to use GPUs, or began on them, where they are not."""
+    if machine.kind == "cpu" or machine.started is not None or (settings.devices or 1) <= machine.gpus:
+        return
+    wanted = "a GPU" if settings.devices in (None, 1) else f"{settings.devices} GPUs"
+    there = f"there {'is' if machine.gpus == 1 else 'are'} {machine.gpus or 'none'} here"
+    raise UsageError(
+        f"train.accelerator={settings.accelerator}: the run asks for {wanted}, and {there}",
+        "--set train.accelerator=auto --devices auto takes what there is",
+    )
+
+
+def _trunk_weights(config: RunConfig) -> int:
+    return 12 * config.trunk.width**2 * config.trunk.depth
+
+
+def _devices(config: RunConfig, machine: Machine, seconds: float) -> int:
+    batch = config.train.batch_size
+    if machine.started is not None:
+        if batch % machine.started:
+            raise UsageError(
+                f"{machine.started} processes were started for the run, and train.batch_size={batch} is no multiple",
+                "start another number of processes, or change train.batch_size",
+            )
+        return machine.started
+    if machine.kind != "cpu" or not machine.may_start or seconds < PROCESSES_PAY_AFTER:
+        return 1
+    # weights, gradients, averages and two moments of the trunk, and as much again for all else
+    each = PROCESS_BYTES + 2 * 5 * 4 * _trunk_weights(config)
+    most = min(machine.cores // (config.train.threads or 1), machine.memory // each, batch // LEAST_SAMPLES)
+    return max((count for count in range(1, most + 1) if batch % count == 0), default=1)
+
+
+def _notes(settings: TrainConfig, machine: Machine, compiles: bool) -> tuple[str, ...]:
+    notes = []
+    if compiles and settings.compile is None and machine.compiler is None and machine.kind != "mps":
+        which = "C++ compiler" if machine.kind == "cpu" else "Triton and a C compiler"
+        notes.append(f"note: no working {which} was found, so the blocks are not compiled and training is slower")
+    if settings.devices is None and machine.started is None and machine.gpus > 1:
+        notes.append(f"note: one of {machine.gpus} GPUs is used; --devices {machine.gpus} takes all of them")
+    return tuple(notes)
+
+
+def describe(settings: TrainConfig, machine: Machine) -> str:
+    """How a run uses its machine, in words: `2 processes of 1 thread, compiled blocks (2 cores, g++)`."""
+
+    def counted(count: int, word: str, plural: str = "s") -> str:
+        return f"{count} {word}{plural if count > 1 else ''}"
+
+    devices, threads = settings.devices or 1, settings.threads or 1
+    what = counted(devices, "GPU") if machine.kind != "cpu" else counted(devices, "process", "es")
+    blocks = "compiled blocks" if settings.compile else "blocks not compiled"
+    found = counted(machine.cores, "core") + (f", {machine.compiler}" if settings.compile and machine.compiler else "")
+    return f"{what} of {counted(threads, 'thread')}, {blocks} ({found})"
+
+
+# ------------------------------------------------------------------------------------------------------- what there is
+
+
+def observe(config: RunConfig, *, may_start: bool, resumed: bool = False) -> Machine:
+    """The machine that this process runs on; a compiler is looked for only where the decision depends on it."""
+    kind = _kind(config.train.accelerator)
+    found = Machine(
+        kind=kind,
+        cores=cores(),
+        gpus=torch.cuda.device_count() if kind == "cuda" else int(kind == "mps"),
+        memory=machine_memory(),
+        thread_limit=thread_limit(),
+        started=processes_started_elsewhere(),
+        may_start=may_start,
+    )
+    open_end = config.train.compile is None or resumed
+    if not open_end or expected_seconds(config, found) < COMPILING_PAYS_AFTER[kind]:
+        return found
+    return replace(found, compiler=find_compiler(kind))
+
+
+def _kind(accelerator: str) -> Kind:
+    if accelerator in ("cuda", "mps"):
+        return "cuda" if accelerator == "cuda" else "mps"
+    if accelerator == "auto" and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if accelerator == "auto" and torch.backends.mps.is_available() else "cpu"
+
+
+# ----------------------------------------------------------------------------------------- the run's other processes
+
+
+def hand_on(config: RunConfig) -> None:
+    """Tell the processes that the run starts what was decided."""
+    settings = config.train
+    names = ("devices", "threads", "compile", "accelerator")
+    os.environ[DECIDED] = json.dumps({name: getattr(settings, name) for name in names})
+
+
+def handed_on(config: RunConfig) -> RunConfig | None:
+    """The run as the process that started this one has decided; None where none has."""
+    if DECIDED not in os.environ:
+        return None
+    return config.model_copy(update={"train": config.train.model_copy(update=json.loads(os.environ[DECIDED]))})
