@@ -13,7 +13,6 @@ from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.hydrogens import count_table, with_hydrogens
 from unite_mm_molecule.model.decoder import DecoderSizes, MoleculeDecoder, MoleculeLogits
 from unite_mm_molecule.model.losses import reconstruction_terms
-from unite_mm_molecule.model.refinement import Refinement
 from unite_mm_molecule.model.tokenizer import GraphTokenizer
 from unite_mm_molecule.molecule import Molecule
 
@@ -59,11 +58,6 @@ class MoleculeModules(ModalityModules):
 
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
-
-    def compile_losses(self) -> None:
-        refinement = self.decoder.refinement
-        if isinstance(refinement, Refinement):
-            refinement.compile(dynamic=True)
 
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """Number of atoms and composition of a training molecule, drawn from the training histogram.
