@@ -97,10 +97,10 @@ def add_hydrogens(molecule: Molecule) -> Molecule:
     Raises:
         rdkit.Chem.MolSanitizeException: the molecule is not chemically sound, so the hydrogens are unknown.
     """
-    from rdkit import Chem
-
     if molecule.explicit_hydrogens:
         return molecule
+    from rdkit import Chem
+
     full = Chem.AddHs(sanitized(molecule), addCoords=molecule.positions is not None)
     added = full.GetNumAtoms() - molecule.size
     parents = [full.GetAtomWithIdx(molecule.size + k).GetNeighbors()[0].GetIdx() for k in range(added)]

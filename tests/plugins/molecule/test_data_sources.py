@@ -337,7 +337,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path) -> None:
     assert alone.card.excluded[0].count == 100 and len(alone.card.excluded[0].examples) == 5
 
 
-def test_prepared_data_open_without_rdkit(tmp_path: Path) -> None:
+def test_prepared_data_open_and_are_encoded_without_rdkit(tmp_path: Path) -> None:
     source = write_source("sdf", tmp_path)
     prepare(source, tmp_path / "cache")
     program = f"""
@@ -348,9 +348,12 @@ import torch
 from unite_mm.contract import DataRequest
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.dataset import open_data
+from unite_mm_molecule.data.encode import encode
 data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig(), "qm9")
 batch = data.batch("train", torch.arange(3), torch.Generator())
-print(len(batch.types), len(data.samples("train", torch.arange(2))))
+inputs = data.samples("train", torch.arange(2))
+encoded = encode(inputs, data.statistics, MoleculeConfig(), "qm9")  # all hydrogens are there
+print(len(batch.types), len(encoded.types))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "2"], done.stderr
