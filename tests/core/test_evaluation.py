@@ -152,7 +152,7 @@ def test_the_table_shows_value_interval_counts_definition_and_data(capsys: pytes
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "runs/a, step 1,200" in lines
     assert "data: points [drawn]" in lines
-    assert "valid [strict] 50.00 % 49.00 % - 51.00 % 5,000 / 10,000" in lines
+    assert "valid [strict] 50.00 % 49.00 - 51.00 5,000 / 10,000" in lines
     assert "RMSD 0.01235 angstrom 9" in lines
     assert "novel not measured" in lines
     assert "rings 0.750 0: 25.0 (100.0) 1: 75.0 (0.0)" in lines

@@ -46,8 +46,10 @@ def print_report(report: MetricsReport) -> None:
         out.print(_score_table(score))
         if score.histograms:
             out.print(_histogram_table(score))
-        for metric in score.metrics:
-            _say(out, f"  {metric.title}: {metric.definition}")
+        for titles, definition in _definitions(score):
+            _say(out, f"  {titles}: {definition}")
+        if score.reference:
+            _say(out, f"  reference: {score.reference}")
         for note in score.notes:
             _say(out, f"  note: {note}")
     if report.sweep is not None:
@@ -81,23 +83,45 @@ def cell(text: object, style: str = "") -> Text:
 
 def shown(metric: Metric, value: float) -> str:
     """A value in the metric's own way: shares in percent, others with their unit."""
-    if metric.count is not None and not metric.unit:
-        return f"{100 * value:.2f} %"
-    text = f"{value:.4g}"
-    return f"{text} {metric.unit}" if metric.unit else text
+    unit = "%" if _is_share(metric) else metric.unit
+    return f"{_bare(metric, value)} {unit}" if unit else _bare(metric, value)
+
+
+def _bare(metric: Metric, value: float) -> str:
+    """A value in the metric's own way, without its unit."""
+    return f"{100 * value:.2f}" if _is_share(metric) else f"{value:.4g}"
+
+
+def _is_share(metric: Metric) -> bool:
+    return metric.count is not None and not metric.unit
 
 
 def _score_table(score: Score) -> Table:
+    """The numbers by group; beside them those of real data, where a score has any."""
     table = Table(title=cell(score.kind), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("metric")
-    for header in ("value", "95 % interval", "count / total"):
+    table.add_column("metric", overflow="fold")
+    beside = any(metric.reference is not None for metric in score.metrics)
+    for header in ("value", "95 % interval", "count / total", *(["reference"] if beside else [])):
         table.add_column(header, justify="right", no_wrap=True)
+    groups: dict[str, list[Metric]] = {}
     for metric in score.metrics:
-        value = "not measured" if metric.value is None else shown(metric, metric.value)
-        interval = "" if metric.interval is None else " - ".join(shown(metric, bound) for bound in metric.interval)
-        parts = [f"{number:,}" for number in (metric.count, metric.total) if number is not None]
-        table.add_row(*map(cell, (metric.title, value, interval, " / ".join(parts))))
+        groups.setdefault(metric.group, []).append(metric)
+    for group, metrics in groups.items():
+        if group:
+            table.add_row(cell(group, "italic"))
+        for metric in metrics:
+            cells = _metric_cells(metric, "  " if group else "")
+            table.add_row(*map(cell, cells if beside else cells[:-1]))
     return table
+
+
+def _metric_cells(metric: Metric, indent: str) -> list[str]:
+    """Title, value, interval, count and total, reference."""
+    value = "not measured" if metric.value is None else shown(metric, metric.value)
+    interval = "" if metric.interval is None else " - ".join(_bare(metric, bound) for bound in metric.interval)
+    parts = [f"{number:,}" for number in (metric.count, metric.total) if number is not None]
+    reference = "" if metric.reference is None else _bare(metric, metric.reference)
+    return [indent + metric.title, value, interval, " / ".join(parts), reference]
 
 
 def _histogram_table(score: Score) -> Table:
@@ -115,6 +139,17 @@ def _histogram_table(score: Score) -> Table:
         distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
         table.add_row(*map(cell, (histogram.title, distance, "  ".join(cells))))
     return table
+
+
+def _definitions(score: Score) -> list[tuple[str, str]]:
+    """Titles and definition; metrics of a group that share their definition share the line."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for metric in score.metrics:
+        found.setdefault((metric.group, metric.definition), []).append(metric.title)
+    return [
+        (f"{group}: {'; '.join(titles)}" if group else "; ".join(titles), definition)
+        for (group, definition), titles in found.items()
+    ]
 
 
 def _sweep_table(sweep: Sweep) -> Table:
