@@ -74,12 +74,4 @@ class MoleculeModality(Modality):
         from unite_mm_molecule.metrics.generation import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
-        chosen = self.config.metrics
-        return score_generation(
-            samples,
-            reference,
-            progress,
-            workers,
-            posebusters=chosen.posebusters,
-            reference_split=chosen.reference_split,
-        )
+        return score_generation(samples, reference, progress, workers, self.config.metrics)

@@ -33,6 +33,9 @@ FORMAT = {"qm9": 1, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
 _EMBEDDED = 1
 """The version of the set that ships with the package."""
 
+CACHE = "molecule"
+"""The plugin's folder in the cache, shared by its modalities."""
+
 _TIME_LIMIT = 600.0
 """Seconds for one piece, after which a worker process counts as stalled."""
 _MOLECULE_LIMIT = 60.0
@@ -72,7 +75,7 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
-    cache = PluginCache(request, "molecule")
+    cache = PluginCache(request, CACHE)
     source = find_source(request.source, cache.downloads, request.progress)
     rules = Rules(source.hydrogens_may_be_missing, embed=config.geometry and source.geometry_may_be_missing)
     files = source.files()
