@@ -24,8 +24,7 @@ class MoleculeMetrics(Schema):
     ceiling: int = Field(10_000, ge=0, le=1_000_000)
     """Held-out molecules that are scored as samples are, once for a data set, to stand beside them; 0: none."""
     reference_split: Literal["validation", "test"] = "test"
-    """Held-out split whose distributions those of generated molecules are compared with; `validation` while settings
-    are chosen. The molecules of `ceiling` are those of the other one."""
+    """Held-out split that generated molecules are compared with; `validation` while settings are chosen."""
 
 
 class MoleculeConfig(Schema):

@@ -9,17 +9,15 @@ from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.config import MoleculeMetrics
 from unite_mm_molecule.metrics.assess import CRASHED, Assessment, assess
-from unite_mm_molecule.metrics.chemnet import chemnet_moments
 from unite_mm_molecule.metrics.conventions import adit_metrics, edm_metrics
 from unite_mm_molecule.metrics.distributions import StructureCounts, histograms
 from unite_mm_molecule.metrics.energy import strain_metrics
-from unite_mm_molecule.metrics.extras import missing_extras
 from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.metrics.groups import MEANS, OWN_BONDS, grouped
-from unite_mm_molecule.metrics.held_out import HeldOut, Reference, open_held_out, with_ceiling
+from unite_mm_molecule.metrics.held_out import HeldOut, Part, Reference, open_held_out, with_ceiling
 from unite_mm_molecule.metrics.novelty import novelty_metrics
 from unite_mm_molecule.metrics.posebusters import posebusters_metrics
-from unite_mm_molecule.metrics.profile import Profile, chemnet_metric, distance_metrics, take_profile
+from unite_mm_molecule.metrics.profile import Profile, take_profile
 from unite_mm_molecule.metrics.validity import PROBLEMS, ValidityResult
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Histogram, Metric, Score
@@ -45,17 +43,11 @@ def score_generation(
         UniteError: what is found of the reference cannot be kept in its cache, or ChemNet crashed.
     """
     progress, chosen = progress or Silent(), chosen or MoleculeMetrics()
-    held_out = None if reference is None else open_held_out(reference, chosen, progress, workers)
-
-    def score(molecules: Sequence[Molecule], wanted: MoleculeMetrics) -> Score:
-        return _Scorer(reference, held_out, progress, workers, wanted).score(molecules)
-
-    found = score(samples, chosen)
-    return found if reference is None else with_ceiling(found, reference, chosen, score, progress)
-
-
-Part = tuple[list[Metric], list[str]]
-"""Metrics, and remarks on them."""
+    if reference is None:
+        return _Scorer(None, None, progress, workers).score(samples, chosen)
+    held_out = open_held_out(reference, chosen, progress, workers)
+    found = _Scorer(reference, held_out, progress, workers).score(samples, chosen)
+    return with_ceiling(found, reference, held_out, _Scorer(reference, None, progress, workers).score)
 
 
 @dataclass(frozen=True)
@@ -64,20 +56,18 @@ class _Scorer:
 
     Attributes:
         reference: the data set, if there is one.
-        held_out: its molecules that distributions are compared with.
+        held_out: its molecules that distances are measured to; None: distances are left out.
         progress: where to show the work.
         workers: processes.
-        chosen: what to measure.
     """
 
     reference: Reference | None
     held_out: HeldOut | None
     progress: Progress
     workers: int
-    chosen: MoleculeMetrics
 
-    def score(self, samples: Sequence[Molecule]) -> Score:
-        """All metrics of the molecules."""
+    def score(self, samples: Sequence[Molecule], chosen: MoleculeMetrics) -> Score:
+        """The metrics of the molecules that are chosen."""
         found = map_items(assess, samples, title="scoring samples", progress=self.progress, workers=self.workers)
         assessments = [one or CRASHED for one in found]
         results = [one.validity for one in assessments]
@@ -85,10 +75,11 @@ class _Scorer:
         metrics = grouped(OWN_BONDS, [*_validity(samples, results), *_uniqueness(results)])
         notes = ["samples are scored raw: no valence repaired, nothing filtered or drawn again", *_remarks(samples)]
         parts = [
-            *self._by_coordinates(samples, assessments),
-            self._by_reference(results, profile),
-            posebusters_metrics(samples, results, self.progress, self.workers) if self.chosen.posebusters else ([], []),
-            *self._energies(profile),
+            *self._by_coordinates(samples, assessments, chosen),
+            self._by_reference(results),
+            ([], []) if self.held_out is None else self.held_out.distances(profile, "ChemNet"),
+            posebusters_metrics(samples, results, self.progress, self.workers) if chosen.posebusters else ([], []),
+            *self._energies(profile, chosen),
             (_means(profile.counts), []),
         ]
         for numbers, remarks in parts:
@@ -98,41 +89,32 @@ class _Scorer:
         shapes = (*histograms(profile.counts, others), *_problem_histogram(results))
         return Score(kind="generation", metrics=tuple(metrics), histograms=shapes, notes=tuple(notes))
 
-    def _by_coordinates(self, samples: Sequence[Molecule], assessments: Sequence[Assessment]) -> list[Part]:
+    def _by_coordinates(
+        self, samples: Sequence[Molecule], assessments: Sequence[Assessment], chosen: MoleculeMetrics
+    ) -> list[Part]:
         """Stability, and the other papers' conventions: of the molecules with explicit hydrogens, if there are any."""
         explicit = [index for index, sample in enumerate(samples) if sample.explicit_hydrogens]
         if all(samples[index].flaw for index in explicit):
             explicit = []  # nothing but records that could not be read
-        chosen = explicit or range(len(samples))
-        shown = [samples[index] for index in chosen]
+        places = explicit or range(len(samples))
+        shown = [samples[index] for index in places]
         return [
-            _stability(shown, [assessments[index].stable for index in chosen]),
-            edm_metrics(shown, [assessments[index].edm for index in chosen]),
-            adit_metrics(shown, self.progress, self.workers) if self.chosen.adit else ([], []),
+            _stability(shown, [assessments[index].stable for index in places]),
+            edm_metrics(shown, [assessments[index].edm for index in places]),
+            adit_metrics(shown, self.progress, self.workers) if chosen.adit else ([], []),
         ]
 
-    def _by_reference(self, results: Sequence[ValidityResult], profile: Profile) -> Part:
-        """Novelty and distances."""
-        if self.reference is None or self.held_out is None:
+    def _by_reference(self, results: Sequence[ValidityResult]) -> Part:
+        if self.reference is None:
             return [], ["no reference data: novelty, distances to the data and the figures of held-out molecules are "
                         "left out; --data names some"]  # fmt: skip
-        metrics, notes = distance_metrics(profile, self.held_out.profile)
-        if self.chosen.fcd and (missing := missing_extras("fcd")):
-            notes.append(f"Frechet ChemNet distance left out: {missing}")
-        elif self.chosen.fcd:
-            mine = None
-            if len(profile.smiles) > 1 and self.held_out.moments is not None:
-                mine = chemnet_moments(profile.smiles, "ChemNet", self.progress, self.workers)
-            metrics = [chemnet_metric(mine, self.held_out.moments), *metrics]
-        total = self.held_out.profile.counts.molecules
-        notes.append(f"distributions: valid samples against {total} molecules of the {self.held_out.split} split")
-        return [*novelty_metrics(results, self.reference), *metrics], notes
+        return novelty_metrics(results, self.reference), []
 
-    def _energies(self, profile: Profile) -> list[Part]:
+    def _energies(self, profile: Profile, chosen: MoleculeMetrics) -> list[Part]:
         """Energies above the minimum of some valid samples, spread over all."""
         able = [one for one in profile.molecules if one.explicit_hydrogens and one.positions is not None]
         parts = []
-        for method, most in (("mmff94", self.chosen.mmff94), ("xtb", self.chosen.xtb)):
+        for method, most in (("mmff94", chosen.mmff94), ("xtb", chosen.xtb)):
             count = min(most, len(able))
             some = [able[k * len(able) // count] for k in range(count)]
             if some:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from unite_mm.contract import SPLITS
 from unite_mm.kit.cache import PluginCache
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
@@ -19,7 +20,7 @@ from unite_mm_molecule.config import MoleculeMetrics
 from unite_mm_molecule.metrics.assess import CRASHED, describe
 from unite_mm_molecule.metrics.chemnet import Moments, chemnet_moments
 from unite_mm_molecule.metrics.extras import missing_extras
-from unite_mm_molecule.metrics.profile import Profile, take_profile
+from unite_mm_molecule.metrics.profile import Profile, chemnet_metric, distance_metrics, take_profile
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric, Score
 
@@ -62,22 +63,47 @@ class Reference(Protocol):
         ...
 
 
+Part = tuple[list[Metric], list[str]]
+"""Metrics, and remarks on them."""
+
+
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out molecules that distributions are compared with.
+    """Held-out molecules that distances are measured to.
 
     Attributes:
-        split: which split they are of.
         profile: their distributions.
         moments: of their ChemNet features; None where these are not wanted or cannot be had.
+        chosen: what to measure.
+        progress: where to show the work.
+        workers: processes.
     """
 
-    split: str
     profile: Profile
     moments: Moments | None
+    chosen: MoleculeMetrics
+    progress: Progress
+    workers: int
+
+    def distances(self, profile: Profile, title: str) -> Part:
+        """Distances of other molecules to these; `title` is that of ChemNet's progress."""
+        metrics, notes = distance_metrics(profile, self.profile)
+        if self.chosen.fcd and (missing := missing_extras("fcd")):
+            notes.append(f"Frechet ChemNet distance left out: {missing}")
+        elif self.chosen.fcd:
+            mine = None
+            if len(profile.smiles) > 1 and self.moments is not None:
+                mine = chemnet_moments(profile.smiles, title, self.progress, self.workers)
+            metrics = [chemnet_metric(mine, self.moments), *metrics]
+        total, split = self.profile.counts.molecules, self.chosen.reference_split
+        return metrics, [*notes, f"distributions: valid samples against {total} molecules of the {split} split"]
+
+    def take_profile(self, molecules: Sequence[Molecule], title: str) -> Profile:
+        """The distributions of other molecules; `title` is that of the progress."""
+        return _profile(molecules, title, self.progress, self.workers)
 
 
-def held_out_molecules(reference: Reference, split: str, most: int) -> list[Molecule]:
+def chosen_molecules(reference: Reference, split: str, most: int) -> list[Molecule]:
     """Molecules spread evenly over a split, which is in the order of the source: QM9 begins with the small ones."""
     import torch
 
@@ -87,14 +113,13 @@ def held_out_molecules(reference: Reference, split: str, most: int) -> list[Mole
 
 
 def open_held_out(reference: Reference, chosen: MoleculeMetrics, progress: Progress, workers: int) -> HeldOut:
-    """The molecules that distributions are compared with.
+    """The molecules that distances are measured to.
 
     Raises:
-        UniteError: the cache cannot be written.
+        UniteError: the cache cannot be written, or ChemNet crashed.
     """
-    molecules = held_out_molecules(reference, chosen.reference_split, MOST_REFERENCE)
-    found = map_items(describe, molecules, title="reading held-out molecules", progress=progress, workers=workers)
-    profile = take_profile(molecules, [one or CRASHED for one in found])
+    molecules = chosen_molecules(reference, chosen.reference_split, MOST_REFERENCE)
+    profile = _profile(molecules, "reading held-out molecules", progress, workers)
     moments = None
     if chosen.fcd and not missing_extras("fcd") and len(profile.smiles) > 1:
 
@@ -103,55 +128,66 @@ def open_held_out(reference: Reference, chosen: MoleculeMetrics, progress: Progr
 
         facts = [METRICS, _versions("fcd"), list(profile.smiles)]
         moments = _kept(reference.cache, "chemnet", facts, make, Moments.write, Moments.read)
-    return HeldOut(chosen.reference_split, profile, moments)
+    return HeldOut(profile, moments, chosen, progress, workers)
 
 
 def with_ceiling(
     score: Score,
     reference: Reference,
-    chosen: MoleculeMetrics,
+    held_out: HeldOut,
     score_molecules: Callable[[Sequence[Molecule], MoleculeMetrics], Score],
-    progress: Progress,
 ) -> Score:
-    """A score with, beside each number, the same number of held-out molecules.
+    """A score with, beside each number, the same number of real molecules.
+
+    That is of held-out ones scored as if they were samples. Distances are those of training molecules to them: what
+    draws from the training split without a fault has these.
 
     Args:
         score: of generated samples.
         reference: the data set.
-        chosen: what to measure.
-        score_molecules: scores molecules as if they were samples.
-        progress: where to show the work.
+        held_out: its molecules that distances are measured to.
+        score_molecules: everything but distances, of any molecules.
 
     Raises:
-        UniteError: the cache cannot be written.
+        UniteError: the cache cannot be written, or ChemNet crashed.
     """
-    split = "validation" if chosen.reference_split == "test" else "test"
-    molecules = held_out_molecules(reference, split, chosen.ceiling)
+    chosen, progress = held_out.chosen, held_out.progress
+    split = chosen.reference_split
+    molecules = chosen_molecules(reference, split, chosen.ceiling)
     if not molecules:
         note = f"no held-out figures stand beside these: the {split} split is empty"
         return score.model_copy(update={"notes": (*score.notes, note)}) if chosen.ceiling else score
-    few = chosen.model_copy(update={"posebusters": False})
+    training = chosen_molecules(reference, "train", chosen.ceiling)
 
     def make() -> Score:
         progress.say(f"scoring {len(molecules):,} held-out molecules once, to stand beside the samples")
-        found = score_molecules(molecules, few)
-        if not chosen.posebusters:
-            return found
-        some = held_out_molecules(reference, split, min(chosen.ceiling, _SLOW_CEILING))
-        bare = MoleculeMetrics(adit=False, fcd=False, mmff94=0, posebusters=True)
-        slow = [metric for metric in score_molecules(some, bare).metrics if metric.name.startswith("posebusters")]
-        return found.model_copy(update={"metrics": (*found.metrics, *slow)})
+        metrics = score_molecules(molecules, chosen.model_copy(update={"posebusters": False})).metrics
+        profile = held_out.take_profile(training, "reading training molecules")
+        distances, _ = held_out.distances(profile, "ChemNet, training molecules")
+        if chosen.posebusters:
+            few = chosen_molecules(reference, split, min(chosen.ceiling, _SLOW_CEILING))
+            alone = MoleculeMetrics(adit=False, fcd=False, mmff94=0, posebusters=True)
+            slow = score_molecules(few, alone).metrics
+            distances += [metric for metric in slow if metric.name.startswith("posebusters")]
+        return Score(kind=score.kind, metrics=(*metrics, *distances))
 
     facts = [
-        METRICS, _versions(*_PACKAGES), chosen.model_dump(mode="json"), len(molecules), _digest(molecules),
-        _digest(held_out_molecules(reference, chosen.reference_split, MOST_REFERENCE)),
-        *(hashlib.sha256("\n".join(reference.smiles(name)).encode()).hexdigest() for name in ("train", split)),
+        METRICS, _versions(*_PACKAGES), chosen.model_dump(mode="json"), _digest(molecules), _digest(training),
+        *(hashlib.sha256("\n".join(reference.smiles(name)).encode()).hexdigest() for name in SPLITS),
     ]  # fmt: skip
     ceiling = _kept(reference.cache, "ceiling", facts, make, _write_score, _read_score)
-    said = f"the same figures of {len(molecules):,} held-out molecules (the {split} split)"
+    said = (
+        f"the same figures of {len(molecules):,} held-out molecules (the {split} split); distances to held-out ones: "
+        f"those of {len(training):,} molecules of the training split"
+    )
     if chosen.posebusters and len(molecules) > _SLOW_CEILING:
-        said += f", PoseBusters of {_SLOW_CEILING:,} of them"
+        said += f"; PoseBusters: of {_SLOW_CEILING:,} held-out ones"
     return _beside(score, ceiling, said)
+
+
+def _profile(molecules: Sequence[Molecule], title: str, progress: Progress, workers: int) -> Profile:
+    found = map_items(describe, molecules, title=title, progress=progress, workers=workers)
+    return take_profile(molecules, [one or CRASHED for one in found])
 
 
 def _beside(score: Score, ceiling: Score, said: str) -> Score:

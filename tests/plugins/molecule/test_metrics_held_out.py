@@ -59,17 +59,25 @@ def beside(score: Score) -> dict[str, float | None]:
 SAMPLES = [from_smiles("CCO"), from_smiles("CCCl"), METHYL]
 
 
-@pytest.mark.parametrize(("reference_split", "ceiling_split"), [("test", "validation"), ("validation", "test")])
-def test_beside_every_figure_stands_that_of_held_out_molecules_scored_as_samples(reference_split, ceiling_split):
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_beside_every_figure_stands_that_of_held_out_molecules_scored_as_samples(split):
     reference = a_reference()
-    chosen = QUICK.model_copy(update={"reference_split": reference_split})
-    score = score_generation(SAMPLES, reference, chosen=chosen)
+    chosen = QUICK.model_copy(update={"reference_split": split})
     alone = chosen.model_copy(update={"ceiling": 0})
-    held = values(score_generation(reference.molecules[ceiling_split], reference, chosen=alone))
-    assert beside(score) == {name: held.get(name) for name in values(score)}
+    score = score_generation(SAMPLES, reference, chosen=chosen)
+    held, training = (
+        {metric.name: metric for metric in score_generation(reference.molecules[name], reference, chosen=alone).metrics}
+        for name in (split, "train")
+    )
+    for metric in score.metrics:
+        source = training if metric.group == "distance to held-out ones" else held
+        assert metric.reference == (source[metric.name].value if metric.name in source else None), metric.name
     assert beside(score)["validity"] == 1.0 and beside(score)["novelty"] == 1.0
     assert beside(score)["novelty_all_data"] == 0.0 and beside(score)["wasserstein_lengths"] > 0
-    assert score.reference == f"the same figures of 3 held-out molecules (the {ceiling_split} split)"
+    assert score.reference == (
+        f"the same figures of 3 held-out molecules (the {split} split); distances to held-out ones: those of 2 "
+        "molecules of the training split"
+    )
 
 
 def test_no_more_held_out_molecules_than_asked_for():
@@ -80,9 +88,9 @@ def test_no_more_held_out_molecules_than_asked_for():
 
 
 def test_an_empty_split_leaves_the_column_out_and_says_so():
-    score = score_generation(SAMPLES, a_reference(validation=[]), chosen=QUICK)
+    score = score_generation(SAMPLES, a_reference(test=[]), chosen=QUICK)
     assert score.reference == "" and not any(beside(score).values())
-    assert "no held-out figures stand beside these: the validation split is empty" in score.notes
+    assert "no held-out figures stand beside these: the test split is empty" in score.notes
 
 
 @pytest.fixture
@@ -120,10 +128,13 @@ def test_a_damaged_ceiling_is_found_anew(cache):
 def test_features_of_the_reference_are_kept(cache, monkeypatch):
     pytest.importorskip("fcd")
     chosen = MoleculeMetrics(adit=False, mmff94=0, ceiling=0)
+    titles = []
+    original = held_out.chemnet_moments
+    monkeypatch.setattr(held_out, "chemnet_moments", lambda *given: (titles.append(given[1]), original(*given))[1])
     first = score_generation(a_reference().molecules["test"], a_reference(cache), chosen=chosen)
     assert values(first)["fcd"] == pytest.approx(0, abs=1e-4)
-    monkeypatch.setattr(held_out, "chemnet_moments", None)
     assert score_generation(a_reference().molecules["test"], a_reference(cache), chosen=chosen) == first
+    assert titles == ["ChemNet, held-out molecules", "ChemNet", "ChemNet"]
 
 
 def test_without_the_package_the_chemnet_distance_is_a_note(monkeypatch):
@@ -285,7 +296,7 @@ def test_a_file_is_scored_against_data_with_every_group_of_metrics(tmp_path, cap
         "novelty: all data", "distance to held-out ones", "energy to minimum, MMFF94", "means of the valid samples",
     ]  # fmt: skip
     assert all(metric.reference is not None for metric in score.metrics if metric.name != "fcd")
-    assert "reference: the same figures of 2 held-out molecules (the validation split)" in capsys.readouterr().out
+    assert "reference: the same figures of 2 held-out molecules (the test split)" in capsys.readouterr().out
     assert len(list((tmp_path / "cache" / "molecule").glob("ceiling-*/found"))) == 1
 
 
