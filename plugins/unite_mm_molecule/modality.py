@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
+from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.data.dataset import MoleculeData, open_data
 from unite_mm_molecule.data.encode import encode
+from unite_mm_molecule.data.prepare import CACHE
 from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
@@ -28,6 +30,9 @@ class MoleculeModality(Modality):
 
     def open_data(self, request: DataRequest) -> MoleculeData:
         return open_data(request, self.config, self.name)
+
+    def at_hand(self, request: DataRequest) -> bool:
+        return PluginCache(request, CACHE).holds(request.source)
 
     def statistics(self, data: ModalityData) -> Statistics:
         assert isinstance(data, MoleculeData)

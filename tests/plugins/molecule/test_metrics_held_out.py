@@ -11,11 +11,12 @@ from unite_mm.cli.main import run
 from unite_mm.contract import DataRequest
 from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Silent
-from unite_mm_molecule.config import MoleculeMetrics
+from unite_mm_molecule.config import MoleculeConfig, MoleculeMetrics
 from unite_mm_molecule.files.formats import read, write
 from unite_mm_molecule.metrics import extras, held_out
 from unite_mm_molecule.metrics.generation import score_generation
 from unite_mm_molecule.metrics.perception import perceive_adit
+from unite_mm_molecule.modality import MoleculeModality
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 from unite_mm_schemas.metrics import Score
 
@@ -246,6 +247,35 @@ def test_a_file_without_bonds_gets_them_from_the_geometry_and_the_table_says_so(
     own = tmp_path / "own.xyz"
     write([from_smiles("CCO")], own)
     assert not read(own)[0].perceived
+
+
+def test_qm9_is_at_hand_once_it_is_prepared(tmp_path):
+    request, modality = DataRequest("qm9", tmp_path), MoleculeModality(MoleculeConfig(), "qm9")
+    assert not modality.at_hand(request)
+    PluginCache(request, "molecule").folder("qm9", ["anything"]).mkdir(parents=True)
+    assert modality.at_hand(request) and not modality.at_hand(replace(request, source="embedded"))
+
+
+def test_files_are_compared_with_the_usual_data_where_these_are_at_hand(tmp_path, monkeypatch, capsys):
+    write([from_smiles(text) for text in ("CCO", "CCN", "CCF", "CCC", "C1CC1")], tmp_path / "data.sdf")
+    write([from_smiles("CCO")], tmp_path / "samples.sdf")
+    asked = []
+    original = MoleculeModality.open_data
+
+    def opened(self, request):
+        asked.append(request.source)
+        return original(self, replace(request, source=str(tmp_path / "data.sdf")))
+
+    monkeypatch.setattr(MoleculeModality, "open_data", opened)
+    arguments = ["evaluate", "--modality", "qm9", "--samples", str(tmp_path / "samples.sdf")]
+    quick = ["--set", "qm9.metrics.adit=false", "--set", "qm9.metrics.fcd=false", "--cache", str(tmp_path / "cache")]
+    for ready, expected in ((False, []), (True, ["qm9"])):
+        monkeypatch.setattr(MoleculeModality, "at_hand", lambda self, request, ready=ready: ready)
+        assert run([*arguments, *quick]) == 0
+        assert asked == expected
+        assert ("V.U.N., of all" in capsys.readouterr().out) == ready
+    assert run([*arguments, *quick, "--reconstructions-of", str(tmp_path / "samples.sdf")]) == 0
+    assert asked == ["qm9"]  # reconstructions are compared with their inputs
 
 
 def test_a_file_is_scored_against_data_with_every_group_of_metrics(tmp_path, capsys):
