@@ -1,10 +1,13 @@
 """Bond lengths, angles and dihedrals by type, distances between sets, the ChemNet distance and energies."""
 
 import itertools
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.molecules_by_hand import by_hand, from_smiles
 
 from unite_mm.kit.intervals import median, quantile
@@ -185,19 +188,34 @@ def test_the_chemnet_distance_of_a_set_to_itself_is_zero():
     assert frechet_distance(one, chemnet_moments(SET[:4], "", Silent(), 1)) > 0.1
 
 
-def test_features_are_those_of_the_package():
-    fcd = pytest.importorskip("fcd")
-    theirs = fcd.get_predictions(fcd.load_ref_model(), SET[:3], n_jobs=0, device="cpu")
-    assert np.allclose(chemnet_features(SET[:3]), theirs, atol=1e-6)
+def test_features_depend_on_the_molecule_alone():
+    pytest.importorskip("fcd")
+    together, alone = chemnet_features(SET), np.concatenate([chemnet_features([text]) for text in SET])
+    assert together.shape == (6, 512) and np.allclose(together, alone, atol=1e-5)
+    assert np.allclose(together[0], together[5], atol=1e-6) and not np.allclose(together[0], together[1], atol=1e-2)
 
 
-def test_the_frechet_distance_is_the_packages():
+def test_the_package_needs_no_other_framework_and_its_weights_hold_no_code():
     fcd = pytest.importorskip("fcd")
+    chemnet_features(["C"])
+    assert not {"tensorflow", "keras"} & sys.modules.keys()
+    (weights,) = Path(fcd.__file__).parent.glob("ChemNet*.pt")
+    assert torch.load(weights, weights_only=True)  # what torch does by default
+
+
+def test_the_frechet_distance_of_known_distributions():
+    one, other = (
+        Moments(np.zeros(3), np.diag([1.0, 4.0, 0.0]), 9),
+        Moments(np.array([1.0, 0, 2]), np.diag([9.0, 4, 1]), 9),
+    )
+    assert frechet_distance(one, other) == pytest.approx(5 + (1 - 3) ** 2 + 0 + 1)
     generator = np.random.default_rng(0)
-    parts = [generator.normal(shift, 1, (50, 6)) for shift in (0.0, 0.7)]
-    one, other = (Moments(part.mean(0), np.cov(part.T), 50) for part in parts)
-    theirs = fcd.calculate_frechet_distance(one.mu, one.sigma, other.mu, other.sigma)
-    assert frechet_distance(one, other) == pytest.approx(theirs, rel=1e-6)
+    sheared = [generator.normal(size=(50, 6)) @ generator.normal(size=(6, 6)) for _ in range(2)]
+    one, other = (Moments(part.mean(0), np.cov(part.T), 50) for part in sheared)
+    roots = np.sqrt(np.linalg.eigvals(one.sigma @ other.sigma).real).sum()
+    gap = one.mu - other.mu
+    assert frechet_distance(one, other) == pytest.approx(gap @ gap + np.trace(one.sigma + other.sigma) - 2 * roots)
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(other, one))
 
 
 def test_moments_are_kept_exactly(tmp_path):
