@@ -10,11 +10,21 @@ from unite_mm_schemas.base import Schema
 class MoleculeMetrics(Schema):
     """Choices of scoring; they change reports and no model."""
 
+    adit: bool = True
+    """Score by ADiT's convention too (extra `eval`; about 1 ms a molecule)."""
+    fcd: bool = True
+    """Measure the Frechet ChemNet distance to the held-out molecules (extra `eval`; 3 ms a molecule)."""
     posebusters: bool = False
     """Run PoseBusters on the strictly valid samples (extra `eval`; 0.2 s a molecule, up to 20 s)."""
+    mmff94: int = Field(1000, ge=0, le=1_000_000)
+    """Strictly valid samples, spread over all, that are relaxed with MMFF94; 0: none."""
+    xtb: int = Field(0, ge=0, le=1_000_000)
+    """Strictly valid samples, spread over all, that are relaxed with GFN2-xTB (extra `eval`; about a second each);
+    0: none."""
+    ceiling: int = Field(10_000, ge=0, le=1_000_000)
+    """Held-out molecules that are scored as samples are, once for a data set, to stand beside them; 0: none."""
     reference_split: Literal["validation", "test"] = "test"
-    """Held-out split whose distributions those of generated molecules are compared with; `validation` while settings
-    are chosen."""
+    """Held-out split that generated molecules are compared with; `validation` while settings are chosen."""
 
 
 class MoleculeConfig(Schema):

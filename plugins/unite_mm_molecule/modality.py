@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
+from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.data.dataset import MoleculeData, open_data
 from unite_mm_molecule.data.encode import encode
+from unite_mm_molecule.data.package import find_package
+from unite_mm_molecule.data.prepare import CACHE
+from unite_mm_molecule.data.sources import QM9
 from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
@@ -28,6 +32,11 @@ class MoleculeModality(Modality):
 
     def open_data(self, request: DataRequest) -> MoleculeData:
         return open_data(request, self.config, self.name)
+
+    def at_hand(self, request: DataRequest) -> bool:
+        return PluginCache(request, CACHE).holds(request.source) or (
+            request.source == QM9 and find_package() is not None
+        )
 
     def statistics(self, data: ModalityData) -> Statistics:
         assert isinstance(data, MoleculeData)
@@ -74,12 +83,4 @@ class MoleculeModality(Modality):
         from unite_mm_molecule.metrics.generation import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
-        chosen = self.config.metrics
-        return score_generation(
-            samples,
-            reference,
-            progress,
-            workers,
-            posebusters=chosen.posebusters,
-            reference_split=chosen.reference_split,
-        )
+        return score_generation(samples, reference, progress, workers, self.config.metrics)

@@ -45,6 +45,7 @@ class Molecule:
         name: identifier in the source, for messages.
         radicals: unpaired electrons that a file declares; those that follow from missing bonds are not among them.
         flaw: why a record of a file cannot be understood; empty for a molecule. A flawed one has no atoms.
+        perceived: whether the bonds follow from the geometry, because the file names none.
     """
 
     numbers: NDArray[np.int64]
@@ -55,6 +56,7 @@ class Molecule:
     name: str = field(default="", compare=False)
     radicals: int = 0
     flaw: str = ""
+    perceived: bool = field(default=False, compare=False)
 
     @property
     def size(self) -> int:

@@ -31,6 +31,12 @@ class Metric(Measured):
     """Denominator of a share, or the number of samples a mean is taken over."""
     interval: tuple[float, float] | None = None
     """95 % interval of the value (Wilson for shares)."""
+    reference: float | None = None
+    """The same number of real data, as `Score.reference` says; what is still to gain, or a ceiling. None: not known."""
+    group: str = ""
+    """Heading under which a table shows the number; empty for none."""
+    parts: dict[str, float] = Field(default_factory=dict)
+    """What the number is a mean of, by name; tables leave it out."""
     definition: str
     """What exactly is counted over what."""
 
@@ -57,6 +63,8 @@ class Score(Schema):
     """`reconstruction` or `generation`."""
     metrics: tuple[Metric, ...] = ()
     """The numbers, most important first."""
+    reference: str = ""
+    """What `Metric.reference` was measured on; empty where no metric has one."""
     histograms: tuple[Histogram, ...] = ()
     """Distributions beside the reference's."""
     notes: tuple[str, ...] = ()

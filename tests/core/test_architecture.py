@@ -29,7 +29,7 @@ each_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: fold
 
 NUMERICS = {"torch", "lightning_fabric", "torchdiffeq", "torch_geometric", "numpy", "scipy"}
 IMAGES = {"PIL", "matplotlib", "torchvision", "lpips", "torchmetrics", "torch_fidelity"}
-CHEMISTRY = {"rdkit", "torch_geometric", "pymatgen", "openbabel", "posebusters"}
+CHEMISTRY = {"rdkit", "torch_geometric", "pymatgen", "openbabel", "posebusters", "fcd", "tblite"}
 
 
 def tops(path: Path, name: str, *, at_import: bool = False) -> set[str]:

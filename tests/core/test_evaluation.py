@@ -11,6 +11,7 @@ from unite_mm_toy.config import PointsConfig
 from unite_mm_toy.points import Points
 
 from unite_mm.cli import progress as shown
+from unite_mm.cli import tables
 from unite_mm.cli.progress import TerminalProgress, duration
 from unite_mm.cli.tables import print_report
 from unite_mm.contract import DataRequest, ModalityData
@@ -18,6 +19,7 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.evaluation.model import evaluate_model
 from unite_mm.evaluation.plan import Plan, chosen_indices
 from unite_mm.evaluation.verification import verify_data
+from unite_mm.kit.intervals import share
 from unite_mm.progress import Progress, Silent
 from unite_mm.utils.files import write_aside, write_text
 from unite_mm_schemas.card import SourceFile
@@ -152,12 +154,71 @@ def test_the_table_shows_value_interval_counts_definition_and_data(capsys: pytes
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "runs/a, step 1,200" in lines
     assert "data: points [drawn]" in lines
-    assert "valid [strict] 50.00 % 49.00 % - 51.00 % 5,000 / 10,000" in lines
+    assert "valid [strict] 50.00 % 49.00 - 51.00 5,000 / 10,000" in lines
     assert "RMSD 0.01235 angstrom 9" in lines
     assert "novel not measured" in lines
     assert "rings 0.750 0: 25.0 (100.0) 1: 75.0 (0.0)" in lines
     assert "valid [strict]: valid / all" in lines
     assert "note: pymatgen is absent" in lines
+
+
+VALID = share("a", "valid", 999, 1000, "valid / all")
+GROUPED = REPORT.model_copy(
+    update={
+        "scores": (
+            Score(
+                kind="generation",
+                metrics=(
+                    VALID.model_copy(update={"reference": 0.981, "group": "own bonds"}),
+                    share("b", "valid (table)", 15, 20, "by a table / all").model_copy(update={"group": "others"}),
+                    *(
+                        Metric(
+                            name=name, title=name, value=12.25, unit="kcal/mol", interval=(11.0, 13.5), total=1234567,
+                            reference=3.5, group="energies", definition="of the samples",
+                        )
+                        for name in ("median", "90 %")
+                    ),
+                ),
+                reference="the same figures of 300 held-out points",
+            ),
+        )
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("width", "rows"),
+    [
+        (
+            120,
+            ["own bonds", "valid 99.90 % 99.44 - 99.98 999 / 1,000 98.10", "others", "energies",
+             "valid (table) 75.00 % 53.13 - 88.81 15 / 20",
+             "median 12.25 kcal/mol 11 - 13.5 1,234,567 3.5"],
+        ),
+        (
+            80,
+            ["own bonds", "valid 99.90 % 99.44 - 99.98 1,000 98.10", "others", "energies",
+             "valid (table) 75.00 % 53.13 - 88.81 20", "median (kcal/mol) 12.25 11 - 13.5 1,234,567 3.5"],
+        ),
+    ],
+)  # fmt: skip
+def test_numbers_stand_in_groups_beside_those_of_real_data(
+    width: int, rows: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tables, "console", lambda: Console(width=width))
+    print_report(GROUPED)
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert set(rows) <= set(lines)
+    assert max(len(line) for line in out.splitlines()) <= width
+    assert "metric value 95 % interval" in " ".join(lines) and "reference" in " ".join(lines)
+    assert lines.count("own bonds") == 2 and "median; 90 %: of the samples" in lines
+    assert "reference: the same figures of 300 held-out points" in lines
+
+
+def test_without_real_data_there_is_no_such_column(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(REPORT)
+    assert "reference  " not in capsys.readouterr().out.split("distributions")[0]
 
 
 def test_a_log_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:

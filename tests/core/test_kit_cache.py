@@ -68,6 +68,17 @@ def test_a_folder_is_named_by_source_labels_and_a_hash_of_the_facts(tmp_path: Pa
     assert folder_name("../../x:y/é") == ".._.._x_y_é" and len(folder_name("a" * 99)) == 60
 
 
+def test_prepared_folders_of_a_source_are_known_by_its_name_alone(tmp_path: Path) -> None:
+    cache = PluginCache(DataRequest("any", tmp_path), "points")
+    assert not cache.holds("ring [a]")
+    for source, labels in (("ring [a] more", ()), ("ring [a]", (32,)), ("rin", ())):
+        cache.folder(source, [1], *labels).mkdir(parents=True)
+    cache.root.joinpath(f"{cache.folder('ring [a]', [2]).name}.lock").touch()
+    assert not cache.holds("ring [a]")
+    cache.folder("ring [a]", [2]).mkdir()
+    assert cache.holds("ring [a]") and not cache.holds("ring")
+
+
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache(Path("~/c")).root == tmp_path / "c" / "points"

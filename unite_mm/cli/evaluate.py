@@ -217,11 +217,15 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
         raise UsageError(f"{path} does not exist", "--samples takes a file when no RUN is named")
     flags = {} if options["features"] is None else {"features": str(options["features"])}
     config = with_metrics(plugin, resolve_plugin(plugin, assignments=options["assignments"]), (), flags)
+    modality = plugin.load_implementation()(config, plugin.name)
     request = None
     if options["source"] is not None:
         request = DataRequest(options["source"], options["cache"], progress, options["workers"])
+    elif options["reconstructions_of"] is None and plugin.manifest.default_source is not None:
+        usual = DataRequest(plugin.manifest.default_source, options["cache"], progress, options["workers"])
+        request = usual if modality.at_hand(usual) else None
     return evaluate_file(
-        plugin.load_implementation()(config, plugin.name),
+        modality,
         path,
         progress,
         request=request,

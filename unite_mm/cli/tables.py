@@ -14,6 +14,9 @@ from unite_mm_schemas.metrics import Metric, MetricsReport, Score, Sweep
 LOG_WIDTH = 120
 """Width of tables that no terminal limits."""
 
+NARROW = 110
+"""Width below which tables of scores leave something out."""
+
 
 def console() -> Console:
     """Standard output; in a file or pipe wide enough for the tables."""
@@ -43,11 +46,13 @@ def print_report(report: MetricsReport) -> None:
     if report.data:
         _say(out, f"data: {report.data}")
     for score in report.scores:
-        out.print(_score_table(score))
+        out.print(_score_table(score, narrow=out.width < NARROW))
         if score.histograms:
             out.print(_histogram_table(score))
-        for metric in score.metrics:
-            _say(out, f"  {metric.title}: {metric.definition}")
+        for line in _definitions(score):
+            _say(out, f"  {line}")
+        if score.reference:
+            _say(out, f"  reference: {score.reference}")
         for note in score.notes:
             _say(out, f"  note: {note}")
     if report.sweep is not None:
@@ -81,23 +86,56 @@ def cell(text: object, style: str = "") -> Text:
 
 def shown(metric: Metric, value: float) -> str:
     """A value in the metric's own way: shares in percent, others with their unit."""
-    if metric.count is not None and not metric.unit:
-        return f"{100 * value:.2f} %"
-    text = f"{value:.4g}"
-    return f"{text} {metric.unit}" if metric.unit else text
+    unit = "%" if _is_share(metric) else metric.unit
+    return f"{_bare(metric, value)} {unit}" if unit else _bare(metric, value)
 
 
-def _score_table(score: Score) -> Table:
+def _bare(metric: Metric, value: float) -> str:
+    """A value in the metric's own way, without its unit."""
+    return f"{100 * value:.2f}" if _is_share(metric) else f"{value:.4g}"
+
+
+def _is_share(metric: Metric) -> bool:
+    return metric.count is not None and not metric.unit
+
+
+def _score_table(score: Score, *, narrow: bool = False) -> Table:
+    """The numbers by group; beside them those of real data, where a score has any.
+
+    Where it is narrow, units stand with the titles, and counts are left to `metrics.json`.
+    """
     table = Table(title=cell(score.kind), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("metric")
-    for header in ("value", "95 % interval", "count / total"):
+    table.add_column("metric", overflow="fold")
+    beside = any(metric.reference is not None for metric in score.metrics)
+    for header in ("value", "95 % interval", "of" if narrow else "count / total", *(["reference"] if beside else [])):
         table.add_column(header, justify="right", no_wrap=True)
-    for metric in score.metrics:
-        value = "not measured" if metric.value is None else shown(metric, metric.value)
-        interval = "" if metric.interval is None else " - ".join(shown(metric, bound) for bound in metric.interval)
-        parts = [f"{number:,}" for number in (metric.count, metric.total) if number is not None]
-        table.add_row(*map(cell, (metric.title, value, interval, " / ".join(parts))))
+    for group, metrics in _groups(score).items():
+        if group:
+            table.add_row(cell(group, "italic"))
+        for metric in metrics:
+            title, *cells = _metric_cells(metric, narrow)
+            table.add_row(cell("  " * bool(group) + title), *map(cell, cells if beside else cells[:-1]))
     return table
+
+
+def _metric_cells(metric: Metric, narrow: bool) -> tuple[str, str, str, str, str]:
+    """Title, value, interval, counts, reference."""
+    title, show, counts = metric.title, shown, [metric.count, metric.total]
+    if narrow:
+        title, counts = title + (f" ({metric.unit})" if metric.unit else ""), [metric.total]
+        show = _bare if metric.unit else shown
+    value = "not measured" if metric.value is None else show(metric, metric.value)
+    interval = "" if metric.interval is None else " - ".join(_bare(metric, bound) for bound in metric.interval)
+    reference = "" if metric.reference is None else _bare(metric, metric.reference)
+    return title, value, interval, " / ".join(f"{number:,}" for number in counts if number is not None), reference
+
+
+def _groups(score: Score) -> dict[str, list[Metric]]:
+    """The metrics of each group, in the order in which groups first appear."""
+    groups: dict[str, list[Metric]] = {}
+    for metric in score.metrics:
+        groups.setdefault(metric.group, []).append(metric)
+    return groups
 
 
 def _histogram_table(score: Score) -> Table:
@@ -115,6 +153,19 @@ def _histogram_table(score: Score) -> Table:
         distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
         table.add_row(*map(cell, (histogram.title, distance, "  ".join(cells))))
     return table
+
+
+def _definitions(score: Score) -> list[str]:
+    """Lines that say what each number means, by group; metrics that share a definition share the line."""
+    lines = []
+    for group, metrics in _groups(score).items():
+        titles: dict[str, list[str]] = {}
+        for metric in metrics:
+            titles.setdefault(metric.definition, []).append(metric.title)
+        if group:
+            lines.append(group)
+        lines += [f"{'  ' * bool(group)}{'; '.join(of)}: {definition}" for definition, of in titles.items()]
+    return lines
 
 
 def _sweep_table(sweep: Sweep) -> Table:

@@ -104,7 +104,7 @@ def _number(metric: Metric, what: str) -> Iterator[Finding]:
     if count is not None and total is not None and not 0 <= count <= total:
         yield Finding(f"{where} {count} of {total}", "the count is part of the total")
     share = count is not None or (not metric.unit and SHARE.search(metric.definition) is not None)
-    bounds = [value for value in (metric.value, *(metric.interval or ())) if value is not None]
+    bounds = [value for value in (metric.value, metric.reference, *(metric.interval or ())) if value is not None]
     if share and not all(-1e-9 <= value <= 1 + 1e-9 for value in bounds):
         yield Finding(
             f"{where} a share of {metric.value:g}, outside [0, 1]" if metric.value is not None else f"{where} {bounds}",

@@ -124,6 +124,18 @@ class Modality(ABC):
         del samples
         return self.open_data(request)
 
+    def at_hand(self, request: DataRequest) -> bool:
+        """Whether a source lies ready in the cache, so that opening it takes no network and no long work.
+
+        Files that are scored without a model are compared with the manifest's `default_source` where it is at hand and
+        the user names nothing else.
+
+        Args:
+            request: names the source.
+        """
+        del request
+        return False
+
     def sweep_metric(self) -> SweepMetric:
         """The metric of generation by which a sweep compares settings.
 

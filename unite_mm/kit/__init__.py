@@ -9,7 +9,7 @@ nothing here changes its name, its arguments or its result. A plugin may also im
 - `defaults`: batches of tensors, data sets in memory, a plain decoder.
 - `download`: files from the network: mirrors, sizes, hashes; nothing but the right file is kept.
 - `files`: files that are there whole or not at all.
-- `intervals`: shares, means and medians as metrics with 95 % intervals.
+- `intervals`: shares, means, medians and other quantiles as metrics with 95 % intervals.
 - `layers`: the building blocks of the Generative Encoder, for tokenizers and decoders.
 - `messages`: errors of libraries as one line of a message.
 - `parallel`: functions of many items over processes or threads.

@@ -8,6 +8,7 @@ rest::
     return cache.open(folder, prepare=write_points, load=read_points)
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from unite_mm.contract import DataRequest
 
 Content = TypeVar("Content")
+
+_KEY = 16
+"""Hexadecimal digits of a folder's key."""
 
 _DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, UsageError)
 """What reading a damaged folder raises; Pydantic's errors are ValueErrors."""
@@ -64,7 +68,12 @@ class PluginCache:
             *labels: settings that a reader of the folder's name should see.
         """
         key = hashlib.sha256(json.dumps(list(facts)).encode()).hexdigest()
-        return self.root / "-".join((folder_name(source), *map(str, labels), key[:16]))
+        return self.root / "-".join((folder_name(source), *map(str, labels), key[:_KEY]))
+
+    def holds(self, source: str) -> bool:
+        """Whether a prepared folder of a source is there that has no labels in its name, whatever its facts."""
+        pattern = f"{glob.escape(folder_name(source))}-{'[0-9a-f]' * _KEY}"
+        return any(folder.is_dir() for folder in self.root.glob(pattern))
 
     def open(self, folder: Path, prepare: Callable[[Path], None], load: Callable[[Path], Content]) -> Content:
         """The content of a prepared folder, which is made now unless it is there. Two processes at once make it once.

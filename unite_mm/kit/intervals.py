@@ -1,4 +1,4 @@
-"""Shares and means as metrics with their counts and 95 % intervals."""
+"""Shares, means and quantiles as metrics with their counts and 95 % intervals."""
 
 import math
 from collections.abc import Sequence
@@ -56,14 +56,29 @@ def mean(name: str, title: str, values: Sequence[float], definition: str, unit: 
     )
 
 
-def median(name: str, title: str, values: Sequence[float], definition: str, unit: str = "") -> Metric:
-    """The median of `values`, with the interval between order statistics (normal approximation of the binomial)."""
+def quantile(name: str, title: str, values: Sequence[float], level: float, definition: str, unit: str = "") -> Metric:
+    """A quantile, linear between order statistics, with the interval between two of these.
+
+    The interval comes from the normal approximation of the binomial; there is none where it would leave the values.
+
+    Raises:
+        ValueError: not 0 < level < 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"{level} is no level of a quantile")
     ordered = sorted(values)
     total = len(ordered)
     if total == 0:
         return Metric(name=name, title=title, value=None, unit=unit, total=0, definition=definition)
-    value = (ordered[(total - 1) // 2] + ordered[total // 2]) / 2
-    half = Z_95 * math.sqrt(total) / 2
-    low, high = math.floor(total / 2 - half), math.ceil(total / 2 + half)
+    place = level * (total - 1)
+    below, above = ordered[math.floor(place)], ordered[math.ceil(place)]
+    value = below if below == above else below + (above - below) * (place - math.floor(place))
+    half = Z_95 * math.sqrt(total * level * (1 - level))
+    low, high = math.floor(total * level - half), math.ceil(total * level + half)
     interval = (ordered[low], ordered[high]) if low >= 0 and high < total else None
     return Metric(name=name, title=title, value=value, unit=unit, total=total, interval=interval, definition=definition)
+
+
+def median(name: str, title: str, values: Sequence[float], definition: str, unit: str = "") -> Metric:
+    """The median of `values`: their `quantile` at 0.5."""
+    return quantile(name, title, values, 0.5, definition, unit)

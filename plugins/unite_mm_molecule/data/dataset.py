@@ -8,9 +8,10 @@ from torch import Tensor
 
 from unite_mm.contract import SPLITS, DataRequest, ModalityData
 from unite_mm.errors import UsageError
+from unite_mm.kit.cache import PluginCache
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
-from unite_mm_molecule.data.prepare import open_prepared
+from unite_mm_molecule.data.prepare import CACHE, open_prepared
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.properties import NAMES
 from unite_mm_molecule.data.statistics import condition_counts, training_statistics
@@ -24,15 +25,17 @@ class MoleculeData(ModalityData):
     Args:
         prepared: the molecules.
         config: how to see them.
+        cache: the plugin's part of the cache.
 
     Attributes:
         statistics: what `training_statistics` found; JSON-able.
+        cache: where metrics keep what they find of the held-out molecules; None: nowhere.
 
     Raises:
         UsageError: no training molecule is left.
     """
 
-    def __init__(self, prepared: Prepared, config: MoleculeConfig) -> None:
+    def __init__(self, prepared: Prepared, config: MoleculeConfig, cache: PluginCache | None = None) -> None:
         if config.geometry:
             lost = np.isnan(prepared.molecules.positions).any(axis=1)
             without = np.bincount(prepared.molecules.atom_owner[lost], minlength=len(prepared.molecules)) > 0
@@ -43,6 +46,7 @@ class MoleculeData(ModalityData):
             raise UsageError(f"{prepared.card.name}: no molecule is left for training ({largest})")
         self.card = prepared.card
         self.config = config
+        self.cache = cache
         self._smiles = prepared.smiles
         self._properties = prepared.properties
         self._molecules = view.native
@@ -106,4 +110,4 @@ def open_data(request: DataRequest, config: MoleculeConfig, modality: str) -> Mo
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
-    return MoleculeData(open_prepared(request, config, modality), config)
+    return MoleculeData(open_prepared(request, config, modality), config, PluginCache(request, CACHE))

@@ -37,6 +37,9 @@ properties of QM9.
 _EMBEDDED = 1
 """The version of the set that ships with the package."""
 
+CACHE = "molecule"
+"""The plugin's folder in the cache, shared by its modalities."""
+
 _TIME_LIMIT = 600.0
 """Seconds for one piece, after which a worker process counts as stalled."""
 _MOLECULE_LIMIT = 60.0
@@ -76,7 +79,7 @@ def open_prepared(request: DataRequest, config: MoleculeConfig, modality: str) -
         UsageError: the source does not exist, cannot be read, or holds no usable molecule.
         UniteError: QM9 cannot be downloaded, or the cache cannot be written.
     """
-    cache = PluginCache(request, "molecule")
+    cache = PluginCache(request, CACHE)
     if request.source == QM9:
         return cache.open(_qm9_folder(cache), partial(_prepare_qm9, cache, request, modality), Prepared.read).named(
             modality

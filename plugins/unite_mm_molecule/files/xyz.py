@@ -5,7 +5,7 @@ Read and written without RDKit; only frames without bonds, from other programs, 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,9 @@ def _with_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64], name
 
         with rdBase.BlockLogs():
             try:
-                return Molecule.from_rdkit(perceive_bonds(numbers, positions), name)
+                found = Molecule.from_rdkit(perceive_bonds(numbers, positions), name)
+                return replace(found, perceived=True)
             except (ValueError, RuntimeError):  # no consistent bonds, or none that can be kekulized
                 pass
-    return Molecule(numbers, np.zeros_like(numbers), edm_bonds(numbers, positions), positions, name=name)
+    bonds = edm_bonds(numbers, positions)
+    return Molecule(numbers, np.zeros_like(numbers), bonds, positions, name=name, perceived=True)

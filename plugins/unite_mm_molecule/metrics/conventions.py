@@ -6,6 +6,7 @@ from unite_mm.kit.intervals import share
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.metrics.extras import missing_extras
+from unite_mm_molecule.metrics.groups import ADIT, EDM, grouped
 from unite_mm_molecule.metrics.perception import Perceived, perceive_adit
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric
@@ -31,7 +32,7 @@ def edm_metrics(samples: Sequence[Molecule], perceived: Sequence[Perceived | Non
     found = [item.smiles for item in perceived if item is not None and item.smiles is not None]
     stable = [0 if item is None or item.stable_atoms is None else item.stable_atoms for item in perceived]
     table = "bonds from EDM's distance table alone, charges ignored"
-    return [
+    return grouped(EDM, [
         share(
             "validity_edm", "valid (EDM)", len(found), len(samples),
             f"{table}; RDKit sanitizes them, adding hydrogens where it likes / all generated; looser than strict",
@@ -49,7 +50,7 @@ def edm_metrics(samples: Sequence[Molecule], perceived: Sequence[Perceived | Non
             sum(count == sample.size > 0 for count, sample in zip(stable, samples, strict=True)), len(samples),
             f"{table}; molecules whose every atom has an exact valence / all generated",
         ),
-    ], []  # fmt: skip
+    ]), []  # fmt: skip
 
 
 def adit_metrics(samples: Sequence[Molecule], progress: Progress, workers: int) -> tuple[list[Metric], list[str]]:
@@ -63,7 +64,7 @@ def adit_metrics(samples: Sequence[Molecule], progress: Progress, workers: int) 
     )
     found = [result.smiles for result in results if result is not None and result.smiles is not None]
     lost = sum(result is None for result in results)
-    return [
+    return grouped(ADIT, [
         share(
             "validity_adit", "valid (ADiT)", len(found), len(samples),
             "OpenBabel perceives bonds from types and coordinates alone, RDKit reads its PDB and gives a SMILES of the "
@@ -73,4 +74,4 @@ def adit_metrics(samples: Sequence[Molecule], progress: Progress, workers: int) 
             "uniqueness_adit", "unique, of valid (ADiT)", len(set(found)), len(found),
             "distinct SMILES (with stereo) of the largest fragment / valid by ADiT's convention",
         ),
-    ], [f"{lost} samples crashed or stalled OpenBabel and count as invalid (ADiT)"] if lost else []  # fmt: skip
+    ]), [f"{lost} samples crashed or stalled OpenBabel and count as invalid (ADiT)"] if lost else []  # fmt: skip

@@ -1,4 +1,4 @@
-"""What molecules are made of: rings, bond orders, elements and sizes, compared between two sets. No RDKit."""
+"""What molecules are made of: rings, bond orders, elements and sizes, compared between two sets."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from unite_mm_molecule.metrics.assess import Traits
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
 from unite_mm_schemas.metrics import Histogram
 
 _MOST_RINGS = 6
+_LARGEST_RING = 9
+_MOST_ROTATABLE = 10
 _ORDERS = {1: "single", 2: "double", 3: "triple"}
 
 
@@ -27,6 +30,8 @@ class StructureCounts:
         ring_counts: rings of each molecule.
         heavy_counts: heavy atoms of each molecule.
         atom_counts: all atoms of each molecule, as far as they are explicit.
+        ring_sizes: number of rings by atoms of each; empty where traits are not known.
+        rotatable: number of molecules by rotatable bonds of each; empty where traits are not known.
         explicit: whether all molecules have explicit hydrogens.
     """
 
@@ -39,12 +44,17 @@ class StructureCounts:
     ring_counts: list[float] = field(default_factory=list)
     heavy_counts: list[float] = field(default_factory=list)
     atom_counts: list[float] = field(default_factory=list)
+    ring_sizes: Counter[int] = field(default_factory=Counter)
+    rotatable: Counter[int] = field(default_factory=Counter)
     explicit: bool = True
 
 
-def count_structures(molecules: Sequence[Molecule]) -> StructureCounts:
-    """Count what molecules are made of."""
+def count_structures(molecules: Sequence[Molecule], traits: Sequence[Traits] = ()) -> StructureCounts:
+    """Count what molecules are made of; traits of each, where they are known."""
     counts = StructureCounts()
+    for found in traits:
+        counts.ring_sizes.update(found.ring_sizes)
+        counts.rotatable[found.rotatable] += 1
     for molecule in molecules:
         heavy = molecule.numbers != 1
         inner = molecule.bonds[heavy[molecule.bonds[:, 0]] & heavy[molecule.bonds[:, 1]], 2]
@@ -91,7 +101,9 @@ def histograms(samples: StructureCounts, reference: StructureCounts | None) -> l
     A distribution over nothing (no molecules, no bond at all) is left out.
     """
     kinds: list[tuple[str, str, Callable[[StructureCounts], Counter[int]], Callable[[int], str]]] = [
-        ("rings", "rings per molecule (SSSR)", lambda c: _capped(c.rings), _ring_name),
+        ("rings", "rings per molecule (SSSR)", lambda c: _capped(c.rings, _MOST_RINGS), _ring_name),
+        ("ring_sizes", "rings by atoms", lambda c: _capped(c.ring_sizes, _LARGEST_RING), _size_name),
+        ("rotatable", "rotatable bonds per molecule", lambda c: _capped(c.rotatable, _MOST_ROTATABLE), _turn_name),
         ("bond_orders", "bonds between heavy atoms, kekulized", lambda c: c.orders, _ORDERS.__getitem__),
         ("elements", "heavy atoms by element", lambda c: c.elements, SYMBOLS.__getitem__),
         ("heavy_atoms", "heavy atoms per molecule", lambda c: c.sizes, str),
@@ -131,12 +143,24 @@ def _shares(counts: Counter[int], bins: list[int], label: Callable[[int], str]) 
     return {label(value): counts[value] / counts.total() for value in bins}
 
 
-def _capped(rings: Counter[int]) -> Counter[int]:
+def _capped(counts: Counter[int], most: int) -> Counter[int]:
     capped: Counter[int] = Counter()
-    for value, count in rings.items():
-        capped[min(value, _MOST_RINGS)] += count
+    for value, count in counts.items():
+        capped[min(value, most)] += count
     return capped
 
 
 def _ring_name(value: int) -> str:
-    return f"{value} or more" if value == _MOST_RINGS else str(value)
+    return _open_ended(value, _MOST_RINGS)
+
+
+def _size_name(value: int) -> str:
+    return _open_ended(value, _LARGEST_RING)
+
+
+def _turn_name(value: int) -> str:
+    return _open_ended(value, _MOST_ROTATABLE)
+
+
+def _open_ended(value: int, most: int) -> str:
+    return f"{value} or more" if value == most else str(value)

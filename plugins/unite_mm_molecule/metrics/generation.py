@@ -7,40 +7,20 @@ from dataclasses import dataclass
 from unite_mm.kit.intervals import mean, share
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
+from unite_mm_molecule.config import MoleculeMetrics
+from unite_mm_molecule.metrics.assess import CRASHED, Assessment, assess
 from unite_mm_molecule.metrics.conventions import adit_metrics, edm_metrics
-from unite_mm_molecule.metrics.distributions import StructureCounts, count_structures, histograms
+from unite_mm_molecule.metrics.distributions import StructureCounts, histograms
+from unite_mm_molecule.metrics.energy import strain_metrics
 from unite_mm_molecule.metrics.geometry import odd_distances
-from unite_mm_molecule.metrics.novelty import Reference, held_out_molecules, novelty_metrics
-from unite_mm_molecule.metrics.perception import Perceived, perceive_edm
+from unite_mm_molecule.metrics.groups import MEANS, OWN_BONDS, grouped
+from unite_mm_molecule.metrics.held_out import HeldOut, Part, Reference, open_held_out, with_ceiling
+from unite_mm_molecule.metrics.novelty import novelty_metrics
 from unite_mm_molecule.metrics.posebusters import posebusters_metrics
-from unite_mm_molecule.metrics.validity import PROBLEMS, ValidityResult, check_validity, stable_atoms
+from unite_mm_molecule.metrics.profile import Profile, take_profile
+from unite_mm_molecule.metrics.validity import PROBLEMS, ValidityResult
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Histogram, Metric, Score
-
-
-@dataclass(frozen=True)
-class _Assessment:
-    """One sample.
-
-    Attributes:
-        validity: strict validity.
-        stable: atoms with an exact valence; None where hydrogens are implicit.
-        edm: EDM's convention; None where hydrogens are implicit or there are no positions.
-    """
-
-    validity: ValidityResult
-    stable: int | None
-    edm: Perceived | None
-
-
-def assess(molecule: Molecule) -> _Assessment:
-    """Everything about one sample that needs RDKit alone."""
-    spatial = molecule.explicit_hydrogens and molecule.positions is not None and molecule.finite
-    return _Assessment(
-        validity=check_validity(molecule),
-        stable=stable_atoms(molecule) if molecule.explicit_hydrogens else None,
-        edm=perceive_edm(molecule) if spatial else None,
-    )
 
 
 def score_generation(
@@ -48,58 +28,98 @@ def score_generation(
     reference: Reference | None = None,
     progress: Progress | None = None,
     workers: int = 0,
-    *,
-    perception: bool = True,
-    posebusters: bool = False,
-    reference_split: str = "test",
+    chosen: MoleculeMetrics | None = None,
 ) -> Score:
     """Metrics of generated molecules, raw: nothing is repaired, filtered or drawn again.
 
     Args:
         samples: all generated molecules, whatever their state.
-        reference: serves novelty and distributions.
+        reference: serves novelty, distributions, and the numbers of held-out molecules beside those of the samples.
         progress: where to show the work.
         workers: processes; 0: as many as there are cores.
-        perception: also score by ADiT's convention, if OpenBabel is installed (about 1 ms a molecule).
-        posebusters: also run PoseBusters on the strictly valid samples (0.2 s a molecule, up to 20 s).
-        reference_split: held-out split of the reference that distributions are compared with.
-    """
-    progress = progress or Silent()
-    assessments = map_items(assess, samples, title="scoring samples", progress=progress, workers=workers)
-    crashed = ValidityResult("does not sanitize", "crashed the chemistry toolkit", None)
-    results = [crashed if assessment is None else assessment.validity for assessment in assessments]
-    perceived = [None if assessment is None else assessment.edm for assessment in assessments]
-    counts = count_structures([sample for sample, result in zip(samples, results, strict=True) if result.valid])
+        chosen: what to measure; None: what is measured by default.
 
-    metrics = [*_validity(samples, results), *_uniqueness(results)]
-    notes = ["samples are scored raw: no valence repaired, nothing filtered or drawn again"]
+    Raises:
+        UniteError: what is found of the reference cannot be kept in its cache, or ChemNet crashed.
+    """
+    progress, chosen = progress or Silent(), chosen or MoleculeMetrics()
     if reference is None:
-        notes.append("no reference data: novelty and distributions of the data are left out")
-    else:
-        metrics += novelty_metrics(results, reference)
-    notes += _remarks(samples)
-    explicit = [index for index, sample in enumerate(samples) if sample.explicit_hydrogens]
-    if all(samples[index].flaw for index in explicit):
-        explicit = []  # nothing but records that could not be read
-    chosen = explicit or range(len(samples))  # what needs explicit hydrogens is taken of these
-    shown = [samples[index] for index in chosen]
-    for found, remarks in (
-        _stability(shown, [assessments[index] for index in chosen]),
-        edm_metrics(shown, [perceived[index] for index in chosen]),
-        adit_metrics(shown, progress, workers) if perception else ([], []),
-        posebusters_metrics(samples, results, progress, workers) if posebusters else ([], []),
-    ):
-        metrics += found
-        notes += remarks
-    metrics += _means(counts, "valid samples", "")
-    reference_counts = None
-    if reference is not None:
-        reference_counts = count_structures(held_out_molecules(reference, reference_split))
-        total = reference_counts.molecules
-        metrics += _means(reference_counts, f"{total} held-out molecules of the data", "_data")
-        notes.append(f"distributions: valid samples against {total} molecules of the {reference_split} split")
-    shapes = (*histograms(counts, reference_counts), *_problem_histogram(results))
-    return Score(kind="generation", metrics=tuple(metrics), histograms=shapes, notes=tuple(notes))
+        return _Scorer(None, None, progress, workers).score(samples, chosen)
+    held_out = open_held_out(reference, chosen, progress, workers)
+    found = _Scorer(reference, held_out, progress, workers).score(samples, chosen)
+    return with_ceiling(found, reference, held_out, _Scorer(reference, None, progress, workers).score)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scores sets of molecules, samples and held-out ones alike.
+
+    Attributes:
+        reference: the data set, if there is one.
+        held_out: its molecules that distances are measured to; None: distances are left out.
+        progress: where to show the work.
+        workers: processes.
+    """
+
+    reference: Reference | None
+    held_out: HeldOut | None
+    progress: Progress
+    workers: int
+
+    def score(self, samples: Sequence[Molecule], chosen: MoleculeMetrics) -> Score:
+        """The metrics of the molecules that are chosen."""
+        found = map_items(assess, samples, title="scoring samples", progress=self.progress, workers=self.workers)
+        assessments = [one or CRASHED for one in found]
+        results = [one.validity for one in assessments]
+        profile = take_profile(samples, assessments)
+        metrics = grouped(OWN_BONDS, [*_validity(samples, results), *_uniqueness(results)])
+        notes = ["samples are scored raw: no valence repaired, nothing filtered or drawn again", *_remarks(samples)]
+        parts = [
+            *self._by_coordinates(samples, assessments, chosen),
+            self._by_reference(results),
+            ([], []) if self.held_out is None else self.held_out.distances(profile, "ChemNet"),
+            posebusters_metrics(samples, results, self.progress, self.workers) if chosen.posebusters else ([], []),
+            *self._energies(profile, chosen),
+            (_means(profile.counts), []),
+        ]
+        for numbers, remarks in parts:
+            metrics += numbers
+            notes += remarks
+        others = None if self.held_out is None else self.held_out.profile.counts
+        shapes = (*histograms(profile.counts, others), *_problem_histogram(results))
+        return Score(kind="generation", metrics=tuple(metrics), histograms=shapes, notes=tuple(notes))
+
+    def _by_coordinates(
+        self, samples: Sequence[Molecule], assessments: Sequence[Assessment], chosen: MoleculeMetrics
+    ) -> list[Part]:
+        """Stability, and the other papers' conventions: of the molecules with explicit hydrogens, if there are any."""
+        explicit = [index for index, sample in enumerate(samples) if sample.explicit_hydrogens]
+        if all(samples[index].flaw for index in explicit):
+            explicit = []  # nothing but records that could not be read
+        places = explicit or range(len(samples))
+        shown = [samples[index] for index in places]
+        return [
+            _stability(shown, [assessments[index].stable for index in places]),
+            edm_metrics(shown, [assessments[index].edm for index in places]),
+            adit_metrics(shown, self.progress, self.workers) if chosen.adit else ([], []),
+        ]
+
+    def _by_reference(self, results: Sequence[ValidityResult]) -> Part:
+        if self.reference is None:
+            return [], ["no reference data: novelty, distances to the data and the figures of held-out molecules are "
+                        "left out; --data names some"]  # fmt: skip
+        return novelty_metrics(results, self.reference), []
+
+    def _energies(self, profile: Profile, chosen: MoleculeMetrics) -> list[Part]:
+        """Energies above the minimum of some valid samples, spread over all."""
+        able = [one for one in profile.molecules if one.explicit_hydrogens and one.positions is not None]
+        parts = []
+        for method, most in (("mmff94", chosen.mmff94), ("xtb", chosen.xtb)):
+            count = min(most, len(able))
+            some = [able[k * len(able) // count] for k in range(count)]
+            if some:
+                parts.append(strain_metrics(some, method, self.progress, self.workers))
+        return parts
 
 
 def _remarks(samples: Sequence[Molecule]) -> list[str]:
@@ -114,6 +134,12 @@ def _remarks(samples: Sequence[Molecule]) -> list[str]:
         notes.append(
             f"hydrogens are implicit in {implicit} of {len(samples)} samples and explicit in {others}: stability and "
             "the EDM and ADiT conventions are taken of the latter"
+        )
+    perceived = sum(sample.perceived for sample in samples)
+    if perceived:
+        notes.append(
+            f"{perceived} of {len(samples)} records name no bonds: these follow from the geometry (RDKit's "
+            "DetermineBonds for a neutral molecule, else EDM's table), also where a line says own bonds"
         )
     odd = sum(
         sample.positions is not None
@@ -162,15 +188,13 @@ def _uniqueness(results: Sequence[ValidityResult]) -> list[Metric]:
     ]  # fmt: skip
 
 
-def _stability(
-    samples: Sequence[Molecule], assessments: Sequence[_Assessment | None]
-) -> tuple[list[Metric], list[str]]:
+def _stability(samples: Sequence[Molecule], found: Sequence[int | None]) -> Part:
     if any(not sample.explicit_hydrogens for sample in samples):
         return [], ["stability does not apply: hydrogens are implicit, so every open valence is filled by RDKit"]
-    stable = [0 if found is None or found.stable is None else found.stable for found in assessments]
+    stable = [count or 0 for count in found]
     whole = sum(count == sample.size > 0 for count, sample in zip(stable, samples, strict=True))
     exact = "predicted bond orders add up to the valence (H1 C4 N3 O2 F1; charged: that of the isoelectronic element)"
-    return [
+    return grouped(OWN_BONDS, [
         share(
             "stability_atoms", "stable atoms", sum(stable), sum(sample.size for sample in samples),
             f"atoms whose {exact} / all atoms of all generated",
@@ -179,26 +203,18 @@ def _stability(
             "stability_molecules", "stable molecules", whole, len(samples),
             f"molecules in which every atom's {exact} / all generated",
         ),
-    ], []  # fmt: skip
+    ]), []  # fmt: skip
 
 
-def _means(counts: StructureCounts, of: str, suffix: str) -> list[Metric]:
-    title = " (data)" if suffix else ""
+def _means(counts: StructureCounts) -> list[Metric]:
+    of = "the valid samples"
     metrics = [
-        mean(f"rings_mean{suffix}", f"rings per molecule{title}", counts.ring_counts, f"rings (SSSR) of {of}"),
-        mean(
-            f"heavy_atoms_mean{suffix}", f"heavy atoms per molecule{title}", counts.heavy_counts,
-            f"atoms other than hydrogen of {of}",
-        ),
-    ]  # fmt: skip
+        mean("rings_mean", "rings per molecule", counts.ring_counts, f"rings (SSSR) of {of}"),
+        mean("heavy_atoms_mean", "heavy atoms", counts.heavy_counts, f"atoms other than hydrogen of {of}"),
+    ]
     if counts.explicit:
-        metrics.append(
-            mean(
-                f"atoms_mean{suffix}", f"atoms per molecule{title}", counts.atom_counts,
-                f"atoms of {of}, hydrogens included",
-            )
-        )  # fmt: skip
-    return metrics
+        metrics.append(mean("atoms_mean", "atoms", counts.atom_counts, f"atoms of {of}, hydrogens included"))
+    return grouped(MEANS, metrics)
 
 
 def _problem_histogram(results: Sequence[ValidityResult]) -> list[Histogram]:

@@ -11,6 +11,7 @@ from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.metrics.conventions import spatial
 from unite_mm_molecule.metrics.extras import missing_extras
+from unite_mm_molecule.metrics.groups import POSEBUSTERS, grouped
 from unite_mm_molecule.metrics.validity import ValidityResult
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric
@@ -68,14 +69,14 @@ def posebusters_metrics(
     slow = [sample for sample, report in zip(valid, complete, strict=True) if report is None]
     without_energy = run(partial(run_posebusters, configuration="mol_fast"), slow) if slow else []
     reports = [report for report in (*complete, *without_energy) if report is not None]
-    return _check_metrics(reports, len(pairs)), _remarks(len(slow), len(valid) - len(reports))
+    return grouped(POSEBUSTERS, _check_metrics(reports, len(pairs))), _remarks(len(slow), len(valid) - len(reports))
 
 
 def _check_metrics(reports: list[dict[str, bool]], total: int) -> list[Metric]:
     """All checks together over all samples, and each over the samples it was done on."""
     metrics = [
         share(
-            "posebusters", "PoseBusters, all checks", sum(all(report.values()) for report in reports), total,
+            "posebusters", "all checks", sum(all(report.values()) for report in reports), total,
             "strictly valid samples that pass every check of PoseBusters' `mol` configuration / all generated",
         )
     ]  # fmt: skip
@@ -84,7 +85,7 @@ def _check_metrics(reports: list[dict[str, bool]], total: int) -> list[Metric]:
     for name, done in checked.items():
         metrics.append(
             share(
-                f"posebusters_{name}", f"PoseBusters, {name.replace('_', ' ')}", passed[name], done,
+                f"posebusters_{name}", name.replace("_", " "), passed[name], done,
                 "samples that pass this check / strictly valid samples it was done on",
             )
         )  # fmt: skip

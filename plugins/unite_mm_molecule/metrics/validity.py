@@ -1,11 +1,14 @@
 """Strict validity, which needs RDKit, and stability of a molecule."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, canonical_smiles, sanitized
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
 
 Problem = Literal[
     "", "unreadable", "empty", "does not sanitize", "not finite", "radical", "fragments", "charged"
@@ -43,34 +46,45 @@ def check_validity(molecule: Molecule) -> ValidityResult:
     Where hydrogens are explicit RDKit may add none, so that an atom short of a bond is a radical; where they are
     implicit RDKit supplies them and there are no radicals.
     """
+    return examine(molecule)[0]
+
+
+def examine(molecule: Molecule) -> tuple[ValidityResult, "Mol | None"]:
+    """Strict validity as `check_validity` has it, and the sanitized RDKit molecule of a valid one."""
+    if molecule.flaw:
+        return ValidityResult("unreadable", molecule.flaw, None), None
+    if molecule.size == 0:
+        return ValidityResult("empty", "no atoms", None), None
+    result, sound = _examine_atoms(molecule)
+    return result, sound if result.valid else None
+
+
+def _examine_atoms(molecule: Molecule) -> tuple[ValidityResult, "Mol | None"]:
+    """`examine` of a molecule that has atoms; the RDKit molecule of any that sanitizes."""
     from rdkit import Chem, rdBase
 
-    if molecule.flaw:
-        return ValidityResult("unreadable", molecule.flaw, None)
-    if molecule.size == 0:
-        return ValidityResult("empty", "no atoms", None)
     with rdBase.BlockLogs():
         try:
             sound = sanitized(molecule)
             smiles = canonical_smiles(sound)
         except (ValueError, RuntimeError) as error:  # what RDKit raises: MolSanitizeException is a ValueError
-            return ValidityResult("does not sanitize", _valence_detail(molecule) or first_line(error), None)
+            return ValidityResult("does not sanitize", _valence_detail(molecule) or first_line(error), None), None
         radicals = [atom for atom in sound.GetAtoms() if atom.GetNumRadicalElectrons()]
         fragments = len(Chem.GetMolFrags(sound))
     if not molecule.finite:
-        return ValidityResult("not finite", "coordinates that are not finite numbers", smiles)
+        return ValidityResult("not finite", "coordinates that are not finite numbers", smiles), sound
     charge = int(molecule.charges.sum())
     if molecule.radicals:
-        return ValidityResult("radical", f"{molecule.radicals} unpaired by declaration", smiles)
+        return ValidityResult("radical", f"{molecule.radicals} unpaired by declaration", smiles), sound
     if radicals:
         electrons = sum(atom.GetNumRadicalElectrons() for atom in radicals)
         where = ", ".join(sorted({atom.GetSymbol() for atom in radicals}))
-        return ValidityResult("radical", f"{electrons} unpaired on {where}", smiles)
+        return ValidityResult("radical", f"{electrons} unpaired on {where}", smiles), sound
     if fragments > 1:
-        return ValidityResult("fragments", f"{fragments} fragments", smiles)
+        return ValidityResult("fragments", f"{fragments} fragments", smiles), sound
     if charge:
-        return ValidityResult("charged", f"charge {charge:+d}", smiles)
-    return ValidityResult("", "", smiles)
+        return ValidityResult("charged", f"charge {charge:+d}", smiles), sound
+    return ValidityResult("", "", smiles), sound
 
 
 def _valence_detail(molecule: Molecule) -> str:

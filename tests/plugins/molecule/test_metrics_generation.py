@@ -22,7 +22,7 @@ from helpers.molecules_by_hand import (
 from unite_mm.errors import UniteError
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Silent
-from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.config import MoleculeConfig, MoleculeMetrics
 from unite_mm_molecule.metrics.distributions import count_structures, histograms, ring_count, total_variation
 from unite_mm_molecule.metrics.generation import score_generation
 from unite_mm_molecule.metrics.perception import edm_bonds, perceive_adit, perceive_edm
@@ -39,6 +39,7 @@ class Reference:
     test: list[Molecule] = field(default_factory=list)
     known: dict[str, list[str]] = field(default_factory=dict)
     validation: list[Molecule] = field(default_factory=list)
+    cache: None = None
 
     def size(self, split):
         held_out = {"test": self.test, "validation": self.validation}.get(split)
@@ -63,6 +64,9 @@ def shares(score: Score, *names: str) -> list[tuple[int | None, int | None]]:
     return [(metric(score, name).count, metric(score, name).total) for name in names]
 
 
+QUICK = MoleculeMetrics(adit=False, fcd=False, mmff94=0, ceiling=0)
+"""What needs no other package."""
+
 WATER = star("O", "H H")
 SAMPLES = [METHANE, METHANE, WATER, GLYCINE, METHYL, FIVE_BONDS, AMMONIUM, TWO_WATERS]
 """4 valid, 3 distinct among them; 4 not valid, one of each kind."""
@@ -70,10 +74,12 @@ SAMPLES = [METHANE, METHANE, WATER, GLYCINE, METHYL, FIVE_BONDS, AMMONIUM, TWO_W
 
 def test_validity_uniqueness_and_novelty_have_their_denominators():
     known = {"train": ["O", "CC"], "validation": ["C"], "test": ["N"]}
-    score = score_generation(SAMPLES, Reference([WATER], known))
+    score = score_generation(SAMPLES, Reference([WATER], known), chosen=QUICK)
     assert shares(score, "validity", "uniqueness", "uniqueness_of_all") == [(4, 8), (3, 4), (3, 8)]
     # Of C, O and glycine: O is in the training split, C in validation.
-    assert shares(score, "novelty", "novelty_all_data", "novelty_of_all") == [(2, 4), (1, 4), (2, 8)]
+    names = ("", "_of_unique", "_of_all")
+    assert shares(score, *(f"novelty{name}" for name in names)) == [(2, 4), (2, 3), (2, 8)]
+    assert shares(score, *(f"novelty_all_data{name}" for name in names)) == [(1, 4), (1, 3), (1, 8)]
     assert metric(score, "validity").value == 0.5
     assert metric(score, "validity").interval == pytest.approx((0.2152, 0.7848), abs=5e-5)
     assert histogram(score, "validity_problems").samples == {
@@ -96,7 +102,7 @@ def test_without_reference_there_is_no_novelty():
 
 
 def test_no_valid_sample_leaves_shares_without_value():
-    score = score_generation([METHYL], Reference([WATER], {"train": ["O"]}))
+    score = score_generation([METHYL], Reference([WATER], {"train": ["O"]}), chosen=QUICK)
     assert metric(score, "uniqueness").value is None and metric(score, "novelty").value is None
     assert metric(score, "validity").value == 0.0
     assert [histogram.name for histogram in score.histograms] == ["validity_problems"]
@@ -109,7 +115,7 @@ def test_no_sample_at_all():
 
 def test_isomers_of_stereo_count_once():
     pair = [from_smiles("C[C@H](N)C(=O)O"), from_smiles("C[C@@H](N)C(=O)O")]
-    assert shares(score_generation(pair, perception=False), "uniqueness") == [(1, 2)]
+    assert shares(score_generation(pair, chosen=QUICK), "uniqueness") == [(1, 2)]
 
 
 def test_implicit_hydrogens_are_declared():
@@ -147,7 +153,7 @@ def test_total_variation_by_hand():
 
 def test_histograms_by_hand():
     acetone, propane = from_smiles("CC(C)=O"), from_smiles("CCC")
-    score = score_generation([acetone], Reference([propane, from_smiles("C1CC1")]), perception=False)
+    score = score_generation([acetone], Reference([propane, from_smiles("C1CC1")]), chosen=QUICK)
     rings = histogram(score, "rings")
     assert rings.samples == {"0": 1.0, "1": 0.0} and rings.reference == {"0": 0.5, "1": 0.5}
     assert rings.total_variation == pytest.approx(0.5)
@@ -157,8 +163,9 @@ def test_histograms_by_hand():
     assert histogram(score, "elements").total_variation == pytest.approx(0.25)
     assert histogram(score, "elements_with_hydrogen").samples["H"] == pytest.approx(0.6)
     assert histogram(score, "heavy_atoms").samples == {"3": 0.0, "4": 1.0}
-    assert metric(score, "rings_mean").value == 0.0 and metric(score, "rings_mean_data").value == 0.5
-    assert metric(score, "atoms_mean").value == 10.0 and metric(score, "heavy_atoms_mean_data").value == 3.0
+    assert metric(score, "rings_mean").value == 0.0 and metric(score, "atoms_mean").value == 10.0
+    assert metric(score, "variation_rings").value == pytest.approx(0.5)
+    assert metric(score, "wasserstein_heavy_atoms").value == pytest.approx(1.0)
 
 
 def test_aromatic_bonds_are_counted_kekulized():
@@ -167,7 +174,7 @@ def test_aromatic_bonds_are_counted_kekulized():
 
 
 def test_only_valid_samples_enter_the_distributions():
-    score = score_generation([METHANE, FIVE_BONDS, METHYL, by_hand("F")], perception=False)
+    score = score_generation([METHANE, FIVE_BONDS, METHYL, by_hand("F")], chosen=QUICK)
     assert histogram(score, "elements").samples == {"C": 1.0}
 
 
@@ -219,7 +226,7 @@ def test_optional_tools_that_are_absent_are_named(monkeypatch):
     from unite_mm_molecule.metrics import extras
 
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    score = score_generation([from_smiles("CCO")], posebusters=True)
+    score = score_generation([from_smiles("CCO")], chosen=MoleculeMetrics(posebusters=True))
     said = [note for note in score.notes if "not installed" in note]
     assert len(said) == 2 and all("pip install 'unite-mm[eval]'" in note for note in said)
     assert not any(metric.name.startswith(("posebusters", "validity_adit")) for metric in score.metrics)
@@ -250,7 +257,9 @@ def test_posebusters():
     pytest.importorskip("posebusters")
     ethanol = from_smiles("CCO")
     clash = replace(ethanol, positions=ethanol.positions * 0.6)
-    score = score_generation([ethanol, clash, METHYL_AT_REST], posebusters=True, perception=False, workers=1)
+    score = score_generation(
+        [ethanol, clash, METHYL_AT_REST], chosen=QUICK.model_copy(update={"posebusters": True}), workers=1
+    )
     assert shares(score, "validity", "posebusters", "posebusters_bond_lengths") == [(2, 3), (1, 3), (1, 2)]
 
 
@@ -321,5 +330,5 @@ def test_processes_that_cannot_start_are_explained(monkeypatch):
 
 def test_scores_do_not_depend_on_the_number_of_processes():
     samples = [*SAMPLES, HYDROGEN] * 70  # enough for two processes
-    one, two = (score_generation(samples, workers=workers, perception=False) for workers in (1, 2))
+    one, two = (score_generation(samples, workers=workers, chosen=QUICK) for workers in (1, 2))
     assert one == two and metric(one, "validity").total == 630

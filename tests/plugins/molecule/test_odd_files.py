@@ -22,7 +22,7 @@ from rdkit import Chem
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError, UsageError
 from unite_mm_molecule import chemistry
-from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.config import MoleculeConfig, MoleculeMetrics
 from unite_mm_molecule.data import prepare as preparation
 from unite_mm_molecule.data.encode import encode
 from unite_mm_molecule.data.pieces import Piece
@@ -121,7 +121,7 @@ def test_preparing_and_scoring_say_the_same_of_a_record_and_it_costs_no_other(na
     assert [check_validity(sample).problem for sample in samples] == ["", problem, ""]
     prepared = prepare(path)
     assert [found[: len(reason)] for found in reasons(prepared)] == ([reason] if reason else [])
-    score = score_generation(samples, workers=1, perception=False)
+    score = score_generation(samples, workers=1, chosen=MoleculeMetrics(adit=False))
     assert value(score, "validity").total == 3 and value(score, "validity").count == 2 + (not problem)
     assert ("1 of 3 records cannot be read" in " ".join(score.notes)) == (problem == "unreadable")
     assert value(score, "stability_molecules").total == 3 - sum(not sample.explicit_hydrogens for sample in samples)
@@ -159,7 +159,7 @@ def test_hydrogens_are_those_of_each_molecule(extra: Callable[[], str], explicit
     assert [sample.explicit_hydrogens for sample in samples] == [False, False, explicit, False]
     assert all(check_validity(sample).valid for sample in samples)
     assert prepare(path).card.kept == 4
-    notes = " ".join(score_generation(samples, workers=1, perception=False).notes)
+    notes = " ".join(score_generation(samples, workers=1, chosen=MoleculeMetrics(adit=False)).notes)
     assert ("hydrogens are implicit in 3 of 4 samples and explicit in 1" in notes) == explicit
 
 
@@ -277,7 +277,7 @@ def test_geometries_in_another_unit_are_noticed(factor: float, suffix: str, tmp_
     assert prepared.card.kept == len(good) and {r[:34] for r in reasons(prepared)} == {
         "its atoms are no plausible distanc"
     }
-    score = score_generation(read(path), workers=1, perception=False)
+    score = score_generation(read(path), workers=1, chosen=MoleculeMetrics(adit=False))
     assert any(f"in {len(odd)} of {2 * len(good)} samples bonded atoms" in note for note in score.notes)
     if suffix == ".xyz":  # frames of other programs, whose bonds have to be found
         lines = [line if not line.startswith("unite-mm") else "other" for line in path.read_text().split("\n")]
@@ -293,11 +293,11 @@ def preparation_reason() -> str:
 
 def test_lines_that_are_no_smiles_count(tmp_path: Path) -> None:
     path = put(tmp_path / "a.smi", "CCO\nCCN\nCC(\nC1CC\n[D]C([2H])O\n*C\n[Fe]\n" + "C" * 30_000 + "\n")
-    validity = value(score_generation(read(path), workers=1, perception=False), "validity")
+    validity = value(score_generation(read(path), workers=1, chosen=MoleculeMetrics(adit=False)), "validity")
     assert (validity.count, validity.total) == (4, 8)
     assert prepare(path).card.kept == 3
     alone = put(tmp_path / "b.smi", "CC(\n")
-    assert value(score_generation(read(alone), workers=1, perception=False), "validity").total == 1
+    assert value(score_generation(read(alone), workers=1, chosen=MoleculeMetrics(adit=False)), "validity").total == 1
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
@@ -467,7 +467,7 @@ def test_rows_of_a_table_without_smiles_count(tmp_path: Path) -> None:
 
 def test_every_element_can_be_scored() -> None:
     samples = [by_hand(symbol) for symbol in ("Se", "Og", "Fe", "He")] + [star("Se", "H H"), star("As", "H H H")]
-    score = score_generation(samples, workers=1, perception=False)
+    score = score_generation(samples, workers=1, chosen=MoleculeMetrics(adit=False))
     assert value(score, "validity").total == 6 and value(score, "validity").count >= 2
 
 
