@@ -42,6 +42,12 @@ class Reference:
         return [self.molecules[split][index] for index in indices.tolist()]
 
 
+@pytest.fixture(autouse=True)
+def without_the_package(monkeypatch):
+    """As where QM9's package is not installed, so that no test prepares all of QM9."""
+    monkeypatch.setattr("unite_mm_molecule.modality.find_package", lambda: None)
+
+
 def a_reference(cache=None, **changed) -> Reference:
     texts = {"train": ["CCO", "CC"], "validation": ["CCN", "C1CC1", "CCF"], "test": ["CCC", "CC=O", "CN"]}
     return Reference(
@@ -249,11 +255,14 @@ def test_a_file_without_bonds_gets_them_from_the_geometry_and_the_table_says_so(
     assert not read(own)[0].perceived
 
 
-def test_qm9_is_at_hand_once_it_is_prepared(tmp_path):
+def test_qm9_is_at_hand_once_it_is_prepared_or_its_package_is_installed(tmp_path, monkeypatch):
     request, modality = DataRequest("qm9", tmp_path), MoleculeModality(MoleculeConfig(), "qm9")
     assert not modality.at_hand(request)
     PluginCache(request, "molecule").folder("qm9", ["anything"]).mkdir(parents=True)
     assert modality.at_hand(request) and not modality.at_hand(replace(request, source="embedded"))
+    monkeypatch.setattr("unite_mm_molecule.modality.find_package", lambda: tmp_path)
+    other = DataRequest("qm9", tmp_path / "empty")
+    assert modality.at_hand(other) and not modality.at_hand(replace(other, source="embedded"))
 
 
 def test_files_are_compared_with_the_usual_data_where_these_are_at_hand(tmp_path, monkeypatch, capsys):
