@@ -17,6 +17,14 @@ class MoleculeMetrics(Schema):
     are chosen."""
 
 
+class MoleculeSampling(Schema):
+    """Choices of generation; they change samples and no model."""
+
+    compositions: Literal["training", "uniform"] = "training"
+    """How the number of atoms and the composition of a new molecule are drawn where they are not asked for: as often as
+    training molecules have them, or each that occurs equally often."""
+
+
 class MoleculeConfig(Schema):
     """How molecules are represented, encoded, decoded and weighed."""
 
@@ -53,3 +61,5 @@ class MoleculeConfig(Schema):
     """Weight of the loss of the positions."""
     metrics: MoleculeMetrics = MoleculeMetrics()
     """Choices of scoring."""
+    sampling: MoleculeSampling = MoleculeSampling()
+    """Choices of generation."""
