@@ -172,26 +172,86 @@ def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
 
 
 def _xyz_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
+    """A frame of a wrong count, and lines between frames that are no atoms, are records too: flawed ones."""
     at = _not_blank(text, 0)
     bounds = [at]
     while at < len(text):
         end = _line_end(text, at)
-        count = bytes(text[at : min(end, at + 100)]).strip()
-        if not count.isdigit() or len(count) > 9 or int(count) > _MOST_ATOMS:
-            line = bytes(text[:at]).count(b"\n") + 1
-            found = count[:40].decode(errors="replace")
-            limit = f" (at most {_MOST_ATOMS:,})" if count.isdigit() else ""
-            raise UsageError(f"{path}, line {line}: expected a number of atoms{limit}, found {found!r}")
-        comment = bytes(text[end : end + 4])
-        for _ in range(int(count) + 1):
-            if end >= len(text):
-                raise UsageError(f"{path}: incomplete XYZ file: it ends inside molecule {len(bounds)}", _INCOMPLETE)
-            end = _line_end(text, end)
-        if comment == b"gdb ":
-            end = _qm9_end(text, end)
-        at = _not_blank(text, end)
+        count = _count_of(text, at)
+        if count is None:
+            if len(bounds) == 1 or (following := _next_count(text, end)) is None:
+                raise _no_count(path, text, at)
+            at = following
+        else:
+            at = _frame_end(path, text, at, count, len(bounds))
         bounds.append(at)
     return bounds
+
+
+def _frame_end(path: Path, text: bytes | mmap.mmap, at: int, count: int, number: int) -> int:
+    """Where the record of a frame ends: behind as many atoms as it announces, unless it has more or fewer.
+
+    Args:
+        path: for messages.
+        text: the whole text.
+        at: where the frame begins.
+        count: the atoms that it announces.
+        number: of the frame, from 1.
+
+    Raises:
+        UsageError: the text ends before.
+    """
+    comment = _line_end(text, at)
+    atoms = end = _line_end(text, comment)
+    missing = comment >= len(text)
+    for _ in range(count):
+        missing = missing or end >= len(text)
+        if missing:
+            break
+        end = _line_end(text, end)
+    # A line that holds a count alone is no atom: the next frame begins before this one should end.
+    if early := _COUNT_LINE.search(text, atoms, end):
+        return early.start()
+    if missing:
+        raise UsageError(f"{path}: incomplete XYZ file: it ends inside molecule {number}", _INCOMPLETE)
+    if bytes(text[comment : comment + 4]) == b"gdb ":
+        end = _qm9_end(text, end)
+    after = _not_blank(text, end)
+    if after < len(text) and _is_atom(bytes(text[after : _line_end(text, after)])):
+        following = _next_count(text, after)  # it has more atoms than it announces
+        return len(text) if following is None else following
+    return after
+
+
+_COUNT_LINE = re.compile(rb"^[^\S\n]*\d+[^\S\n]*$", re.MULTILINE)
+
+
+def _next_count(text: bytes | mmap.mmap, at: int) -> int | None:
+    """Where the next line begins that holds a count alone; None where there is none."""
+    found = _COUNT_LINE.search(text, at)
+    return None if found is None else found.start()
+
+
+def _count_of(text: bytes | mmap.mmap, at: int) -> int | None:
+    """The number of atoms that a line announces; None where it is no such line."""
+    count = bytes(text[at : min(_line_end(text, at), at + 100)]).strip()
+    return int(count) if count.isdigit() and len(count) < 10 and int(count) <= _MOST_ATOMS else None
+
+
+def _no_count(path: Path, text: bytes | mmap.mmap, at: int) -> UsageError:
+    count = bytes(text[at : min(_line_end(text, at), at + 100)]).strip()
+    line = bytes(text[:at]).count(b"\n") + 1
+    found = count[:40].decode(errors="replace")
+    limit = f" (at most {_MOST_ATOMS:,})" if count.isdigit() else ""
+    return UsageError(f"{path}, line {line}: expected a number of atoms{limit}, found {found!r}")
+
+
+_ATOM_LINE = re.compile(rb"\s*[A-Za-z0-9]{1,3}(\s+[-+.\d][-+.\deE*^]*){3}(\s|$)")
+
+
+def _is_atom(line: bytes) -> bool:
+    """Whether a line looks like an atom: a symbol or number and three coordinates."""
+    return _ATOM_LINE.match(line) is not None
 
 
 def _qm9_end(text: bytes | mmap.mmap, at: int) -> int:
