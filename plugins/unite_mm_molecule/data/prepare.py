@@ -25,10 +25,10 @@ from unite_mm_molecule.files.text import decode
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
-FORMAT = {"qm9": 1, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
+FORMAT = {"qm9": 1, "smiles": 2, "sdf": 3, "xyz": 3, "arrays": 3}
 """Version of the cache's layout and of the checks, by kind of source; raise it to prepare these again.
 
-2: columns of extended XYZ, bonds of our own XYZ files, radicals, coordinates that are no numbers or implausible.
+The last change: a few molecules of many conformers hold out whole ones, and XYZ frames of a wrong count are flawed.
 """
 _EMBEDDED = 1
 """The version of the set that ships with the package."""

@@ -388,6 +388,27 @@ def test_split_sizes_and_duplicates() -> None:
     assert (assign(["C"] * 98 + ["N", "O"])[:98] == 0).all()  # no other split has room for them
 
 
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [
+        ([20, 20, 20, 20, 20], [20, 20]),
+        ([50, 5, 25], [5, 25]),
+        ([90, 5, 5], [10, 0]),  # both fit the test split; one has to stay for training
+        ([3, 1, 1, 1], [1, 1]),
+        ([20_000] * 4, [20_000, 20_000]),  # a large set of few molecules
+        ([500, 500], [0, 0]),
+        ([1000], [0, 0]),
+    ],
+)
+def test_a_few_molecules_of_many_conformers_hold_out_whole_ones(counts: list[int], held_out: list[int]) -> None:
+    keys = [key for key, count in zip("CNOFS", counts, strict=False) for _ in range(count)]
+    splits = assign(keys)
+    assert [int((splits == split).sum()) for split in (2, 1)] == held_out
+    assert len(set(zip(keys, splits.tolist(), strict=True))) == len(counts)  # whole molecules
+    order = list(reversed(range(len(keys))))
+    assert (assign([keys[i] for i in order]) == splits[order]).all()
+
+
 def test_the_split_hash_follows_the_split_alone() -> None:
     keys, splits = ["C", "N", "O", "C"], np.array([0, 1, 2, 0], dtype=np.uint8)
     order = [2, 0, 3, 1]
