@@ -39,7 +39,19 @@ from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 
-__all__ = ["UNITE", "Latents", "Samples"]
+__all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
+
+
+class Reconstructions(list[Any]):
+    """Reconstructed native samples, in the order of their inputs.
+
+    Attributes:
+        skipped: why inputs were left out, by their index.
+    """
+
+    def __init__(self, skipped: Mapping[int, str]) -> None:
+        super().__init__()
+        self.skipped = dict(skipped)
 
 
 class UNITE:
@@ -178,22 +190,51 @@ class UNITE:
         *,
         seed: int = 0,
         batch_size: int = 256,
+        skip: bool = False,
         progress: Progress | None = None,
-    ) -> list[Any]:
+    ) -> Reconstructions:
         """Tokenize and decode native samples, in their order.
 
+        Args:
+            samples: native samples.
+            modality: whose they are; may be left out when the model has one.
+            seed: of the register noise.
+            batch_size: samples at once; changes speed and memory only.
+            skip: leave out samples that do not fit the model, and say so in the result, as if they were not there.
+            progress: where to show it.
+
         Raises:
-            UsageError: a sample does not fit the model; the message names it.
+            UsageError: a sample does not fit the model, or with `skip` none does; the message names it.
         """
         name = self.choose(modality)
         _not_negative(seed=seed)
-        result: list[Any] = []
+        skipped = self._unfit(name, samples, batch_size) if skip else {}
+        if skipped and len(skipped) == len(samples):
+            raise UsageError(f"none of {len(samples)} samples fits the model; the first: {skipped[0]}")
+        samples = [sample for index, sample in enumerate(samples) if index not in skipped]
+        result = Reconstructions(skipped)
         with (progress or Silent()).task("Reconstructing", len(samples)) as advance:
             for start in range(0, len(samples), batch_size):
                 part = list(samples[start : start + batch_size])
                 result += self.decode(self.tokenize(part, name, seed=seed, first=start))
                 advance(len(part))
         return result
+
+    def _unfit(self, name: str, samples: Sequence[Any], batch_size: int) -> dict[int, str]:
+        """Why samples do not fit the model, by their index."""
+        modality, statistics = self.modalities[name], self.statistics[name]
+        found: dict[int, str] = {}
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            try:
+                modality.encode_samples(part, statistics)
+            except UsageError:
+                for index, sample in enumerate(part, start):
+                    try:
+                        modality.encode_samples([sample], statistics)
+                    except UsageError as error:
+                        found[index] = error.message
+        return found
 
     @torch.no_grad()
     def generate(

@@ -263,3 +263,16 @@ def test_evaluate_takes_options_of_the_plugin_and_reports_them(told: Path, tmp_p
     report = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert report["settings"]["points.sampling.fewest"] == 3
     assert all(len(line.split(",")) == 6 for line in (tmp_path / "e" / "samples.csv").read_text().splitlines())
+
+
+def test_reconstruct_says_what_it_leaves_out(told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output, picture = (tmp_path / name for name in ("in.csv", "out.csv", "pairs.png"))
+    source.write_text("0,1,0,1,0,1,0,1\n0,1\n1,0,0,1\n")
+    assert run(["reconstruct", str(told), str(source), "-o", str(output), "--picture", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert "note: 1 of 3 samples do not fit the model and are left out; the first: a sample has 4 points" in err
+    assert "2 reconstructions" in out and picture.exists()
+    assert [len(line.split(",")) for line in output.read_text().splitlines()] == [2, 4]
+    source.write_text("0,1,0,1,0,1,0,1\n")
+    assert run(["reconstruct", str(told), str(source), "-o", str(tmp_path / "none.csv")]) == 2
+    assert "none of 1 samples fits the model" in capsys.readouterr().err and not (tmp_path / "none.csv").exists()

@@ -217,3 +217,18 @@ def test_seeds_are_whole_numbers_from_zero(given: dict[str, Any]) -> None:
 def test_reconstruction_takes_no_negative_seed_either() -> None:
     with pytest.raises(UsageError, match="seed=-1"):
         make_model().reconstruct([torch.zeros(2, 2)], seed=-1)
+
+
+def test_what_does_not_fit_is_skipped_on_request_alone() -> None:
+    model = make_model()
+    fits = [torch.full((n, 2), 0.1 * n) for n in (1, 2, 3)]
+    samples = [torch.zeros(5, 2), *fits[:2], torch.zeros(4, 2), fits[2]]
+    with pytest.raises(UsageError, match="a sample has 5 points"):
+        model.reconstruct(samples)
+    found = model.reconstruct(samples, skip=True, batch_size=2)
+    assert list(found.skipped) == [0, 3] and found.skipped[3] == "a sample has 4 points"
+    alone = model.reconstruct(fits, batch_size=2)
+    assert alone.skipped == {} and all(torch.equal(one, other) for one, other in zip(found, alone, strict=True))
+    with pytest.raises(UsageError, match="none of 2 samples fits the model; the first: a sample has 5 points"):
+        model.reconstruct([samples[0], samples[3]], skip=True)
+    assert model.reconstruct([], skip=True) == []

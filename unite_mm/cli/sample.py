@@ -18,7 +18,7 @@ from unite_mm.cli.options import (
     seed_option,
     set_option,
 )
-from unite_mm.cli.terminal import say
+from unite_mm.cli.terminal import message, say
 from unite_mm.cli.types import SOME_SAMPLES, PathName
 from unite_mm.errors import UsageError
 
@@ -109,7 +109,10 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
 @picture_option
 @device_option
 def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **options: Any) -> None:
-    """Tokenize and decode the samples of a file."""
+    """Tokenize and decode the samples of a file.
+
+    Samples that the model has no room or no words for are left out, with a note.
+    """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.registry import discover
     from unite_mm.storage.samples import write_samples
@@ -123,10 +126,15 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         inputs = modality.read_inputs(source, progress)
         if not inputs:
             raise UsageError(f"{source} holds no sample")
-        outputs = model.reconstruct(inputs, name, seed=options["seed"], progress=progress)
+        outputs = model.reconstruct(inputs, name, seed=options["seed"], skip=True, progress=progress)
         write_samples(modality, outputs, output)
         if picture is not None:
-            write_aside(picture, lambda aside: modality.save_pairs_picture(inputs, outputs, aside))
+            kept = [one for index, one in enumerate(inputs) if index not in outputs.skipped]
+            write_aside(picture, lambda aside: modality.save_pairs_picture(kept, outputs, aside))
+    if outputs.skipped:
+        first = next(iter(outputs.skipped.values()))
+        what = f"{len(outputs.skipped):,} of {len(inputs):,} samples do not fit the model and are left out"
+        say(message("note", f"{what}; the first: {first}"), error=True)
     say(f"{len(outputs):,} reconstructions: {output}")
 
 

@@ -26,7 +26,7 @@ class Piece:
         skip: indices in the source of molecules to leave out as uncharacterized.
     """
 
-    kind: Literal["sdf", "xyz", "smiles", "arrays"]
+    kind: Literal["sdf", "mol2", "xyz", "smiles", "arrays"]
     first: int
     count: int
     records: tuple[bytes, ...] = ()

@@ -25,7 +25,7 @@ from unite_mm_molecule.files.text import decode
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
-FORMAT = {"qm9": 1, "smiles": 2, "sdf": 3, "xyz": 3, "arrays": 3}
+FORMAT = {"qm9": 1, "smiles": 2, "sdf": 3, "mol2": 1, "xyz": 3, "arrays": 3}
 """Version of the cache's layout and of the checks, by kind of source; raise it to prepare these again.
 
 The last change: a few molecules of many conformers hold out whole ones, and XYZ frames of a wrong count are flawed.

@@ -1,7 +1,8 @@
 """Text files of molecules: recognised by their names, read, and cut into records. Nothing here knows chemistry.
 
-A record is the text of one molecule: of SDF up to and with its `$$$$` line, of XYZ one frame, of SMILES one line with
-the empty lines behind it. A plain file is mapped into memory rather than read, so that only its records are copied.
+A record is the text of one molecule: of SDF up to and with its `$$$$` line, of MOL2 from one MOLECULE line to the next,
+of XYZ one frame, of SMILES one line with the empty lines behind it. A plain file is mapped into memory rather than
+read, so that only its records are copied.
 """
 
 import bz2
@@ -16,10 +17,11 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.arrays import most_bytes, too_large
 from unite_mm.kit.messages import first_line
 
-TextKind = Literal["sdf", "xyz", "smiles"]
+TextKind = Literal["sdf", "mol2", "xyz", "smiles"]
 
 SUFFIXES: dict[str, TextKind] = {
-    ".sdf": "sdf", ".sd": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".smiles": "smiles", ".csv": "smiles",
+    ".sdf": "sdf", ".sd": "sdf", ".mol": "sdf", ".mol2": "mol2", ".xyz": "xyz",
+    ".smi": "smiles", ".smiles": "smiles", ".csv": "smiles",
 }  # fmt: skip
 """Text formats by file suffix; when reading, each may be followed by one of `COMPRESSED`."""
 
@@ -55,6 +57,20 @@ def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
         raise UsageError(
             f"{path}: cannot be read: {first_line(error)[:200]}", "the file may be damaged or incomplete"
         ) from error
+    return cleaned(path, member or path.name, content)
+
+
+def cleaned(path: Path, name: str, content: bytes | mmap.mmap) -> bytes | mmap.mmap:
+    """The content of a file as records are cut from it: Unix line ends, and of a table its SMILES.
+
+    Args:
+        path: for messages.
+        name: its suffix names the format.
+        content: all of it.
+
+    Raises:
+        UsageError: as `read_text`.
+    """
     start = bytes(content[:65536])
     if not start.strip():
         raise UsageError(f"{path}: the file is empty")
@@ -62,7 +78,7 @@ def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
         raise UsageError(f"{path}: a web page, not molecules", "download the file again")
     if b"\r" in start and b"\n" not in start:  # line ends of old Macs
         content = bytes(content).replace(b"\r", b"\n")
-    if text_suffix(Path(member or path.name)) == ".csv":
+    if text_suffix(Path(name)) == ".csv":
         return smiles_column(path, bytes(content))
     return content
 
@@ -76,18 +92,18 @@ def _read(path: Path, member: str | None) -> bytes | mmap.mmap:
             if archive.getinfo(member).file_size > most:
                 raise too_large(path, archive.getinfo(member).file_size)
             with archive.open(member) as stream:
-                return _at_most(path, stream, most)
+                return at_most(path, stream, most)
     suffix = path.suffix.lower()
     if suffix in COMPRESSED:
         with gzip.open(path) if suffix == ".gz" else bz2.open(path) as stream:
-            return _at_most(path, stream, most)
+            return at_most(path, stream, most)
     if path.stat().st_size == 0:
         return b""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _at_most(path: Path, stream: "IO[bytes] | gzip.GzipFile | bz2.BZ2File", most: int) -> bytes:
+def at_most(path: Path, stream: "IO[bytes] | gzip.GzipFile | bz2.BZ2File", most: int) -> bytes:
     """All that a stream holds.
 
     Raises:
@@ -154,7 +170,14 @@ def record_bounds(path: Path, kind: TextKind, text: bytes | mmap.mmap) -> list[i
     """
     if kind == "smiles":
         return _smiles_bounds(text)
-    return (_sdf_bounds if kind == "sdf" else _xyz_bounds)(path, text)
+    return {"sdf": _sdf_bounds, "mol2": _mol2_bounds, "xyz": _xyz_bounds}[kind](path, text)
+
+
+def _mol2_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
+    starts = [match.start() for match in re.finditer(rb"^@<TRIPOS>MOLECULE", text, re.MULTILINE)]
+    if not starts:
+        raise UsageError(f"{path}: holds no @<TRIPOS>MOLECULE, with which a molecule of MOL2 begins")
+    return [*starts, len(text)]
 
 
 def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
