@@ -67,8 +67,6 @@ class Source:
         Raises:
             UsageError: one cannot be read.
         """
-        if self.container is not None and self.path.is_dir():
-            return (self.container.description(),)
         paths = [self.path] + ([self.uncharacterized] if isinstance(self.uncharacterized, Path) else [])
         return tuple(describe_file(path) for path in paths)
 

@@ -1,6 +1,5 @@
 """Folders and zip files of molecule files of one kind, read as if they were one file."""
 
-import hashlib
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,10 +8,8 @@ from pathlib import Path
 
 from unite_mm.errors import UsageError
 from unite_mm.kit.arrays import most_bytes
-from unite_mm.kit.cache import describe_file
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.files.text import SUFFIXES, TextKind, at_most, cleaned, read_text, text_kind
-from unite_mm_schemas.card import SourceFile
 
 _MOST_FILES = 2_000_000
 _HINT = f"expected files of one kind among {', '.join(SUFFIXES)}"
@@ -67,19 +64,6 @@ class Container:
                     ) from error
                 left -= len(content)
                 yield bytes(cleaned(self.path / name, name, content)[:])
-
-    def description(self) -> SourceFile:
-        """Name, size and hash of a folder: of the names and content of all its files.
-
-        Raises:
-            UsageError: one cannot be read.
-        """
-        digest, size = hashlib.sha256(), 0
-        for name in self.members:
-            one = describe_file(self.path / name)
-            size += one.bytes
-            digest.update(f"{one.sha256} {name}\n".encode(errors="surrogateescape"))
-        return SourceFile(name=f"{self.path.resolve().name}/", bytes=size, sha256=digest.hexdigest())
 
 
 def open_container(path: Path) -> Container:

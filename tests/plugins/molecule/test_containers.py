@@ -11,7 +11,10 @@ from rdkit import Chem
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UsageError
+from unite_mm.evaluation.verification import verify_data
+from unite_mm.progress import Silent
 from unite_mm_molecule.config import MoleculeConfig
+from unite_mm_molecule.data.dataset import open_data
 from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.files.formats import read
@@ -94,7 +97,11 @@ def test_files_of_one_kind_are_read_as_one(name: str, make: Any, tmp_path: Path)
 def test_another_file_in_a_folder_is_another_set(tmp_path: Path) -> None:
     path = folder_of(CONTENTS["mol"], tmp_path / "set")
     first = prepare(path)
+    request = DataRequest(str(path), tmp_path / "cache", workers=1)
+    data = open_data(request, MoleculeConfig(), "qm9")
+    assert all(check.passed for check in verify_data(data, path, Silent()))
     (path / "more.mol").write_text(block("methane"))
+    assert [check.title for check in verify_data(data, path, Silent()) if not check.passed] == ["file set/"]
     second = prepare(path)
     assert second.card.kept == first.card.kept + 1 and first.card.files != second.card.files
 

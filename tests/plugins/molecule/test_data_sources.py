@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.molecule_files import NAMED, block, named_sdf, raw_folder, raw_zip, sdf, uncharacterized
-from helpers.molecule_processes import Recorder, prepare_at_once
+from helpers.molecule_processes import prepare_at_once
+from helpers.processes import Recorder
 from rdkit import Chem
 
 from unite_mm.contract import DataRequest

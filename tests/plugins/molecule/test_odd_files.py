@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.molecule_files import NAMED, block, named_sdf, sdf
-from helpers.molecule_processes import Recorder
 from helpers.molecules_by_hand import METHANE, by_hand, from_smiles, star
+from helpers.processes import Recorder
 from rdkit import Chem
 
 from unite_mm.contract import DataRequest
