@@ -8,12 +8,13 @@
 It needs nothing but a run folder, a checkpoint or an exported folder. The tensor part is `model.network`.
 """
 
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from unite_mm.contract import Modality, ModalityModules, Statistics
@@ -26,17 +27,31 @@ from unite_mm.sampling.generate import (
     Samples,
     batches_of_equal_length,
     draw_prior,
+    largest_batch,
     normal_noise,
     sample_latents,
     stacked_conditions,
 )
+from unite_mm.sampling.options import chosen_options
 from unite_mm.storage.pretrained import export_model, load_model
 from unite_mm.utils.threads import side_by_side
 from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 
-__all__ = ["UNITE", "Latents", "Samples"]
+__all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
+
+
+class Reconstructions(list[Any]):
+    """Reconstructed native samples, in the order of their inputs.
+
+    Attributes:
+        skipped: why inputs were left out, by their index.
+    """
+
+    def __init__(self, skipped: Mapping[int, str]) -> None:
+        super().__init__()
+        self.skipped = dict(skipped)
 
 
 class UNITE:
@@ -140,6 +155,7 @@ class UNITE:
             UsageError: a sample does not fit the model.
         """
         name = self.choose(modality)
+        _not_negative(seed=seed, first=first)
         if isinstance(batch, Sequence):
             batch = self.modalities[name].encode_samples(batch, self.statistics[name])
         batch = batch.to(self.device)
@@ -151,11 +167,13 @@ class UNITE:
         return Latents(values, batch.registers, name)
 
     @torch.no_grad()
-    def decode(self, latents: Latents) -> list[Any]:
-        """Native samples of latents."""
+    def decode(self, latents: Latents, *, options: Any = None) -> list[Any]:
+        """Native samples of latents; `options`: of the plugin's own, complete, for latents that were generated."""
         output = self.network.decode(latents.modality, latents.values, latents.registers)
-        modules = self.modules_of(latents.modality)
-        samples: list[Any] = modules.samples(output, latents.registers)
+        modules, registers = self.modules_of(latents.modality), latents.registers
+        samples: list[Any] = (
+            modules.samples(output, registers) if options is None else modules.samples_for(output, registers, options)
+        )
         return samples if latents.condition is None else modules.conditioned(samples, latents.condition)
 
     @torch.no_grad()
@@ -172,21 +190,51 @@ class UNITE:
         *,
         seed: int = 0,
         batch_size: int = 256,
+        skip: bool = False,
         progress: Progress | None = None,
-    ) -> list[Any]:
+    ) -> Reconstructions:
         """Tokenize and decode native samples, in their order.
 
+        Args:
+            samples: native samples.
+            modality: whose they are; may be left out when the model has one.
+            seed: of the register noise.
+            batch_size: samples at once; changes speed and memory only.
+            skip: leave out samples that do not fit the model, and say so in the result, as if they were not there.
+            progress: where to show it.
+
         Raises:
-            UsageError: a sample does not fit the model; the message names it.
+            UsageError: a sample does not fit the model, or with `skip` none does; the message names it.
         """
         name = self.choose(modality)
-        result: list[Any] = []
+        _not_negative(seed=seed)
+        skipped = self._unfit(name, samples, batch_size) if skip else {}
+        if skipped and len(skipped) == len(samples):
+            raise UsageError(f"none of {len(samples)} samples fits the model; the first: {skipped[0]}")
+        samples = [sample for index, sample in enumerate(samples) if index not in skipped]
+        result = Reconstructions(skipped)
         with (progress or Silent()).task("Reconstructing", len(samples)) as advance:
             for start in range(0, len(samples), batch_size):
                 part = list(samples[start : start + batch_size])
                 result += self.decode(self.tokenize(part, name, seed=seed, first=start))
                 advance(len(part))
         return result
+
+    def _unfit(self, name: str, samples: Sequence[Any], batch_size: int) -> dict[int, str]:
+        """Why samples do not fit the model, by their index."""
+        modality, statistics = self.modalities[name], self.statistics[name]
+        found: dict[int, str] = {}
+        for start in range(0, len(samples), batch_size):
+            part = samples[start : start + batch_size]
+            try:
+                modality.encode_samples(part, statistics)
+            except UsageError:
+                for index, sample in enumerate(part, start):
+                    try:
+                        modality.encode_samples([sample], statistics)
+                    except UsageError as error:
+                        found[index] = error.message
+        return found
 
     @torch.no_grad()
     def generate(
@@ -197,6 +245,8 @@ class UNITE:
         seed: int = 0,
         first: int = 0,
         condition: Any = None,
+        size: int | Sequence[int] | None = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
         sampling: SamplingConfig | Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         **settings: Any,
@@ -210,34 +260,35 @@ class UNITE:
             modality: which; may be left out when the model has one.
             seed: of all noise and of the prior.
             first: index of the first sample.
-            condition: class or numbers (M,) for all samples, or one for each: (n,) or (n, M). Classes go by integer or
-                name, numbers in their order or as a mapping by name. None: what the prior draws (or unconditional).
-            sampling: a `SamplingConfig` replaces the run's settings (solver, steps, guidance, temperature ...), a
-                mapping changes single ones; None: as the run has them.
-            progress: where to show progress.
+            condition: class or numbers (M,) of all samples, or one for each: (n,) or (n, M). Classes go by integer or
+                name, numbers in order or by name, both by name: `{"class": "cat", "age": 3}`. None: the prior's.
+            size: registers of every sample, or of each (n,), such as its number of atoms; None: as the prior draws it.
+            options: single options of the plugin's own by key, or its model of them; None: as the run has them.
+            sampling: a `SamplingConfig` replaces the run's settings (solver, steps, guidance ...), a mapping changes
+                single ones; None: as the run has them.
+            progress: where to show it.
             settings: single settings of sampling by keyword, such as `guidance=2`; they count above `sampling`.
 
         Returns:
-            n native samples, with the number of function evaluations and the conditions they were generated under.
+            n native samples, with the number of function evaluations and their conditions.
 
         Raises:
-            UsageError: the condition does not fit the modality, or there is no such setting.
+            UsageError: condition, size or seed do not fit, or there is no such setting.
         """
         name = self.choose(modality)
+        _not_negative(n=n, seed=seed, first=first)
         chosen = self._sampling(sampling, settings)
-        priors = draw_prior(self.modules_of(name), n, condition, seed=seed, first=first)
-        # dopri5 looks at the error of the whole batch: alone, no sample depends on another.
-        alone = chosen.solver == "dopri5" and not chosen.joint_steps
-        batches = list(batches_of_equal_length(priors, 1 if alone else chosen.batch_size))
+        own = chosen_options(self.modalities[name], options)
+        priors = draw_prior(self.modules_of(name), n, condition, size=size, options=own, seed=seed, first=first)
+        batches = list(batches_of_equal_length(priors, largest_batch(chosen)))
 
         def one_batch(indices: list[int]) -> tuple[list[Any], int]:
             generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
-            own = [priors[index] for index in indices]
-            latents, evaluations = sample_latents(self.network, name, own, generators, chosen)
-            return self.decode(latents), evaluations
+            part = [priors[index] for index in indices]
+            latents, evaluations = sample_latents(self.network, name, part, generators, chosen)
+            return self.decode(latents, options=own), evaluations
 
-        samples: list[Any] = [None] * n
-        most = 0
+        samples, most = [None] * n, 0
         with (progress or Silent()).task("Generating", n) as advance:
             for indices, (found, evaluations) in side_by_side(one_batch, batches, self.device):
                 most = max(most, evaluations)
@@ -265,3 +316,18 @@ class UNITE:
             return SamplingConfig.model_validate({**base.model_dump(), **changes})
         except ValidationError as error:
             raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error
+
+
+def _not_negative(**numbers: int) -> None:
+    """Check a count, a seed or an index.
+
+    Raises:
+        UsageError: one is negative or no integer.
+    """
+    for name, value in numbers.items():
+        try:
+            good = operator.index(value) >= 0
+        except TypeError:
+            good = False
+        if not good:
+            raise UsageError(f"{name}={value!r}: must be a whole number from 0", f"such as {name}=7")

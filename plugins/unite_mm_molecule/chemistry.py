@@ -24,7 +24,9 @@ _EMBEDDING_SEED = 61453
 _EMBEDDING_LIMIT = 20
 """Seconds for each of two attempts at a geometry; ordinary molecules take milliseconds."""
 _MOST_BOND_ORDERS = 100_000
-"""Sets of bond orders that are tried for one geometry, about ten seconds of work; ordinary molecules take a few."""
+"""Sets of bond orders that are tried for a geometry of up to `_ORDINARY_ATOMS`, about ten seconds of work; ordinary
+molecules take a few. Each takes longer the more atoms there are, so that larger geometries get fewer."""
+_ORDINARY_ATOMS = 100
 
 
 class NoBonds(ValueError):
@@ -138,6 +140,11 @@ def embed(mol: "Mol") -> tuple["Mol", bool]:
     return copy, bool(known and rdForceFieldHelpers.MMFFOptimizeMolecule(copy, maxIters=1000) == 0)
 
 
+def bond_orders_tried(atoms: int) -> int:
+    """The most sets of bond orders tried for a geometry: a limit in work, so that the result is the same anywhere."""
+    return max(1, _MOST_BOND_ORDERS * _ORDINARY_ATOMS // max(atoms, _ORDINARY_ATOMS))
+
+
 def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -> "Mol":
     """The neutral molecule whose bonds follow from its geometry (RDKit's DetermineBonds), sanitized.
 
@@ -153,7 +160,7 @@ def perceive_bonds(numbers: NDArray[np.int64], positions: NDArray[np.float64]) -
     atoms = Molecule(numbers, np.zeros_like(numbers), np.empty((0, 3), dtype=np.int64), positions)
     mol = atoms.to_rdkit(sanitize=False)
     try:
-        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False, maxIterations=_MOST_BOND_ORDERS)
+        rdDetermineBonds.DetermineBonds(mol, charge=0, embedChiral=False, maxIterations=bond_orders_tried(len(numbers)))
     except (ValueError, RuntimeError) as error:
         raise NoBonds(first_line(error)) from error
     return mol

@@ -27,6 +27,14 @@ class MoleculeMetrics(Schema):
     """Held-out split that generated molecules are compared with; `validation` while settings are chosen."""
 
 
+class MoleculeSampling(Schema):
+    """Choices of generation; they change samples and no model."""
+
+    compositions: Literal["training", "uniform"] = "training"
+    """How the number of atoms and the composition of a new molecule are drawn where they are not asked for: as often as
+    training molecules have them, or each that occurs equally often."""
+
+
 class MoleculeConfig(Schema):
     """How molecules are represented, encoded, decoded and weighed."""
 
@@ -73,3 +81,5 @@ class MoleculeConfig(Schema):
     """Width of the messages of the refinement."""
     metrics: MoleculeMetrics = MoleculeMetrics()
     """Choices of scoring."""
+    sampling: MoleculeSampling = MoleculeSampling()
+    """Choices of generation."""

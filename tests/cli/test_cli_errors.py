@@ -1,6 +1,7 @@
 """Bad input: one or two lines on standard error, exit 2 or 1, a traceback only with --debug, nothing left behind."""
 
 import errno
+import math
 import os
 import shutil
 import subprocess
@@ -266,6 +267,8 @@ def test_an_unforeseen_error_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys
 
 CLASSES = ConditionSpec("classes", 3, ("a", "b", "c"))
 NUMBERS = ConditionSpec("numbers", 2, ("gap", "mass"))
+MIXED = ConditionSpec("mixed", 2, ("gap", "mass"), classes=("a", "b"), left_open="dropped")
+WHOLE = ConditionSpec("mixed", 2, ("gap", "mass"), classes=("a", "b"))
 
 
 @pytest.mark.parametrize(
@@ -276,10 +279,14 @@ NUMBERS = ConditionSpec("numbers", 2, ("gap", "mass"))
         ("2", CLASSES, 2),
         ("1.5,-2", NUMBERS, [1.5, -2.0]),
         ("mass=3,gap=1", NUMBERS, [1.0, 3.0]),
+        ("class=b,mass=3", MIXED, [1.0, math.nan, 3.0]),
+        ("gap=1, mass = 3", MIXED, [math.nan, 1.0, 3.0]),
+        ("a", MIXED, [0.0, math.nan, math.nan]),
+        ("1,gap=2", MIXED, [1.0, 2.0, math.nan]),
     ],
 )
 def test_conditions(text: str | None, spec: ConditionSpec, expected: object) -> None:
-    assert parse_condition(text, spec) == expected
+    assert repr(parse_condition(text, spec)) == repr(expected)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +300,13 @@ def test_conditions(text: str | None, spec: ConditionSpec, expected: object) -> 
         ("gap=1,size=2", NUMBERS, "2 number"),
         ("gap=1,2", NUMBERS, "2 number"),
         ("gap=1,gap=2", NUMBERS, "2 number"),
+        ("d,gap=1", MIXED, "no such class"),
+        ("class=2", MIXED, "no such class"),
+        ("gap=nan", MIXED, "some of 3 number"),
+        ("size=1", MIXED, "some of 3 number"),
+        ("gap=1,a", MIXED, "some of 3 number"),
+        ("", MIXED, "no such class"),
+        ("b,gap=1", WHOLE, "3 number"),
     ],
 )
 def test_conditions_that_do_not_fit(text: str, spec: ConditionSpec, message: str) -> None:

@@ -215,3 +215,65 @@ def test_a_signal_ends_a_run_cleanly_and_it_can_be_resumed(tmp_path: Path) -> No
     assert "interrupted: " in out
     assert f"unite-mm train --resume --out {folder}" in out
     assert run(["train", "--resume", "--out", str(folder), "--max-steps", "1"]) == 0
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows a cluster and a height, either of which may be left open."""
+    folder = tmp_path_factory.mktemp("runs") / "told"
+    assert run([*TRAIN, "--out", str(folder), "--max-steps", "3", "--set", "points.heights=true"]) == 0
+    return folder
+
+
+def drawn(folder: Path, output: Path, *flags: str) -> list[list[float]]:
+    assert run(["sample", str(folder), "-n", "4", "-o", str(output), "--steps", "2", *flags]) == 0
+    return [[float(word) for word in line.split(",")] for line in output.read_text().splitlines()]
+
+
+def test_sample_takes_class_and_numbers_together_or_alone(told: Path, tmp_path: Path) -> None:
+    asked = ["top,height=0.5", "class=top", "height=0.5", "height=-0.5"]
+    found = [drawn(told, tmp_path / f"{k}.csv", "--condition", text) for k, text in enumerate(asked)]
+    assert all(one != other for k, one in enumerate(found) for other in found[:k])
+    assert drawn(told, tmp_path / "b.csv", "--labels", "balanced")
+
+
+def test_sample_takes_a_size_and_options_of_the_plugin(
+    told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = drawn(told, tmp_path / "a.csv")
+    for number, key in enumerate(("points.sampling.scale", "points.scale")):
+        scaled = drawn(told, tmp_path / f"{number}.csv", "--set", f"{key}=2")
+        assert [x for row in scaled for x in row] == pytest.approx([2 * x for row in plain for x in row])
+    assert {len(row) for row in drawn(told, tmp_path / "c.csv", "--size", "2")} == {4}
+    for flags, message in (
+        (["--size", "4"], "size 4: not 1 to 3"),
+        (["--set", "points.channels=2"], "points.sampling.channels: unknown key"),
+        (["--set", "points.sampling.scale=-1"], "points.sampling.scale: "),
+        (["--set", "points.sampling=2"], "`sampling` is a section"),
+        (["--set", "trunk.width=8"], "the configuration of a trained model cannot change"),
+        (["--condition", "hight=1"], "write any of class=CLASS,height=NUMBER"),
+    ):
+        assert run(["sample", str(told), "-n", "1", "-o", str(tmp_path / "no.csv"), *flags]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_evaluate_takes_options_of_the_plugin_and_reports_them(told: Path, tmp_path: Path) -> None:
+    flags = ["--samples", "4", "--reconstructions", "4", "--no-pictures", "--steps", "1", "-o", str(tmp_path / "e")]
+    assert run(["evaluate", str(told), *flags, "--set", "points.sampling.fewest=3"]) == 0
+    report = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert report["settings"]["points.sampling.fewest"] == 3
+    assert all(len(line.split(",")) == 6 for line in (tmp_path / "e" / "samples.csv").read_text().splitlines())
+
+
+def test_reconstruct_says_what_it_leaves_out(told: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output, picture = (tmp_path / name for name in ("in.csv", "out.csv", "pairs.png"))
+    source.write_text("0,1,0,1,0,1,0,1\n0,1\n1,0,0,1\n")
+    assert run(["reconstruct", str(told), str(source), "-o", str(output), "--picture", str(picture)]) == 0
+    out, err = capsys.readouterr()
+    assert "note: 1 of 3 samples do not fit the model and are left out; the first: a sample has 4 points" in err
+    assert "2 reconstructions" in out and picture.exists()
+    assert [len(line.split(",")) for line in output.read_text().splitlines()] == [2, 4]
+    source.write_text("0,1,0,1,0,1,0,1\n")
+    assert run(["reconstruct", str(told), str(source), "-o", str(tmp_path / "none.csv")]) == 2
+    assert "none of 1 samples fits the model" in capsys.readouterr().err and not (tmp_path / "none.csv").exists()

@@ -208,3 +208,19 @@ def test_a_file_is_described_by_size_and_hash(tmp_path: Path) -> None:
     assert described.sha256 == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(UsageError, match=r"gone: cannot be read"):
         describe_file(tmp_path / "gone")
+
+
+def test_a_folder_is_described_by_all_its_files(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a").write_text("1")
+    (folder / "deep" / "b").write_text("22")
+    first = describe_file(folder)
+    assert (first.name, first.bytes) == ("set/", 3)
+    (folder / ".hidden").write_text("x")
+    assert describe_file(folder) == first
+    (folder / "a").write_text("2")
+    changed = describe_file(folder)
+    (folder / "a").write_text("1")
+    (folder / "deep" / "b").rename(folder / "deep" / "c")
+    assert len({one.sha256 for one in (first, changed, describe_file(folder))}) == 3

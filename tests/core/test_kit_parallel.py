@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from operator import neg
 
 import pytest
+from helpers.processes import Recorder, misbehave, square
 
+from unite_mm.errors import UniteError
 from unite_mm.kit.parallel import cores, map_items, map_threads
 from unite_mm.progress import Silent
 
@@ -75,3 +77,43 @@ def test_processes_load_no_torch() -> None:
     names = ("arrays", "cache", "download", "files", "messages", "parallel")
     program = f"import sys; {'; '.join(f'import unite_mm.kit.{name}' for name in names)}; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("workers", "limit"), [(1, None), (2, 60.0)])
+def test_the_bar_counts_every_item(workers: int, limit: float | None) -> None:
+    bar = Recorder()
+    items = list(range(100))
+    found = map_items(square, items, title="", progress=bar, workers=workers, chunk=7, limit=limit)
+    assert found == [value * value for value in items] and bar.done == 100
+
+
+def test_crashing_and_hanging_items_lose_only_themselves() -> None:
+    bar = Recorder()
+    start = time.monotonic()
+    found = map_items(misbehave, [0, 1, 2, 3], title="", progress=bar, workers=2, chunk=4, limit=0.5)
+    assert found == [0, None, None, 3] and bar.done == 4
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("limit", [None, 60.0])
+def test_bugs_are_raised_and_not_counted_as_crashes(limit: float | None) -> None:
+    with pytest.raises(ValueError, match="a bug of one's own"):
+        map_items(misbehave, [0, 100], title="", progress=Silent(), workers=1, limit=limit)
+
+
+def test_processes_that_cannot_start_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from unite_mm.kit import parallel
+
+    class Broken:
+        def __init__(self, *args, **kwargs):
+            pass
+
+        def submit(self, function):
+            raise BrokenProcessPool
+
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Broken)
+    with pytest.raises(UniteError, match="worker processes cannot be started") as caught:
+        map_items(square, [1], title="", progress=Silent(), workers=1, limit=1.0)
+    assert "__main__" in caught.value.hint

@@ -601,7 +601,7 @@ LOADED: list[Callable[[Copy], None]] = [
 
 
 def syntax_slip(plugin: Copy) -> None:
-    """points.py, line 34: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
+    """points.py, line 35: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
     plugin.code("MAX_POINTS = 3", "MAX_POINTS = (3")
 
 
@@ -781,6 +781,33 @@ def conditioned_by_the_first(plugin: Copy) -> None:
                 "        return [one + condition[0] for one in samples]\n\n\nclass Points(Modality):")  # fmt: skip
 
 
+def unheeded_size(plugin: Copy) -> None:
+    """asked for 2 registers, the prior gives 1"""
+    plugin.code("(request.size or fewest)", "1 + fewest")
+
+
+def sizes_beyond_the_layout(plugin: Copy) -> None:
+    """modules.sizes is (1, 4), but the layout has 3 registers"""
+    plugin.code("self.sizes = (1, self.layout.registers)", "self.sizes = (1, MAX_POINTS + 1)")
+
+
+def options_without_defaults(plugin: Copy) -> None:
+    """sampling_options() returns dict"""
+    plugin.code("class Points(Modality):", "class Points(Modality):\n"
+                "    def sampling_options(self):\n        return {'scale': 1}\n")  # fmt: skip
+
+
+def forgotten_parts(plugin: Copy) -> None:
+    """asked for 'class' alone, the prior returns"""
+    plugin.code("if config.heights:\n            self.condition", "if True:\n            self.condition")
+    plugin.code("if self.config.heights:", "if True:")
+    plugin.code('left_open="dropped"', 'left_open="drawn"')
+    plugin.code('heights.masked_fill(indices % 10 == 0, float("nan"))', "heights")
+    plugin.code("return PriorSample(torch.arange(MAX_POINTS) < count, condition)",
+                "full = torch.tensor([0.0, 0.5]) if condition is None else condition\n"
+                "        return PriorSample(torch.arange(MAX_POINTS) < count, full)")  # fmt: skip
+
+
 def second_format(plugin: Copy, suffix: str = ".txt") -> None:
     """A second format, written and read without mistakes."""
     plugin.manifest('points per line"}\n', f'points per line"}}\n  - {{suffix: {suffix}, description: text}}\n')
@@ -922,6 +949,10 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
     classes_of_one_name,
     too_few_conditioned,
     conditioned_by_the_first,
+    unheeded_size,
+    sizes_beyond_the_layout,
+    options_without_defaults,
+    forgotten_parts,
     rounded_files,
     half_precision_files,
     rounded_second_format,

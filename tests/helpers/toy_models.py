@@ -19,12 +19,14 @@ from unite_mm_schemas.config import ModalityRun, RunConfig, TrunkConfig
 STATISTICS = {"counts": [1, 1, 1]}
 
 
-def make_model(*, weight: float = 1.0, trunk: dict[str, Any] | None = None, **changes: Any) -> UNITE:
+def make_model(
+    *, weight: float = 1.0, trunk: dict[str, Any] | None = None, points: dict[str, Any] | None = None, **changes: Any
+) -> UNITE:
     """A small model whose parameters are disturbed: parts that begin at zero would hide mistakes."""
     size = {"width": 32, "depth": 3, "heads": 2, "time_features": 16, "gate_start": 0.5, "pointer_bias": 1.0}
     sections = {"trunk": TrunkConfig(**(size | (trunk or {}))), **changes}
     config = RunConfig(modalities={"points": ModalityRun(weight=weight)}, **sections)
-    modalities, statistics = {"points": Points(PointsConfig(), "points")}, {"points": STATISTICS}
+    modalities, statistics = {"points": Points(PointsConfig(**(points or {})), "points")}, {"points": STATISTICS}
     network = build_network(config, modalities, statistics).eval()
     generator = torch.Generator().manual_seed(5)
     for parameter in network.parameters():

@@ -154,7 +154,7 @@ def _score_model(
 ) -> "MetricsReport":
     from dataclasses import replace
 
-    from unite_mm.config import with_metrics
+    from unite_mm.config import with_settings
     from unite_mm.contract import DataRequest
     from unite_mm.evaluation.model import evaluate_model
     from unite_mm.evaluation.plan import Plan
@@ -165,7 +165,7 @@ def _score_model(
     plugin = discover().get(name)
     config = model.config.modalities[name].config
     flags = {} if options["features"] is None else {"features": str(options["features"])}
-    modality = plugin.load_implementation()(with_metrics(plugin, config, options["assignments"], flags), name)
+    modality = plugin.load_implementation()(with_settings(plugin, config, options["assignments"], flags), name)
     model.modalities[name] = modality
     plan = Plan(
         sampling=sampling_config(model.config.sampling, options),
@@ -199,7 +199,7 @@ def _score_model(
 
 
 def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
-    from unite_mm.config import resolve_plugin, with_metrics
+    from unite_mm.config import resolve_plugin, with_settings
     from unite_mm.contract import DataRequest
     from unite_mm.evaluation.files import evaluate_file
     from unite_mm.registry import discover
@@ -216,7 +216,7 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
     if not path.exists():
         raise UsageError(f"{path} does not exist", "--samples takes a file when no RUN is named")
     flags = {} if options["features"] is None else {"features": str(options["features"])}
-    config = with_metrics(plugin, resolve_plugin(plugin, assignments=options["assignments"]), (), flags)
+    config = with_settings(plugin, resolve_plugin(plugin, assignments=options["assignments"]), (), flags)
     modality = plugin.load_implementation()(config, plugin.name)
     request = None
     if options["source"] is not None:

@@ -16,8 +16,9 @@ from unite_mm.cli.options import (
     sampling_config,
     sampling_options,
     seed_option,
+    set_option,
 )
-from unite_mm.cli.terminal import say
+from unite_mm.cli.terminal import message, say
 from unite_mm.cli.types import SOME_SAMPLES, PathName
 from unite_mm.errors import UsageError
 
@@ -43,14 +44,24 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
 @seed_option
 @sampling_options
 @click.option(
-    "--condition", metavar="VALUE", help="A class, or numbers `a,b` or `name=a,name=b`.  [default: the prior's]"
+    "--condition",
+    metavar="VALUE",
+    help="A class, numbers `a,b` or `name=a,name=b`, or both: `class=NAME,name=a`.  [default: the prior's]",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(1, 100_000_000),
+    metavar="N",
+    help="Registers of each sample, such as the number of atoms.  [default: the prior's]",
 )
 @labels_option
+@set_option
 @picture_option
 @device_option
 def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
     """Generate samples from a trained model."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
+    from unite_mm.config import sampling_settings
     from unite_mm.registry import discover
     from unite_mm.sampling.labels import spread_labels
     from unite_mm.storage.samples import write_samples
@@ -61,6 +72,7 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     check_output(discover().get(name), output)
     settings = sampling_config(model.config.sampling, options)
     spec = model.modules_of(name).condition
+    own = sampling_settings(discover().get(name), options["assignments"])
     condition: Any = parse_condition(options["condition"], spec)
     if options["labels"] is not None:
         if condition is not None:
@@ -69,7 +81,14 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     with TerminalProgress() as progress:
         start = time.monotonic()
         samples = model.generate(
-            number, modality=name, seed=options["seed"], condition=condition, sampling=settings, progress=progress
+            number,
+            modality=name,
+            seed=options["seed"],
+            condition=condition,
+            size=options["size"],
+            options=own,
+            sampling=settings,
+            progress=progress,
         )
         spent = time.monotonic() - start
         write_samples(model.modalities[name], samples, output)
@@ -90,7 +109,10 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
 @picture_option
 @device_option
 def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **options: Any) -> None:
-    """Tokenize and decode the samples of a file."""
+    """Tokenize and decode the samples of a file.
+
+    Samples that the model has no room or no words for are left out, with a note.
+    """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.registry import discover
     from unite_mm.storage.samples import write_samples
@@ -104,15 +126,20 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         inputs = modality.read_inputs(source, progress)
         if not inputs:
             raise UsageError(f"{source} holds no sample")
-        outputs = model.reconstruct(inputs, name, seed=options["seed"], progress=progress)
+        outputs = model.reconstruct(inputs, name, seed=options["seed"], skip=True, progress=progress)
         write_samples(modality, outputs, output)
         if picture is not None:
-            write_aside(picture, lambda aside: modality.save_pairs_picture(inputs, outputs, aside))
+            kept = [one for index, one in enumerate(inputs) if index not in outputs.skipped]
+            write_aside(picture, lambda aside: modality.save_pairs_picture(kept, outputs, aside))
+    if outputs.skipped:
+        first = next(iter(outputs.skipped.values()))
+        what = f"{len(outputs.skipped):,} of {len(inputs):,} samples do not fit the model and are left out"
+        say(message("note", f"{what}; the first: {first}"), error=True)
     say(f"{len(outputs):,} reconstructions: {output}")
 
 
 def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float] | None:
-    """The condition of `--condition`: a class's name or number, or all numbers in their order or by name.
+    """The condition of `--condition`: a class's name or number, all numbers in their order, or parts by name.
 
     Raises:
         UsageError: the modality takes no condition, or this one does not fit.
@@ -121,29 +148,44 @@ def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float
         return None
     if spec.kind == "none":
         raise UsageError("--condition: this model takes no condition", "leave it out")
-    if spec.kind == "classes":
-        if text in spec.names:
-            return spec.names.index(text)
-        if text.isdecimal() and len(text) <= LONGEST_CLASS and int(text) < spec.size:
-            return int(text)
-        names = f" or one of: {', '.join(spec.names)}" if spec.names else ""
-        raise UsageError(f"--condition {text}: no such class", f"give a number from 0 to {spec.size - 1}{names}")
-    return _numbers(text, spec)
+    return _class(text, text, spec, spec.names) if spec.kind == "classes" else _parts(text, spec)
 
 
-def _numbers(text: str, spec: "ConditionSpec") -> list[float]:
-    form = ",".join(f"{name}=NUMBER" for name in spec.names) or ",".join(["NUMBER"] * spec.size)
-    wrong = UsageError(f"--condition {text}: {spec.size} number(s) are needed", f"write {form}")
+def _class(name: str, text: str, spec: "ConditionSpec", names: tuple[str, ...]) -> int:
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and len(name) <= LONGEST_CLASS and int(name) < spec.class_count:
+        return int(name)
+    known = f" or one of: {', '.join(names)}" if names else ""
+    raise UsageError(f"--condition {text}: no such class", f"give a number from 0 to {spec.class_count - 1}{known}")
+
+
+def _parts(text: str, spec: "ConditionSpec") -> list[float]:
+    """All parts of a condition, NaN for those that are left open."""
+    kinds = ["CLASS"] * (spec.kind == "mixed") + ["NUMBER"] * spec.size
+    form = ",".join(f"{n}={k}" for n, k in zip(spec.part_names, kinds, strict=False)) or ",".join(kinds)
+    some = spec.left_open != "refused"
+    needed = f"some of {spec.parts}" if some else str(spec.parts)
+    wrong = UsageError(f"--condition {text}: {needed} number(s) are needed", f"write {'any of ' * some}{form}")
     pairs = [part.rpartition("=")[::2] for part in text.split(",")]
+    if spec.kind == "mixed" and not pairs[0][0]:  # a class that stands alone at the beginning
+        pairs[0] = ("class", pairs[0][1])
     names = [name.strip() for name, _ in pairs]
-    try:
-        values = [float(value) for _, value in pairs]
-    except ValueError as error:
-        raise wrong from error
-    if len(values) != spec.size or not all(map(math.isfinite, values)):
-        raise wrong
     if not any(names):
-        return values
-    if sorted(names) != sorted(spec.names):
+        names = list(spec.part_names or map(str, range(spec.parts)))
+        pairs = [*zip(names, (value for _, value in pairs), strict=False)] if len(pairs) == spec.parts else []
+    known = list(spec.part_names or map(str, range(spec.parts)))
+    given = {name: value.strip() for name, (_, value) in zip(names, pairs, strict=False)}
+    if len(given) != len(pairs) or not given or not set(given) <= set(known) or not (some or len(given) == len(known)):
         raise wrong
-    return [values[names.index(name)] for name in spec.names]
+    values = [math.nan] * len(known)
+    for name, value in given.items():
+        at = known.index(name)
+        try:
+            is_class = spec.kind == "mixed" and at == 0
+            values[at] = float(_class(value, text, spec, spec.classes) if is_class else value)
+        except ValueError as error:
+            raise wrong from error
+        if not math.isfinite(values[at]):
+            raise wrong
+    return values

@@ -9,7 +9,7 @@ validated `RunConfig` that also holds each plugin's own configuration, complete 
 
 from unite_mm.config.files import parse_duration, read_yaml
 from unite_mm.config.options import Layer, RunOptions, decoder_layer, trunk_layer
-from unite_mm.config.plugins import check_preset, resolve_plugin, with_metrics
+from unite_mm.config.plugins import check_preset, resolve_plugin, sampling_settings, with_settings
 from unite_mm.config.resolve import resolve, resolve_resumed, settings_that_differ
 
 __all__ = [
@@ -22,7 +22,8 @@ __all__ = [
     "resolve",
     "resolve_plugin",
     "resolve_resumed",
+    "sampling_settings",
     "settings_that_differ",
     "trunk_layer",
-    "with_metrics",
+    "with_settings",
 ]

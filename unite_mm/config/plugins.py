@@ -41,16 +41,16 @@ def check_preset(plugin: Plugin, name: str) -> None:
     check_shared(only(preset_layers([plugin], name), modalities=False))
 
 
-def with_metrics(
+def with_settings(
     plugin: Plugin, config: Mapping[str, Any], assignments: Sequence[str] = (), flags: Mapping[str, Any] | None = None
 ) -> BaseModel:
-    """A plugin's own configuration with other settings in its section `metrics`, which changes scores and no model.
+    """A plugin's own configuration with other settings in `metrics` or `sampling`, sections that change no model.
 
     Args:
         plugin: the plugin.
         config: its complete configuration.
-        assignments: `NAME.metrics.key=value` pairs.
-        flags: further settings of the section by key.
+        assignments: `NAME.metrics.key=value` or `NAME.sampling.key=value` pairs.
+        flags: further settings of `metrics` by key.
 
     Raises:
         UsageError: a setting is wrong, or belongs to another section.
@@ -59,10 +59,14 @@ def with_metrics(
     known = values.get("metrics")
     for layer in assignment_layers(assignments, [plugin]):
         own = layer.values.get("modalities", {}).get(plugin.name, {}).get("config", {})
-        if not isinstance(known, Mapping) or set(own) != {"metrics"} or not isinstance(own["metrics"], Mapping):
+        sections = [key for key in ("metrics", "sampling") if isinstance(values.get(key), Mapping)]
+        if not own or not all(key in sections and isinstance(value, Mapping) for key, value in own.items()):
+            settable = " or ".join(f"{plugin.name}.{key}.KEY=VALUE" for key in sections)
             raise UsageError(
                 f"{layer.origin}: the configuration of a trained model cannot change",
-                f"only {plugin.name}.metrics.KEY=VALUE can be set here; sampling has its own flags",
+                f"only {settable} can be set here; solver, steps and the like have flags"
+                if settable
+                else "leave it out",
             )
         values = merge(values, own)
     for key, value in (flags or {}).items():
@@ -70,3 +74,28 @@ def with_metrics(
             raise UsageError(f"--{key}: modality {plugin.name!r} has no such setting", "leave it out")
         values = merge(values, {"metrics": {key: value}})
     return plugin.validate(values)
+
+
+def sampling_settings(plugin: Plugin, assignments: Sequence[str]) -> dict[str, Any]:
+    """Options of a plugin's own for generation, nested by key, as `generate(options=...)` takes them.
+
+    Args:
+        plugin: the plugin.
+        assignments: `NAME.sampling.key=value` pairs; `sampling.` may be left out.
+
+    Raises:
+        UsageError: one sets something else.
+    """
+    values: dict[str, Any] = {}
+    for layer in assignment_layers(assignments, [plugin]):
+        own = layer.values.get("modalities", {}).get(plugin.name, {}).get("config")
+        if not isinstance(own, Mapping):
+            raise UsageError(
+                f"{layer.origin}: the configuration of a trained model cannot change",
+                f"only {plugin.name}.sampling.KEY=VALUE can be set here; solver, steps and the like have flags",
+            )
+        inner = own.get("sampling", own)
+        if not isinstance(inner, Mapping):
+            raise UsageError(f"{layer.origin}: `sampling` is a section", f"set {plugin.name}.sampling.KEY=VALUE")
+        values = merge(values, inner)
+    return values

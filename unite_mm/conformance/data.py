@@ -173,16 +173,23 @@ def _condition(condition: Any, spec: ConditionSpec, count: int) -> Iterator[Find
             "set it in every batch of the data, or declare ConditionSpec()",
         )
         return
-    wanted = f"int64 ({count},)" if spec.kind == "classes" else f"float ({count}, {spec.size})"
-    own = (count,) if spec.kind == "classes" else (count, spec.size)
+    wanted = f"int64 ({count},)" if spec.kind == "classes" else f"float ({count}, {spec.parts})"
     kind = isinstance(condition, Tensor) and (
         condition.dtype == torch.int64 if spec.kind == "classes" else condition.is_floating_point()
     )
-    if not kind or condition.shape != own:
+    if not kind or condition.shape != (count, *spec.shape):
         yield Finding(f"batch.condition is {shape(condition)}, not {wanted}", "as the modules' ConditionSpec says")
-    elif spec.kind == "classes" and not bool(((condition >= 0) & (condition < spec.size)).all()):
+        return
+    classes = condition[:, 0][~condition[:, 0].isnan()] if spec.kind == "mixed" else condition
+    if spec.class_count and not bool(((classes >= 0) & (classes < spec.class_count)).all()):
         yield Finding(
-            f"batch.condition holds {int(condition.max())}, but there are {spec.size} classes", "classes count from 0"
+            f"batch.condition holds {int(classes.max())}, but there are {spec.class_count} classes",
+            "classes count from 0",
         )
-    elif not bool(condition.double().isfinite().all()):
+    elif bool(condition.double().isinf().any()):
         yield Finding("batch.condition holds numbers that are not finite", "leave such samples out")
+    elif spec.left_open != "dropped" and bool(condition.double().isnan().any()):
+        yield Finding(
+            "batch.condition holds numbers that are not finite",
+            'leave such samples out, or let the model learn to do without: left_open="dropped"',
+        )

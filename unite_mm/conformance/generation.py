@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, check_generator, other_randomness, shape
-from unite_mm.contract import PriorSample
+from unite_mm.contract import ConditionSpec, PriorSample, SampleRequest
 from unite_mm.errors import UniteError
 
 DRAWS = 64
@@ -41,8 +42,8 @@ def prior(subject: Subject) -> Iterator[Finding]:
             )
         if spec.kind == "none" and own is not None:
             raise UniteError("the prior draws a condition, but the modules declare none", "return PriorSample(mask)")
-        if own is not None and not _fits(own, spec.kind, spec.size):
-            wanted = "an int64 class ()" if spec.kind == "classes" else f"float ({spec.size},)"
+        if own is not None and not _fits(own, spec):
+            wanted = "an int64 class ()" if spec.kind == "classes" else f"float ({spec.parts},)"
             raise UniteError(f"the prior's condition is {shape(own)}, not {wanted} in range", "as ConditionSpec says")
     yield from ()
 
@@ -52,13 +53,60 @@ def asked_condition(subject: Subject) -> Iterator[Finding]:
     subject.need("prior")
     if subject.modules.condition.kind == "none":
         return
-    asked = subject.batch.condition[0]
+    spec, asked = subject.modules.condition, subject.batch.condition[0]
     kept = [_draw(subject, seed, asked).condition for seed in range(DRAWS)]
-    if not all(condition is not None and alike(condition, asked) for condition in kept):
+    if not all(_keeps(condition, asked) for condition in kept):
         yield Finding(
             "the prior drops the condition it is asked for: samples would be drawn without it, or with another",
             "return it: PriorSample(mask, condition)",
         )
+    if spec.left_open == "refused":
+        return
+    for part, name in enumerate(spec.part_names):
+        alone = torch.full_like(asked, float("nan"))
+        alone[part] = asked[part]
+        for seed in range(DRAWS):
+            found = _draw(subject, seed, alone).condition
+            if not _keeps(found, alone) or not _fits(found, spec):
+                yield Finding(
+                    f"asked for {name!r} alone, the prior returns {shape(found)}: {found}",
+                    "keep what is not NaN, and draw the rest (or, with left_open=dropped, leave it NaN)",
+                )
+                break
+
+
+def asked_size(subject: Subject) -> Iterator[Finding]:
+    """The prior gives as many registers as a caller asks for."""
+    subject.need("prior")
+    if subject.modules.sizes is None:
+        return
+    layout = subject.modules.layout.registers
+    counts = [int(_draw(subject, seed).mask.sum()) for seed in range(DRAWS)]
+    for size in sorted(set(counts)):
+        for seed in range(4):
+            found = _draw(subject, seed, size=size).mask
+            if int(found.sum()) != size or found.shape != (layout,):
+                yield Finding(
+                    f"asked for {size} registers, the prior gives {int(found.sum())}",
+                    "heed `size` in prior_for(), or leave modules.sizes None",
+                )
+                return
+
+
+def sampling_options(subject: Subject) -> Iterator[Finding]:
+    """Options of the plugin's own for generation are a Pydantic model that refuses unknown keys, all with defaults."""
+    with calling("sampling_options()"):
+        options = subject.modality.sampling_options()
+    if options is None:
+        return
+    if not isinstance(options, BaseModel) or options.model_config.get("extra") != "forbid":
+        raise UniteError(
+            f"sampling_options() returns {type(options).__name__}",
+            'return a Pydantic model with model_config = ConfigDict(extra="forbid"), or None',
+        )
+    required = [name for name, field in type(options).model_fields.items() if field.is_required()]
+    if required:
+        yield Finding(f"options of sampling without a default: {', '.join(required)}", "give each a default")
 
 
 def generation(subject: Subject) -> Iterator[Finding]:
@@ -69,10 +117,19 @@ def generation(subject: Subject) -> Iterator[Finding]:
         yield Finding("modules.samples() returns None", "return a native object for every sample, sound or not")
 
 
-def _draw(subject: Subject, seed: int, condition: Any = None) -> PriorSample:
+def _keeps(found: Any, asked: Tensor) -> bool:
+    """Whether a condition is the one asked for, wherever that is not left open."""
+    if not isinstance(found, Tensor) or found.shape != asked.shape:
+        return False
+    wanted = ~asked.isnan() if asked.is_floating_point() else torch.ones_like(asked, dtype=torch.bool)
+    return alike(found[wanted], asked[wanted])
+
+
+def _draw(subject: Subject, seed: int, condition: Any = None, size: int | None = None) -> PriorSample:
     modules = subject.modules
+    request = SampleRequest(condition, size, subject.modality.sampling_options())
     with calling("prior()"):
-        draw = modules.prior(check_generator(seed), condition)
+        draw = modules.prior_for(check_generator(seed), request)
     if not isinstance(draw, PriorSample):
         raise UniteError(f"prior() returns {type(draw).__name__}", "return unite_mm.contract.PriorSample")
     return draw
@@ -84,9 +141,14 @@ def _same(left: PriorSample, right: PriorSample) -> bool:
     return left.condition is None or right.condition is None or alike(left.condition, right.condition)
 
 
-def _fits(condition: Any, kind: str, size: int) -> bool:
-    if not isinstance(condition, Tensor):
+def _fits(condition: Any, spec: ConditionSpec) -> bool:
+    if not isinstance(condition, Tensor) or condition.shape != spec.shape:
         return False
-    if kind == "classes":
-        return condition.shape == () and condition.dtype == torch.int64 and 0 <= int(condition) < size
-    return condition.shape == (size,) and condition.is_floating_point() and bool(condition.isfinite().all())
+    if spec.kind == "classes":
+        return condition.dtype == torch.int64 and 0 <= int(condition) < spec.size
+    open_parts = condition.isnan()
+    if not condition.is_floating_point() or bool(condition.isinf().any()):
+        return False
+    if spec.kind == "mixed" and not open_parts[0] and not 0 <= int(condition[0]) < spec.class_count:
+        return False
+    return spec.left_open == "dropped" or not bool(open_parts.any())

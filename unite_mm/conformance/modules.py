@@ -68,8 +68,9 @@ def layout(subject: Subject) -> Iterator[Finding]:
 def condition(subject: Subject) -> Iterator[Finding]:
     """The declared condition is complete."""
     spec = subject.modules.condition
-    if spec.kind not in ("none", "classes", "numbers"):
-        yield Finding(f"ConditionSpec.kind is {spec.kind!r}", "use none, classes or numbers")
+    if spec.kind not in ("none", "classes", "numbers", "mixed"):
+        yield Finding(f"ConditionSpec.kind is {spec.kind!r}", "use none, classes, numbers or mixed")
+    yield from _open_parts(spec)
     if (spec.kind == "none") != (spec.size == 0):
         yield Finding(
             f"ConditionSpec({spec.kind!r}) has the size {spec.size}", "give the number of classes or of numbers"
@@ -84,6 +85,39 @@ def condition(subject: Subject) -> Iterator[Finding]:
         yield Finding("ConditionSpec.names has an empty name", "leave `names` out where there are none")
     if not all(math.isfinite(value) and value > 0 for value in spec.std):
         yield Finding(f"ConditionSpec.std is {spec.std}", "deviations must be above 0: the core divides by them")
+
+
+def _open_parts(spec: ConditionSpec) -> Iterator[Finding]:
+    """What classes beside numbers and parts that may be left open need."""
+    if (spec.kind == "mixed") != bool(spec.classes):
+        yield Finding(
+            f"ConditionSpec({spec.kind!r}) has {len(spec.classes)} `classes`",
+            "name the classes of a mixed condition in `classes`, and no others there",
+        )
+    if len(set(spec.classes)) < len(spec.classes) or not all(str(name).strip() for name in spec.classes):
+        yield Finding("ConditionSpec.classes has a name twice, or an empty one", "give each class a name of its own")
+    if spec.kind == "mixed" and "class" in spec.names:
+        yield Finding("ConditionSpec.names has 'class', by which users ask for the class", "call the number otherwise")
+    if spec.left_open not in ("refused", "drawn", "dropped"):
+        yield Finding(f"ConditionSpec.left_open is {spec.left_open!r}", "use refused, drawn or dropped")
+    elif spec.left_open != "refused" and not (spec.parts and len(spec.names) == spec.size):
+        yield Finding(
+            f"ConditionSpec({spec.kind!r}) lets callers leave parts open that have no names",
+            "give `names`: those who ask for some parts name them",
+        )
+
+
+def sizes(subject: Subject) -> Iterator[Finding]:
+    """Sizes that callers may ask for lie in the layout."""
+    found, most = subject.modules.sizes, subject.modules.layout.registers
+    if found is None:
+        return
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, int) for one in found)):
+        raise UniteError(f"modules.sizes is {found!r}", "set it to (fewest, most) registers, or leave it None")
+    if not 1 <= found[0] <= found[1] <= most:
+        yield Finding(
+            f"modules.sizes is {found}, but the layout has {most} registers", "give the fewest and the most, from 1"
+        )
 
 
 def start_weights(subject: Subject) -> Iterator[Finding]:

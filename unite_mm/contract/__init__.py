@@ -25,6 +25,7 @@ from unite_mm.contract.model import (
     ModalityModules,
     PriorSample,
     Registers,
+    SampleRequest,
     Statistics,
     Tokens,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "PriorSample",
     "Reference",
     "Registers",
+    "SampleRequest",
     "Statistics",
     "SweepMetric",
     "Tokens",

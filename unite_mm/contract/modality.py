@@ -51,6 +51,15 @@ class Modality(ABC):
     def build_modules(self, statistics: Statistics, width: int) -> ModalityModules:
         """Build the model parts for a trunk of `width`; parameters initialised from torch's global generator."""
 
+    def sampling_options(self) -> Any:
+        """Options of the plugin's own for generation, with their defaults: a Pydantic model, or None for none.
+
+        Here the section `sampling` of the configuration, where that has one. Callers change single ones:
+        `sample --set NAME.sampling.KEY=VALUE`, `generate(options={KEY: VALUE})`. What they chose reaches
+        `ModalityModules.prior_for` and `samples_for`.
+        """
+        return getattr(self.config, "sampling", None)
+
     @abstractmethod
     def write(self, samples: Sequence[Any], path: Path) -> None:
         """Write native samples to a file (or folder) whose suffix names the format.

@@ -70,7 +70,7 @@ class Batch(Protocol):
 
     @property
     def condition(self) -> Tensor | None:
-        """Classes (B,) int64, numbers (B, M) float, or None."""
+        """Classes (B,) int64, numbers (B, M) float, both (B, 1 + M) float, or None; see `ConditionSpec`."""
         ...
 
     def to(self, device: torch.device) -> Self:
@@ -113,19 +113,48 @@ class LossTerm:
 class ConditionSpec:
     """What generation can be conditioned on.
 
+    A condition of kind `classes` is an integer, one of `numbers` M floats, one of `mixed` 1 + M floats: the class, then
+    the numbers. The floats are called its parts; NaN stands for a part that is left open.
+
     Attributes:
-        kind: `none`, `classes` (size = number of classes) or `numbers` (size = M).
+        kind: `none`, `classes` (size = number of classes), `numbers` or `mixed` (size = M).
         size: see `kind`.
-        names: for messages and the command line: class names or names of the numbers.
+        names: for messages and the command line: class names, or names of the numbers.
         mean: of each number over the training data; the core standardises with it.
         std: likewise the standard deviation.
+        classes: names of the classes of a `mixed` condition; users ask for them as `class`.
+        left_open: what becomes of parts that a caller does not name. `refused`: that is an error. `drawn`: the prior is
+            given NaN and draws them. `dropped`: the model learns to do without any of them (they are dropped at random
+            in training, data may lack them); the prior may leave them open.
     """
 
-    kind: Literal["none", "classes", "numbers"] = "none"
+    kind: Literal["none", "classes", "numbers", "mixed"] = "none"
     size: int = 0
     names: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    classes: tuple[str, ...] = ()
+    left_open: Literal["refused", "drawn", "dropped"] = "refused"
+
+    @property
+    def class_count(self) -> int:
+        """The number of classes; 0 where there are none."""
+        return self.size if self.kind == "classes" else len(self.classes)
+
+    @property
+    def parts(self) -> int:
+        """The number of parts: M or 1 + M; else 0."""
+        return {"numbers": self.size, "mixed": 1 + self.size}.get(self.kind, 0)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the parts, `class` before those of the numbers."""
+        return {"numbers": self.names, "mixed": ("class", *self.names)}.get(self.kind, ())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample's condition."""
+        return () if self.parts == 0 else (self.parts,)
 
 
 @dataclass(frozen=True)
@@ -134,11 +163,26 @@ class PriorSample:
 
     Attributes:
         mask: (K,) bool.
-        condition: class () int64, numbers (M,) float, or None.
+        condition: class () int64, numbers (M,) float, both (1 + M,) float, or None.
     """
 
     mask: Tensor
     condition: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What a caller asks of one sample to generate.
+
+    Attributes:
+        condition: as in `PriorSample`, NaN for parts that are left open; None: nothing is asked for.
+        size: the number of registers, one of `ModalityModules.sizes`; None: as the prior draws it.
+        options: of the plugin's own, see `Modality.sampling_options`.
+    """
+
+    condition: Tensor | None = None
+    size: int | None = None
+    options: Any = None
 
 
 class ModalityModules(nn.Module, ABC):
@@ -151,12 +195,14 @@ class ModalityModules(nn.Module, ABC):
         decoder: module; `decoder(latents (B, L, C), registers) -> output`, any type of the plugin's own.
             Unused registers hold zeros and must not influence the used ones. When samples are generated, decoder and
             `samples` may be called by several threads at once.
+        sizes: fewest and most registers that a caller may ask for, which `prior_for` then heeds; None: nobody may.
     """
 
     layout: LatentLayout
     condition: ConditionSpec
     tokenizer: nn.Module
     decoder: nn.Module
+    sizes: tuple[int, int] | None = None
 
     @abstractmethod
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
@@ -177,11 +223,28 @@ class ModalityModules(nn.Module, ABC):
             UsageError: no registers agree with the condition.
         """
 
+    def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
+        """As `prior`, for callers that may also ask for a size or set options; here `prior` with their condition.
+
+        Args:
+            generator: the only source of randomness.
+            request: what the registers must agree with.
+
+        Raises:
+            UsageError: none do.
+        """
+        return self.prior(generator, request.condition)
+
     @abstractmethod
     def samples(self, output: Any, registers: Registers) -> list[Any]:
         """Native objects, one per sample of the batch, from a decoder output."""
 
+    def samples_for(self, output: Any, registers: Registers, options: Any) -> list[Any]:
+        """As `samples`, of generated latents, under options of the plugin's own; here they change nothing."""
+        del options
+        return self.samples(output, registers)
+
     def conditioned(self, samples: list[Any], condition: Tensor) -> list[Any]:
-        """Generated native objects that know their condition, classes (B,) or numbers (B, M); here as they are."""
+        """Generated native objects that know their condition, as in a batch; here as they are."""
         del condition
         return samples

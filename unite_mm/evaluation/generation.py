@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from unite_mm.config.layers import flatten
 from unite_mm.contract import Reference
 from unite_mm.errors import UsageError
 from unite_mm.evaluation.report import Settings, optional_picture
@@ -78,7 +79,10 @@ class Generation:
             name: ":".join(f"{end:g}" for end in value) if isinstance(value, tuple) else value
             for name, value in self.sampling.model_dump().items()
         }
-        plan = self.task.plan
+        plan, own = self.task.plan, self.task.modality.sampling_options()
+        if own is not None:
+            for name, value in flatten(own.model_dump(mode="json"), f"{self.task.name}.sampling.").items():
+                found[name] = value if isinstance(value, str | int | float | bool | None) else str(value)
         return found | {
             "samples": plan.samples,
             "labels": plan.labels,

@@ -7,7 +7,7 @@ import torch
 
 from unite_mm.contract import SPLITS, ModalityData
 from unite_mm.progress import Progress
-from unite_mm.utils.files import file_sha256
+from unite_mm.utils.files import file_sha256, folder_sha256
 from unite_mm_schemas.card import DataCard, SourceFile
 
 BATCH = 1024
@@ -66,7 +66,11 @@ def _split(data: ModalityData, split: str, progress: Progress) -> Check:
 def _source_file(source: Path, file: SourceFile) -> Check:
     path = source if source.is_file() else source / file.name
     title = f"file {file.name}"
-    if not path.is_file():
+    whole = file.name.endswith("/")  # a folder that counts as one file
+    if whole and source.is_dir():
+        digest = folder_sha256(source)
+    elif not whole and path.is_file():
+        digest = file_sha256(path)
+    else:
         return Check(title, False, "is missing")
-    digest = file_sha256(path)
     return Check(title, digest == file.sha256, f"sha256 {digest}")

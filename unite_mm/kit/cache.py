@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
-from unite_mm.utils.files import file_sha256
+from unite_mm.utils.files import file_sha256, files_in, folder_sha256
 from unite_mm_schemas.card import SourceFile
 
 if TYPE_CHECKING:
@@ -156,10 +156,16 @@ def locked(path: Path, progress: Progress) -> Iterator[None]:
 def describe_file(path: Path) -> SourceFile:
     """Name, size in bytes and SHA-256 of an input file, for the data-set card.
 
+    A folder counts as one file, whose name ends in `/`: its size is that of all its files, and its hash one of their
+    names and contents. Hidden files do not count.
+
     Raises:
         UsageError: it cannot be read.
     """
     try:
+        if path.is_dir():
+            size = sum(one.stat().st_size for one in files_in(path))
+            return SourceFile(name=f"{path.resolve().name}/", bytes=size, sha256=folder_sha256(path))
         return SourceFile(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error

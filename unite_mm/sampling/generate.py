@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unite_mm.contract import ConditionSpec, ModalityModules, PriorSample, Registers
-from unite_mm.errors import UsageError
+from unite_mm.contract import ConditionSpec, ModalityModules, PriorSample, Registers, SampleRequest
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, NetworkDenoiser
@@ -28,7 +28,7 @@ class Latents:
         values: (B, L, C), layer-normalised over C, zero at unused registers.
         registers: which registers each sample uses.
         modality: whose latents they are.
-        condition: what they were generated under, classes (B,) or numbers (B, M); None where there was none.
+        condition: what they were generated under, as in a batch; None where there was none.
     """
 
     values: Tensor
@@ -42,8 +42,8 @@ class Samples(list[Any]):
 
     Attributes:
         evaluations: function evaluations (NFE) of the network; the most that any sample took.
-        conditions: what the samples were generated under, classes (n,) or numbers (n, M), on the CPU; None where there
-            was no condition.
+        conditions: what the samples were generated under, on the CPU: classes (n,), numbers (n, M) or both (n, 1 + M),
+            NaN where a part was left open; None where there was no condition.
     """
 
     def __init__(self, samples: Sequence[Any], evaluations: int, conditions: Tensor | None) -> None:
@@ -60,7 +60,14 @@ def normal_noise(modules: ModalityModules, generators: Sequence[torch.Generator]
 
 
 def draw_prior(
-    modules: ModalityModules, count: int, condition: Any, *, seed: int = 0, first: int = 0
+    modules: ModalityModules,
+    count: int,
+    condition: Any,
+    *,
+    size: int | Sequence[int] | None = None,
+    options: Any = None,
+    seed: int = 0,
+    first: int = 0,
 ) -> list[PriorSample]:
     """Registers and conditions of samples first .. first + count - 1 of a seed.
 
@@ -68,14 +75,37 @@ def draw_prior(
         modules: the modality's, for its prior.
         count: how many.
         condition: as for `UNITE.generate`.
+        size: likewise.
+        options: of the plugin's own, complete; None: it has none.
         seed: of the prior.
         first: index of the first sample.
 
     Raises:
-        UsageError: the condition does not fit the modality.
+        UsageError: the condition or the size does not fit the modality.
+        UniteError: the plugin does not heed them.
     """
     given = check_conditions(modules.condition, condition, count)
-    return [modules.prior(stream_generator(Stream.PRIOR, seed, first + index), own) for index, own in enumerate(given)]
+    sizes = check_sizes(modules.sizes, size, count)
+    return [
+        _draw_one(modules, stream_generator(Stream.PRIOR, seed, first + index), SampleRequest(own, wanted, options))
+        for index, (own, wanted) in enumerate(zip(given, sizes, strict=True))
+    ]
+
+
+def _draw_one(modules: ModalityModules, generator: torch.Generator, request: SampleRequest) -> PriorSample:
+    drawn = modules.prior_for(generator, request)
+    if request.size is not None and int(drawn.mask.sum()) != request.size:
+        raise UniteError(
+            f"the prior gives {int(drawn.mask.sum())} registers where {request.size} are asked for",
+            "this is a mistake in the plugin: tell its author",
+        )
+    spec, found = modules.condition, drawn.condition
+    if spec.parts and spec.left_open != "dropped" and found is not None and bool(found.isnan().any()):
+        raise UniteError(
+            "the prior leaves a part of the condition open, which the model cannot do without",
+            "this is a mistake in the plugin: tell its author",
+        )
+    return drawn
 
 
 def sample_latents(
@@ -128,15 +158,58 @@ def check_conditions(spec: ConditionSpec, condition: Any, count: int) -> list[Te
         value = torch.as_tensor(without_names(spec, condition))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"condition {condition!r} does not fit: {error}") from error
-    own = () if spec.kind == "classes" else (spec.size,)
-    if value.shape not in (own, (count, *own)):
-        what = "use an integer" if spec.kind == "classes" else f"give {spec.size} numbers {spec.names}"
+    if value.shape not in (spec.shape, (count, *spec.shape)):
+        what = "use an integer" if spec.kind == "classes" else f"give {spec.parts} numbers {spec.part_names}"
         raise UsageError(f"condition {condition!r} does not fit", f"{what}, or {count} of them")
-    if spec.kind == "numbers":
-        return list(value.float().expand(count, *own))
-    if value.is_floating_point() or not bool(((value >= 0) & (value < spec.size)).all()):
-        raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.size - 1}")
-    return list(value.long().expand(count))
+    if spec.kind == "classes":
+        _check_classes(spec, value, condition)
+        return list(value.long().expand(count))
+    value = value.float()
+    if bool(value.isinf().any()) or (spec.left_open == "refused" and bool(value.isnan().any())):
+        raise UsageError(f"condition {condition!r} does not fit", "give finite numbers")
+    if spec.kind == "mixed":
+        known = value[..., 0][~value[..., 0].isnan()]
+        if not bool((known == known.round()).all()):
+            raise UsageError(f"condition {condition!r} is no class", "use an integer or a name")
+        _check_classes(spec, known.long(), condition)
+    return list(value.expand(count, spec.parts))
+
+
+def _check_classes(spec: ConditionSpec, value: Tensor, condition: Any) -> None:
+    if value.is_floating_point() or not bool(((value >= 0) & (value < spec.class_count)).all()):
+        raise UsageError(f"condition {condition!r} is no class", f"use an integer from 0 to {spec.class_count - 1}")
+
+
+def check_sizes(sizes: tuple[int, int] | None, size: int | Sequence[int] | None, count: int) -> list[int | None]:
+    """The number of registers asked for of each of `count` samples.
+
+    Args:
+        sizes: what may be asked for, see `ModalityModules`.
+        size: of all samples, or one for each; None: as the prior draws it.
+        count: how many samples.
+
+    Raises:
+        UsageError: it cannot be asked for.
+    """
+    if size is None:
+        return [None] * count
+    if sizes is None:
+        raise UsageError(f"size {size}: this modality takes no size", "leave it out")
+    least, most = sizes
+    given = [size] * count if isinstance(size, int) else list(size)
+    if len(given) != count:
+        raise UsageError(f"{len(given)} sizes for {count} samples", "give one for all, or one for each")
+    for one in given:
+        if not isinstance(one, int) or not least <= one <= most:
+            what = f"all samples of this modality have {most} registers" if least == most else f"not {least} to {most}"
+            hint = "leave it out" if least == most else "ask for a size that the model knows"
+            raise UsageError(f"size {one}: {what}", hint)
+    return list(given)
+
+
+def largest_batch(settings: SamplingConfig) -> int:
+    """Samples generated at once; 1 for dopri5, whose steps follow the error of a whole batch, unless that is wanted."""
+    return 1 if settings.solver == "dopri5" and not settings.joint_steps else settings.batch_size
 
 
 def batches_of_equal_length(priors: Sequence[PriorSample], batch_size: int) -> Iterator[list[int]]:
@@ -156,6 +229,6 @@ def batches_of_equal_length(priors: Sequence[PriorSample], batch_size: int) -> I
 
 
 def stacked_conditions(priors: Sequence[PriorSample]) -> Tensor | None:
-    """Classes (n,) or numbers (n, M) of the samples; None unless all have one."""
+    """Conditions of the samples, as in a batch; None unless all have one."""
     conditions = [prior.condition for prior in priors if prior.condition is not None]
     return torch.stack(conditions) if conditions and len(conditions) == len(priors) else None

@@ -7,59 +7,84 @@ from typing import Any
 from unite_mm.contract import ConditionSpec
 from unite_mm.errors import UsageError
 
+OPEN = float("nan")
+"""A part of a condition that is left open."""
+
 
 def without_names(spec: ConditionSpec, condition: Any) -> Any:
     """A condition in which names have become integers, or numbers in their order; anything else stays as it is.
 
     Args:
         spec: what the modality takes.
-        condition: a class's name, or one for each sample, beside integers or not; or numbers by name, one value for all
-            samples or one for each.
+        condition: a class's name, or one for each sample, beside integers or not; or parts by name (`class` for the
+            class), one value for all samples or one for each. Parts that are None or not named are left open.
 
     Raises:
         UsageError: a name is unknown or missing.
     """
     if isinstance(condition, Mapping):
-        return _numbers(spec, condition)
+        return _parts(spec, condition)
     if isinstance(condition, str):
-        return _class(spec, condition)
+        return _parts(spec, {"class": condition}) if spec.kind == "mixed" else class_number(spec, condition)
     if isinstance(condition, Sequence) and any(isinstance(one, str | Mapping) for one in condition):
         return [without_names(spec, one) if isinstance(one, str | Mapping) else one for one in condition]
     return condition
 
 
-def _class(spec: ConditionSpec, name: str) -> int:
-    if spec.kind != "classes" or not spec.names:
+def class_number(spec: ConditionSpec, name: str) -> int:
+    """The number of a class.
+
+    Raises:
+        UsageError: there is no class of this name.
+    """
+    names = spec.names if spec.kind == "classes" else spec.classes
+    if not names:
         what = "takes no condition" if spec.kind == "none" else f"takes {spec.size} {spec.kind} without such names"
-        raise UsageError(f"condition {name!r}: this modality {what}", _form(spec))
-    if name not in spec.names:
-        near = difflib.get_close_matches(name, spec.names, n=1)
+        raise UsageError(f"condition {name!r}: this modality {what}", form(spec))
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UsageError(f"condition {name!r}: no such class", f"{hint}there are: {', '.join(spec.names)}")
-    return spec.names.index(name)
+        raise UsageError(f"condition {name!r}: no such class", f"{hint}there are: {', '.join(names)}")
+    return names.index(name)
 
 
-def _numbers(spec: ConditionSpec, values: Mapping[Any, Any]) -> list[Any]:
-    """(M,) numbers in their order, or (n, M) where there is one value for each of n samples."""
-    if spec.kind != "numbers" or sorted(map(str, values)) != sorted(spec.names):
-        raise UsageError(f"condition {dict(values)!r} does not fit", _form(spec))
-    columns = [values[name] for name in spec.names]
+def _parts(spec: ConditionSpec, values: Mapping[Any, Any]) -> list[Any]:
+    """(P,) parts in their order, or (n, P) where there is one value for each of n samples."""
+    given = {str(name) for name in values}
+    known = set(spec.part_names)
+    if not known or not given <= known or (given < known and spec.left_open == "refused"):
+        raise UsageError(f"condition {dict(values)!r} does not fit", form(spec))
+    columns = [_column(spec, name, values.get(name)) for name in spec.part_names]
     each = [column for column in columns if hasattr(column, "__len__") and not isinstance(column, str)]
     if not each:
         return columns
     lengths = {len(column) for column in each}
     if len(lengths) > 1:
-        raise UsageError(f"condition: {', '.join(spec.names)} have different numbers of values", "give one per sample")
+        names = ", ".join(spec.part_names)
+        raise UsageError(f"condition: {names} have different numbers of values", "give one per sample")
     (count,) = lengths
     spread = [list(column) if any(column is one for one in each) else [column] * count for column in columns]
     return [list(row) for row in zip(*spread, strict=True)]
 
 
-def _form(spec: ConditionSpec) -> str:
+def _column(spec: ConditionSpec, name: str, value: Any) -> Any:
+    """The value or values of one part; of the class also by name."""
+    if isinstance(value, list | tuple):
+        return [_column(spec, name, one) for one in value]
+    if value is None:
+        return OPEN
+    is_class = spec.kind == "mixed" and name == spec.part_names[0]
+    return class_number(spec, value) if is_class and isinstance(value, str) else value
+
+
+def form(spec: ConditionSpec) -> str:
+    """How a condition may be given, as a hint."""
     if spec.kind == "none":
         return "leave it out"
     if spec.kind == "classes":
         names = f", or a name: {', '.join(spec.names)}" if spec.names else ""
         return f"give an integer from 0 to {spec.size - 1}{names}"
-    names = f", or by name: {', '.join(spec.names)}" if spec.names else ""
-    return f"give {spec.size} numbers{names}"
+    names = ", ".join(spec.part_names)
+    if spec.left_open != "refused":
+        return f"give any of these by name: {names}"
+    return f"give {spec.parts} numbers{f', or by name: {names}' if any(spec.part_names) else ''}"

@@ -47,19 +47,29 @@ class ReconstructionNoise:
 
 @dataclass(frozen=True)
 class FlowNoise:
-    """Random numbers of one flow minibatch: times (B,), noise (B, L, C), dropped conditions (B,) bool."""
+    """Random numbers of one flow minibatch.
+
+    Attributes:
+        time: (B,) timesteps.
+        noise: (B, L, C).
+        dropped: (B,) bool, conditions to replace by null.
+        left_open: (B, P) bool, parts of a condition to leave open; None where the model never does without.
+    """
 
     time: Tensor
     noise: Tensor
     dropped: Tensor
+    left_open: Tensor | None = None
 
     @staticmethod
     def join(draws: "list[FlowNoise]") -> "FlowNoise":
         """Several draws for the same samples, one after the other along the batch."""
+        left_open = [draw.left_open for draw in draws if draw.left_open is not None]
         return FlowNoise(
             torch.cat([draw.time for draw in draws]),
             torch.cat([draw.noise for draw in draws]),
             torch.cat([draw.dropped for draw in draws]),
+            torch.cat(left_open) if left_open else None,
         )
 
 
@@ -104,7 +114,17 @@ class StepNoise:
         registers, tokenize_times = self.normal(length), self.tokenize_times(config)
         return ReconstructionNoise(registers, tokenize_times, self.decoder_times(config), self.normal(length))
 
-    def flow(self, config: FlowConfig, length: int) -> FlowNoise:
-        """Numbers of one flow minibatch."""
+    def left_open(self, parts: int) -> Tensor:
+        """(B, P) bool: each sample leaves open a share of its parts that is itself uniform.
+
+        So one part alone, some and all of them are asked for equally often, however many there are.
+        """
+        shape = (self.size, parts)
+        joined = torch.rand(shape, generator=self.generator, device=self.generator.device)
+        return self.shard.cut(joined) < self.uniform()[:, None]
+
+    def flow(self, config: FlowConfig, length: int, parts: int = 0) -> FlowNoise:
+        """Numbers of one flow minibatch; `parts` of a condition that may be left open."""
         time = self.shard.cut(draw_times(config, self.size, self.generator))
-        return FlowNoise(time, self.normal(length), self.uniform() < config.condition_drop)
+        noise, dropped = self.normal(length), self.uniform() < config.condition_drop
+        return FlowNoise(time, noise, dropped, self.left_open(parts) if parts else None)

@@ -92,6 +92,22 @@ def check_writable(folder: Path) -> None:
     probe.unlink()
 
 
+def files_in(folder: Path) -> list[Path]:
+    """All files of a folder and its subfolders but hidden ones, sorted by their paths."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    visible = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(visible, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 over the names and contents of `files_in` a folder."""
+    digest = hashlib.sha256()
+    for path in files_in(folder):
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{file_sha256(path)} {name}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content."""
     with path.open("rb") as stream:

@@ -27,6 +27,7 @@ class ImageModules(ModalityModules):
         super().__init__()
         self.config = config
         self.layout = LatentLayout(config.registers, config.channels, torch.arange(config.registers))
+        self.sizes = (config.registers, config.registers)
         names = tuple(str(name) for name in statistics["classes"])
         conditioned = config.condition == "class" and len(names) > 0
         self.condition = ConditionSpec("classes", len(names), names) if conditioned else ConditionSpec()

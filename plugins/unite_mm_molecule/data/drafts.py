@@ -26,6 +26,7 @@ from unite_mm_molecule.data.refusals import (
     Refused,
 )
 from unite_mm_molecule.files.blocks import read_block
+from unite_mm_molecule.files.mol2 import block_of_mol2, mol2_name
 from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
 from unite_mm_molecule.files.sdf import with_plain_exponents, without_dollars
 from unite_mm_molecule.files.smiles import parse_smiles, split_line
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 Content = str | Molecule
-"""A MOL block, a SMILES, an XYZ frame or a row of qm9pack, or a molecule of arrays."""
+"""A MOL block, a record of MOL2, a SMILES, an XYZ frame or a row of qm9pack, or a molecule of arrays."""
 
 _ORDINARY_VALENCES = np.array([STANDARD_VALENCES.get(number, (0,))[0] for number in range(max(SYMBOLS) + 1)])
 
@@ -75,6 +76,8 @@ def contents(piece: Piece) -> Iterator[tuple[str, Content]]:
         if piece.kind == "sdf":
             block = without_dollars(text)
             yield block.split("\n", 1)[0].strip(), block
+        elif piece.kind == "mol2":
+            yield mol2_name(text), text
         elif piece.kind == "xyz":
             yield frame_name(text), text
         elif piece.kind == "package":
@@ -95,6 +98,8 @@ def read_draft(content: Content, kind: str) -> Draft:
             return _draft_of(content)
         if kind == "sdf":
             return _draft_of_block(content)
+        if kind == "mol2":
+            return _draft_of_block(block_of_mol2(content))
         if kind == "xyz":
             return _draft_of_frame(parse_frame(content))
         mol = parse_smiles(content)

@@ -27,7 +27,7 @@ class Piece:
         skip: indices in the source of molecules to leave out as uncharacterized.
     """
 
-    kind: Literal["sdf", "xyz", "smiles", "arrays", "package"]
+    kind: Literal["sdf", "mol2", "xyz", "smiles", "arrays", "package"]
     first: int
     count: int
     records: tuple[bytes, ...] = ()

@@ -28,11 +28,11 @@ from unite_mm_molecule.files.text import decode
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_schemas.card import DataCard, Exclusion, SourceFile
 
-FORMAT = {"qm9": 2, "package": 2, "smiles": 1, "sdf": 2, "xyz": 2, "arrays": 2}
+FORMAT = {"qm9": 2, "package": 2, "smiles": 2, "sdf": 3, "mol2": 1, "xyz": 3, "arrays": 3}
 """Version of the cache's layout and of the checks, by kind of source; raise it to prepare these again.
 
-2: columns of extended XYZ, bonds of our own XYZ files, radicals, coordinates that are no numbers or implausible;
-properties of QM9.
+The last changes: properties of QM9; a few molecules of many conformers hold out whole ones, and XYZ frames of a wrong
+count are flawed.
 """
 _EMBEDDED = 1
 """The version of the set that ships with the package."""

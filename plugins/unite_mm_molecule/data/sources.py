@@ -14,6 +14,7 @@ from unite_mm_molecule.data import download, package
 from unite_mm_molecule.data.pieces import Piece, TextPieces, array_pieces
 from unite_mm_molecule.data.properties import read_property_table
 from unite_mm_molecule.files.arrays import read_arrays
+from unite_mm_molecule.files.containers import Container, open_container
 from unite_mm_molecule.files.text import read_content, read_text, text_kind
 from unite_mm_schemas.card import SourceFile
 
@@ -30,8 +31,8 @@ QM9 = "qm9"
 DFT = "QM9, DFT geometries"
 """How tables of results call QM9 with its own geometries, B3LYP/6-31G(2df,p)."""
 _KINDS = (
-    "a folder or zip with QM9's gdb9.sdf, or a .sdf, .sd, .mol, .xyz, .smi, .smiles, .csv (each also .gz or .bz2) or "
-    ".npz file"
+    "a folder or zip with QM9's gdb9.sdf or with molecule files of one kind, or a .sdf, .sd, .mol, .mol2, .xyz, .smi, "
+    ".smiles, .csv (each also .gz or .bz2) or .npz file"
 )
 
 
@@ -45,13 +46,15 @@ class Source:
         path: the file that holds the molecules; the folder of the package.
         member: the member of a zip file that holds them.
         uncharacterized: where the list of uncharacterized molecules is: a file, or True for the zip file itself.
+        container: the folder or zip file whose files hold the molecules; None where one file does.
     """
 
     name: str
-    kind: Literal["qm9", "package", "sdf", "xyz", "smiles", "arrays"]
+    kind: Literal["qm9", "package", "sdf", "mol2", "xyz", "smiles", "arrays"]
     path: Path
     member: str | None = None
     uncharacterized: Path | bool = False
+    container: Container | None = None
 
     @property
     def hydrogens_may_be_missing(self) -> bool:
@@ -59,12 +62,12 @@ class Source:
 
         QM9, XYZ files and arrays hold all of them, so that a missing one is a radical or an error.
         """
-        return self.kind in ("sdf", "smiles")
+        return self.kind in ("sdf", "mol2", "smiles")
 
     @property
     def geometry_may_be_missing(self) -> bool:
         """Whether molecules without 3D coordinates are given a geometry."""
-        return self.kind in ("sdf", "smiles", "arrays")
+        return self.kind in ("sdf", "mol2", "smiles", "arrays")
 
     def files(self) -> tuple[SourceFile, ...]:
         """The files with sizes and hashes.
@@ -90,7 +93,7 @@ class Source:
         elif self.kind == "arrays":
             pieces = array_pieces(read_arrays(self.path)[0])
         else:
-            text = read_text(self.path, self.member)
+            text = read_text(self.path, self.member) if self.container is None else self.container.text
             skip = download.parse_uncharacterized(self._list()) if self.uncharacterized else frozenset()
             pieces = TextPieces(self.path, "sdf" if self.kind == "qm9" else self.kind, text, skip)
         if not pieces:
@@ -170,7 +173,7 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
             return Source(QM9, "package", folder)
         archive = fetch(download.ARCHIVE, downloads, progress)
         listed = fetch(download.UNCHARACTERIZED, downloads, progress)
-        return Source(QM9, "qm9", archive, _member(archive), listed)
+        return Source(QM9, "qm9", archive, _need_member(archive), listed)
     if source == "embedded":
         return Source("embedded", "arrays", EMBEDDED)
     path = Path(source).expanduser()
@@ -181,7 +184,8 @@ def find_source(source: str, downloads: Path, progress: Progress) -> Source:
     if not path.is_file():
         raise UsageError(f"--data {source}: not a regular file", f"expected {_KINDS}")
     if path.suffix.lower() == ".zip":
-        return _with_list(path.name, path, _member(path))
+        member = _member(path)
+        return _of_container(path.name, path) if member is None else _with_list(path.name, path, member)
     if path.suffix.lower() == ".npz":
         return Source(f"{path.resolve().parent.name}/{path.name}", "arrays", path)
     if path.name == _RAW:
@@ -198,8 +202,14 @@ def _find_in_folder(folder: Path) -> Source:
         if (place / _RAW).is_file():
             return _with_list(name, place / _RAW, None)
         if (place / "qm9.zip").is_file():
-            return _with_list(name, place / "qm9.zip", _member(place / "qm9.zip"))
-    raise UsageError(f"--data {folder}: holds neither {_RAW} nor qm9.zip", f"expected {_KINDS}")
+            return _with_list(name, place / "qm9.zip", _need_member(place / "qm9.zip"))
+    return _of_container(name, folder)
+
+
+def _of_container(name: str, path: Path) -> Source:
+    """A folder or zip file of molecule files that are not QM9's raw ones."""
+    container = open_container(path)
+    return Source(name, container.kind, path, container=container)
 
 
 def _with_list(name: str, path: Path, member: str | None) -> Source:
@@ -212,8 +222,16 @@ def _with_list(name: str, path: Path, member: str | None) -> Source:
     return Source(name, "qm9", path, member, listed)
 
 
-def _member(path: Path) -> str:
-    """The member of a zip file that is gdb9.sdf."""
+def _need_member(path: Path) -> str:
+    """As `_member`, of a zip file that has to be QM9's."""
+    found = _member(path)
+    if found is None:
+        raise UsageError(f"{path}: holds no {_RAW}", f"expected {_KINDS}")
+    return found
+
+
+def _member(path: Path) -> str | None:
+    """The member of a zip file that is gdb9.sdf, if any."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -221,7 +239,4 @@ def _member(path: Path) -> str:
         raise UsageError(
             f"{path}: not a readable zip file: {error}", "the file may be damaged or incomplete"
         ) from error
-    found = next((name for name in names if name.split("/")[-1] == _RAW), None)
-    if found is None:
-        raise UsageError(f"{path}: holds no {_RAW}", f"expected {_KINDS}")
-    return found
+    return next((name for name in names if name.split("/")[-1] == _RAW), None)

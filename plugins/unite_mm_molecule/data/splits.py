@@ -21,7 +21,8 @@ def assign(keys: Sequence[str]) -> NDArray[np.uint8]:
 
     Distinct keys are ranked by their SHA-256. In that order each goes, with all molecules that share it, to the test
     split while it has room for them, else to the validation split, else to the training split. One or two molecules
-    are all for training.
+    are all for training. Where a few molecules have so many conformers each that none fits a held-out split, but there
+    are at least three, such a split gets the molecule of the fewest.
 
     Args:
         keys: (N,) canonical SMILES.
@@ -35,7 +36,19 @@ def assign(keys: Sequence[str]) -> NDArray[np.uint8]:
         if split != "train":
             room[split] -= counts[key]
         split_of[key] = SPLITS.index(split)
+    if len(counts) > 2:
+        _fill_empty(split_of, counts)
     return np.array([split_of[key] for key in keys], dtype=np.uint8)
+
+
+def _fill_empty(split_of: dict[str, int], counts: Counter[str]) -> None:
+    """Give each held-out split that is empty one of the training molecules: that of the fewest, the first of equals."""
+    train = SPLITS.index("train")
+    for name in ("test", "validation"):
+        if SPLITS.index(name) not in split_of.values():
+            rest = [key for key, split in split_of.items() if split == train]
+            if len(rest) > 1:
+                split_of[min(rest, key=counts.__getitem__)] = SPLITS.index(name)
 
 
 def split_hash(keys: Sequence[str], splits: NDArray[np.uint8]) -> str:

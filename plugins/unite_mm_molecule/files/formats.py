@@ -6,6 +6,7 @@ off again.
 """
 
 import gzip
+import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,6 +16,8 @@ from unite_mm.errors import UsageError
 from unite_mm_molecule.chemistry import rdkit_installed
 from unite_mm_molecule.files.arrays import array_file, read_samples
 from unite_mm_molecule.files.blocks import read_sdf_record
+from unite_mm_molecule.files.containers import open_container
+from unite_mm_molecule.files.mol2 import read_mol2_record
 from unite_mm_molecule.files.output import write_whole
 from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, with_hydrogens, without_added_hydrogens
 from unite_mm_molecule.files.sdf import write_record
@@ -65,22 +68,33 @@ def write(samples: Sequence[Molecule], path: Path) -> None:
 def read(path: Path) -> list[Molecule]:
     """Read samples back, in order; the suffix names the format.
 
-    Files of other programs are read too: whether hydrogens are explicit is decided for each molecule of an SDF or XYZ
-    file; XYZ frames without bonds get them from the geometry; SMILES have implicit hydrogens and no positions. A record
-    that cannot be understood becomes a flawed molecule, so that it counts.
+    A folder or a zip file of molecule files of one kind is read as one file, in the order of their names. Files of
+    other programs too: whether hydrogens are explicit is decided for each molecule of an SDF, MOL2 or XYZ file; XYZ
+    frames without bonds get them from the geometry; SMILES have implicit hydrogens and no positions. A record that
+    cannot be understood becomes a flawed molecule, so that it counts.
 
     Raises:
         UsageError: the file does not exist, is empty, incomplete or damaged, or none of its records can be understood;
             the message names record or line.
     """
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        container = open_container(path)
+        return _sound_enough(path, _read_records(path, container.kind, container.text), container.kind)
     suffix = _suffix(path, "read")
     if not path.is_file():
         problem = "not a regular file" if path.exists() else "no such file"
         raise UsageError(f"{path}: {problem}", f"known formats: {', '.join(SUFFIXES)}")
-    samples = read_samples(path) if suffix == ".npz" else _read_text(path, TEXT_SUFFIXES[suffix])
+    if suffix == ".npz":
+        return _sound_enough(path, read_samples(path), "arrays")
+    samples = _read_records(path, TEXT_SUFFIXES[suffix], read_text(path))
+    return _sound_enough(path, samples, TEXT_SUFFIXES[suffix])
+
+
+def _sound_enough(path: Path, samples: list[Molecule], kind: str) -> list[Molecule]:
+    """The samples, of which at least one can be understood."""
     if not samples:
         raise UsageError(f"{path}: the file holds no molecule")
-    if all(sample.flaw for sample in samples) and TEXT_SUFFIXES.get(suffix) != "smiles":
+    if all(sample.flaw for sample in samples) and kind != "smiles":
         raise UsageError(f"{path}: {samples[0].flaw}", "the file may be damaged or incomplete")
     return samples
 
@@ -116,16 +130,15 @@ def _texts(samples: Sequence[Molecule], path: Path, kind: TextKind) -> Iterator[
             raise UsageError(f"{path}: sample {index + 1}: {error}", "write .npz or .smi instead") from error
 
 
-def _read_text(path: Path, kind: TextKind) -> list[Molecule]:
-    text = read_text(path)
+def _read_records(path: Path, kind: TextKind, text: bytes | mmap.mmap) -> list[Molecule]:
     if kind == "smiles":
         _need_rdkit_for_smiles(path)
     bounds = record_bounds(path, kind, text)
     records = [decode(bytes(text[start:end])) for start, end in pairwise(bounds)]
     if kind == "smiles":
         return _read_smiles(records, line=bytes(text[: bounds[0]]).count(b"\n") + 1)
-    word = "record" if kind == "sdf" else "frame"
-    read_one = read_sdf_record if kind == "sdf" else read_frame
+    word = "frame" if kind == "xyz" else "record"
+    read_one = {"sdf": read_sdf_record, "mol2": read_mol2_record, "xyz": read_frame}[kind]
     found: list[Record] = []
     try:
         for index, record in enumerate(records):

@@ -1,7 +1,8 @@
 """Text files of molecules: recognised by their names, read, and cut into records. Nothing here knows chemistry.
 
-A record is the text of one molecule: of SDF up to and with its `$$$$` line, of XYZ one frame, of SMILES one line with
-the empty lines behind it. A plain file is mapped into memory rather than read, so that only its records are copied.
+A record is the text of one molecule: of SDF up to and with its `$$$$` line, of MOL2 from one MOLECULE line to the next,
+of XYZ one frame, of SMILES one line with the empty lines behind it. A plain file is mapped into memory rather than
+read, so that only its records are copied.
 """
 
 import bz2
@@ -16,10 +17,11 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.kit.arrays import most_bytes, too_large
 from unite_mm.kit.messages import first_line
 
-TextKind = Literal["sdf", "xyz", "smiles"]
+TextKind = Literal["sdf", "mol2", "xyz", "smiles"]
 
 SUFFIXES: dict[str, TextKind] = {
-    ".sdf": "sdf", ".sd": "sdf", ".mol": "sdf", ".xyz": "xyz", ".smi": "smiles", ".smiles": "smiles", ".csv": "smiles",
+    ".sdf": "sdf", ".sd": "sdf", ".mol": "sdf", ".mol2": "mol2", ".xyz": "xyz",
+    ".smi": "smiles", ".smiles": "smiles", ".csv": "smiles",
 }  # fmt: skip
 """Text formats by file suffix; when reading, each may be followed by one of `COMPRESSED`."""
 
@@ -46,8 +48,7 @@ def read_text(path: Path, member: str | None = None) -> bytes | mmap.mmap:
     Raises:
         UsageError: as `read_content` does, or the table has no such column.
     """
-    content = read_content(path, member)
-    return smiles_column(path, bytes(content)) if text_suffix(Path(member or path.name)) == ".csv" else content
+    return as_records(path, member or path.name, read_content(path, member))
 
 
 def read_content(path: Path, member: str | None = None) -> bytes | mmap.mmap:
@@ -65,6 +66,15 @@ def read_content(path: Path, member: str | None = None) -> bytes | mmap.mmap:
         raise UsageError(
             f"{path}: cannot be read: {first_line(error)[:200]}", "the file may be damaged or incomplete"
         ) from error
+    return checked(path, content)
+
+
+def checked(path: Path, content: bytes | mmap.mmap) -> bytes | mmap.mmap:
+    """The content of a file with Unix line ends.
+
+    Raises:
+        UsageError: it is empty, or a web page.
+    """
     start = bytes(content[:65536])
     if not start.strip():
         raise UsageError(f"{path}: the file is empty")
@@ -73,6 +83,20 @@ def read_content(path: Path, member: str | None = None) -> bytes | mmap.mmap:
     if b"\r" in start and b"\n" not in start:  # line ends of old Macs
         content = bytes(content).replace(b"\r", b"\n")
     return content
+
+
+def as_records(path: Path, name: str, content: bytes | mmap.mmap) -> bytes | mmap.mmap:
+    """Checked content as records are cut from it: of a table its SMILES.
+
+    Args:
+        path: for messages.
+        name: its suffix names the format.
+        content: all of it.
+
+    Raises:
+        UsageError: the table has no column of SMILES.
+    """
+    return smiles_column(path, bytes(content)) if text_suffix(Path(name)) == ".csv" else content
 
 
 def _read(path: Path, member: str | None) -> bytes | mmap.mmap:
@@ -84,18 +108,18 @@ def _read(path: Path, member: str | None) -> bytes | mmap.mmap:
             if archive.getinfo(member).file_size > most:
                 raise too_large(path, archive.getinfo(member).file_size)
             with archive.open(member) as stream:
-                return _at_most(path, stream, most)
+                return at_most(path, stream, most)
     suffix = path.suffix.lower()
     if suffix in COMPRESSED:
         with gzip.open(path) if suffix == ".gz" else bz2.open(path) as stream:
-            return _at_most(path, stream, most)
+            return at_most(path, stream, most)
     if path.stat().st_size == 0:
         return b""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _at_most(path: Path, stream: "IO[bytes] | gzip.GzipFile | bz2.BZ2File", most: int) -> bytes:
+def at_most(path: Path, stream: "IO[bytes] | gzip.GzipFile | bz2.BZ2File", most: int) -> bytes:
     """All that a stream holds.
 
     Raises:
@@ -162,7 +186,14 @@ def record_bounds(path: Path, kind: TextKind, text: bytes | mmap.mmap) -> list[i
     """
     if kind == "smiles":
         return _smiles_bounds(text)
-    return (_sdf_bounds if kind == "sdf" else _xyz_bounds)(path, text)
+    return {"sdf": _sdf_bounds, "mol2": _mol2_bounds, "xyz": _xyz_bounds}[kind](path, text)
+
+
+def _mol2_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
+    starts = [match.start() for match in re.finditer(rb"^@<TRIPOS>MOLECULE", text, re.MULTILINE)]
+    if not starts:
+        raise UsageError(f"{path}: holds no @<TRIPOS>MOLECULE, with which a molecule of MOL2 begins")
+    return [*starts, len(text)]
 
 
 def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
@@ -180,26 +211,86 @@ def _sdf_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
 
 
 def _xyz_bounds(path: Path, text: bytes | mmap.mmap) -> list[int]:
+    """A frame of a wrong count, and lines between frames that are no atoms, are records too: flawed ones."""
     at = _not_blank(text, 0)
     bounds = [at]
     while at < len(text):
         end = _line_end(text, at)
-        count = bytes(text[at : min(end, at + 100)]).strip()
-        if not count.isdigit() or len(count) > 9 or int(count) > _MOST_ATOMS:
-            line = bytes(text[:at]).count(b"\n") + 1
-            found = count[:40].decode(errors="replace")
-            limit = f" (at most {_MOST_ATOMS:,})" if count.isdigit() else ""
-            raise UsageError(f"{path}, line {line}: expected a number of atoms{limit}, found {found!r}")
-        comment = bytes(text[end : end + 4])
-        for _ in range(int(count) + 1):
-            if end >= len(text):
-                raise UsageError(f"{path}: incomplete XYZ file: it ends inside molecule {len(bounds)}", _INCOMPLETE)
-            end = _line_end(text, end)
-        if comment == b"gdb ":
-            end = _qm9_end(text, end)
-        at = _not_blank(text, end)
+        count = _count_of(text, at)
+        if count is None:
+            if len(bounds) == 1 or (following := _next_count(text, end)) is None:
+                raise _no_count(path, text, at)
+            at = following
+        else:
+            at = _frame_end(path, text, at, count, len(bounds))
         bounds.append(at)
     return bounds
+
+
+def _frame_end(path: Path, text: bytes | mmap.mmap, at: int, count: int, number: int) -> int:
+    """Where the record of a frame ends: behind as many atoms as it announces, unless it has more or fewer.
+
+    Args:
+        path: for messages.
+        text: the whole text.
+        at: where the frame begins.
+        count: the atoms that it announces.
+        number: of the frame, from 1.
+
+    Raises:
+        UsageError: the text ends before.
+    """
+    comment = _line_end(text, at)
+    atoms = end = _line_end(text, comment)
+    missing = comment >= len(text)
+    for _ in range(count):
+        missing = missing or end >= len(text)
+        if missing:
+            break
+        end = _line_end(text, end)
+    # A line that holds a count alone is no atom: the next frame begins before this one should end.
+    if early := _COUNT_LINE.search(text, atoms, end):
+        return early.start()
+    if missing:
+        raise UsageError(f"{path}: incomplete XYZ file: it ends inside molecule {number}", _INCOMPLETE)
+    if bytes(text[comment : comment + 4]) == b"gdb ":
+        end = _qm9_end(text, end)
+    after = _not_blank(text, end)
+    if after < len(text) and _is_atom(bytes(text[after : _line_end(text, after)])):
+        following = _next_count(text, after)  # it has more atoms than it announces
+        return len(text) if following is None else following
+    return after
+
+
+_COUNT_LINE = re.compile(rb"^[^\S\n]*\d+[^\S\n]*$", re.MULTILINE)
+
+
+def _next_count(text: bytes | mmap.mmap, at: int) -> int | None:
+    """Where the next line begins that holds a count alone; None where there is none."""
+    found = _COUNT_LINE.search(text, at)
+    return None if found is None else found.start()
+
+
+def _count_of(text: bytes | mmap.mmap, at: int) -> int | None:
+    """The number of atoms that a line announces; None where it is no such line."""
+    count = bytes(text[at : min(_line_end(text, at), at + 100)]).strip()
+    return int(count) if count.isdigit() and len(count) < 10 and int(count) <= _MOST_ATOMS else None
+
+
+def _no_count(path: Path, text: bytes | mmap.mmap, at: int) -> UsageError:
+    count = bytes(text[at : min(_line_end(text, at), at + 100)]).strip()
+    line = bytes(text[:at]).count(b"\n") + 1
+    found = count[:40].decode(errors="replace")
+    limit = f" (at most {_MOST_ATOMS:,})" if count.isdigit() else ""
+    return UsageError(f"{path}, line {line}: expected a number of atoms{limit}, found {found!r}")
+
+
+_ATOM_LINE = re.compile(rb"\s*[A-Za-z0-9]{1,3}(\s+[-+.\d][-+.\deE*^]*){3}(\s|$)")
+
+
+def _is_atom(line: bytes) -> bool:
+    """Whether a line looks like an atom: a symbol or number and three coordinates."""
+    return _ATOM_LINE.match(line) is not None
 
 
 def _qm9_end(text: bytes | mmap.mmap, at: int) -> int:

@@ -81,9 +81,15 @@ def parse_frame(text: str) -> Frame:
     Raises:
         BadRecord: an atom line or the comment cannot be understood; UnknownElement: an atom that is no element.
     """
-    count, comment, *rows = text.split("\n")
+    first, *lines = text.split("\n")
+    if not (first.strip().isdecimal() and len(first.strip()) < 10):
+        raise BadRecord(f"expected a number of atoms, found {first.strip()[:40]!r}")
+    count, comment, rows = int(first), lines[0] if lines else "", lines[1:]
+    found = sum(bool(row.strip()) for row in rows)
+    if found < count or (found > count and not comment.startswith("gdb ")):
+        raise BadRecord(f"{count} atoms are announced, but {found} lines follow")
     name, facts = frame_name(text), _facts(comment) if comment.startswith(_MARK) else None
-    numbers, positions = _atoms(rows[: int(count)], find_columns(comment) if facts is None else Columns())
+    numbers, positions = _atoms(rows[:count], find_columns(comment) if facts is None else Columns())
     if facts is None:
         return Frame(name, numbers, positions)
     charges = _integers(facts.get("charges", [0] * len(numbers)), 1)

@@ -1,12 +1,22 @@
 """The molecule's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unite_mm.contract import ConditionSpec, LatentLayout, LossTerm, ModalityModules, PriorSample, Registers, Statistics
+from unite_mm.contract import (
+    ConditionSpec,
+    LatentLayout,
+    LossTerm,
+    ModalityModules,
+    PriorSample,
+    Registers,
+    SampleRequest,
+    Statistics,
+)
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
@@ -36,6 +46,7 @@ class MoleculeModules(ModalityModules):
         self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
         rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, counts..., molecules]
         self.prior_rows, self.prior_weights = rows[:, :-1].long(), rows[:, -1]
+        self.sizes = (int(self.prior_rows[:, 0].min()), int(self.prior_rows[:, 0].max()))
         self.condition = _count_condition(tuple(statistics["composition_names"]), rows)
         types, charges = len(self.elements), len(self.charges)
         attached = config.hydrogens == "attached"
@@ -60,20 +71,28 @@ class MoleculeModules(ModalityModules):
         return reconstruction_terms(output, batch, self.config)
 
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
+        return self.prior_for(generator, SampleRequest(condition))
+
+    def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
         """Number of atoms and composition of a training molecule, drawn from the training histogram.
 
         Raises:
-            UsageError: no training molecule has the composition asked for.
+            UsageError: no training molecule has the composition or size asked for.
         """
         weights = self.prior_weights
-        if condition is not None:
-            weights = weights * (self.prior_rows[:, 1:] == condition.long()).all(1)
-            if not weights.any():
-                asked = zip(condition.long().tolist(), self.condition.names, strict=True)
-                raise UsageError(
-                    f"no training molecule has {', '.join(f'{count} {name}' for count, name in asked)}",
-                    "ask for other counts",
-                )
+        if request.options is not None and request.options.compositions == "uniform":
+            weights = torch.ones_like(weights)
+        asked = []
+        if request.condition is not None:
+            wanted = request.condition
+            weights = weights * ((self.prior_rows[:, 1:] == wanted) | wanted.isnan()).all(1)
+            named = zip(wanted.tolist(), self.condition.names, strict=True)
+            asked += [f"{count:g} {name}" for count, name in named if not math.isnan(count)]
+        if request.size is not None:
+            weights = weights * (self.prior_rows[:, 0] == request.size)
+            asked.append(f"size {request.size}")
+        if not weights.any():
+            raise UsageError(f"no training molecule has {', '.join(asked)}", "ask for other counts")
         registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
         counted = torch.tensor(counts, dtype=torch.float32) if counts else None
         return PriorSample(torch.arange(self.layout.registers) < registers, counted)
@@ -113,4 +132,4 @@ def _count_condition(names: tuple[str, ...], rows: Tensor) -> ConditionSpec:
     counts, weights = rows[:, 1:-1], rows[:, -1:] / rows[:, -1].sum()
     mean = (counts * weights).sum(0)
     std = ((counts - mean).square() * weights).sum(0).sqrt().clamp_min(0.1)
-    return ConditionSpec("numbers", len(names), names, tuple(mean.tolist()), tuple(std.tolist()))
+    return ConditionSpec("numbers", len(names), names, tuple(mean.tolist()), tuple(std.tolist()), left_open="drawn")

@@ -271,7 +271,7 @@ class StoredNoise:
     def reconstruction(self, config, length):
         return ReconstructionNoise(self.vectors["in.tok.z_noise"], self.vectors["in.tok.flow_t"], None, None)
 
-    def flow(self, config, length):
+    def flow(self, config, length, parts=0):
         rows = slice(2 * self.draw, 2 * self.draw + 2)
         self.draw += 1
         return FlowNoise(self.vectors["in.flow3.t"][rows], self.vectors["in.flow3.x0"][rows], torch.zeros(2).bool())

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.molecule_files import NAMED, block, named_sdf, raw_folder, raw_zip, sdf, uncharacterized
-from helpers.molecule_processes import Recorder, prepare_at_once
+from helpers.molecule_processes import prepare_at_once
+from helpers.processes import Recorder
 from rdkit import Chem
 
 from unite_mm.contract import DataRequest
@@ -215,10 +216,10 @@ BROKEN = {
     "expected a number of atoms, found 'hello'": lambda folder: put(folder / "text.xyz", "hello\n"),
     "a web page, not molecules": lambda folder: put(folder / "page.sdf", "<!DOCTYPE html><html>403</html>"),
     "not a readable zip file": lambda folder: put(folder / "page.zip", "<html>Forbidden</html>"),
-    "holds no gdb9.sdf": lambda folder: other_zip(folder / "other.zip"),
+    "other.zip: holds no molecule files": lambda folder: other_zip(folder / "other.zip"),
     "cannot be read": lambda folder: damaged_zip(folder / "damaged.zip"),
     "end-of-stream": lambda folder: damaged_gz(folder / "damaged.sdf.gz"),
-    "holds neither gdb9.sdf nor qm9.zip": lambda folder: folder,
+    "holds no molecule files": lambda folder: folder,
     "holds no molecule": lambda folder: put(folder / "blank.smi", "smiles\n"),
     "none of its 2 molecules is usable: more than one": lambda folder: put(folder / "bad.smi", "C.C\nO.O\n"),
     "holds no array atoms": lambda folder: other_arrays(folder / "other.npz"),
@@ -389,6 +390,27 @@ def test_split_sizes_and_duplicates() -> None:
     splits = assign(doubled)
     assert (splits[0::2] == splits[1::2]).all() and np.bincount(splits).tolist() == [800, 100, 100]
     assert (assign(["C"] * 98 + ["N", "O"])[:98] == 0).all()  # no other split has room for them
+
+
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [
+        ([20, 20, 20, 20, 20], [20, 20]),
+        ([50, 5, 25], [5, 25]),
+        ([90, 5, 5], [10, 0]),  # both fit the test split; one has to stay for training
+        ([3, 1, 1, 1], [1, 1]),
+        ([20_000] * 4, [20_000, 20_000]),  # a large set of few molecules
+        ([500, 500], [0, 0]),
+        ([1000], [0, 0]),
+    ],
+)
+def test_a_few_molecules_of_many_conformers_hold_out_whole_ones(counts: list[int], held_out: list[int]) -> None:
+    keys = [key for key, count in zip("CNOFS", counts, strict=False) for _ in range(count)]
+    splits = assign(keys)
+    assert [int((splits == split).sum()) for split in (2, 1)] == held_out
+    assert len(set(zip(keys, splits.tolist(), strict=True))) == len(counts)  # whole molecules
+    order = list(reversed(range(len(keys))))
+    assert (assign([keys[i] for i in order]) == splits[order]).all()
 
 
 def test_the_split_hash_follows_the_split_alone() -> None:

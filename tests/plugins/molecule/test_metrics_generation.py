@@ -1,11 +1,9 @@
 """Generation metrics: denominators, references, conventions, distributions and the worker processes."""
 
-import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from helpers.molecule_processes import Recorder, misbehave, square
 from helpers.molecules_by_hand import (
     AMMONIUM,
     FIVE_BONDS,
@@ -19,8 +17,6 @@ from helpers.molecules_by_hand import (
     star,
 )
 
-from unite_mm.errors import UniteError
-from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Silent
 from unite_mm_molecule.config import MoleculeConfig, MoleculeMetrics
 from unite_mm_molecule.metrics.distributions import count_structures, histograms, ring_count, total_variation
@@ -286,46 +282,6 @@ def test_posebusters_goes_on_without_the_energy_check_where_that_takes_too_long(
 
 
 METHYL_AT_REST = replace(METHYL, positions=np.array([[0, 0, 0], [1.08, 0, 0], [-0.54, 0.935, 0], [-0.54, -0.935, 0]]))
-
-
-@pytest.mark.parametrize(("workers", "limit"), [(1, None), (2, 60.0)])
-def test_results_come_in_order(workers, limit):
-    bar = Recorder()
-    items = list(range(100))
-    found = map_items(square, items, title="", progress=bar, workers=workers, chunk=7, limit=limit)
-    assert found == [value * value for value in items] and bar.done == 100
-
-
-def test_crashing_and_hanging_items_lose_only_themselves():
-    bar = Recorder()
-    start = time.monotonic()
-    found = map_items(misbehave, [0, 1, 2, 3], title="", progress=bar, workers=2, chunk=4, limit=0.5)
-    assert found == [0, None, None, 3] and bar.done == 4
-    assert time.monotonic() - start < 60
-
-
-@pytest.mark.parametrize("limit", [None, 60.0])
-def test_bugs_are_raised_and_not_counted_as_crashes(limit):
-    with pytest.raises(ValueError, match="a bug of one's own"):
-        map_items(misbehave, [0, 100], title="", progress=Silent(), workers=1, limit=limit)
-
-
-def test_processes_that_cannot_start_are_explained(monkeypatch):
-    from concurrent.futures.process import BrokenProcessPool
-
-    from unite_mm.kit import parallel
-
-    class Broken:
-        def __init__(self, *args, **kwargs):
-            pass
-
-        def submit(self, function):
-            raise BrokenProcessPool
-
-    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Broken)
-    with pytest.raises(UniteError, match="worker processes cannot be started") as caught:
-        map_items(square, [1], title="", progress=Silent(), workers=1, limit=1.0)
-    assert "__main__" in caught.value.hint
 
 
 def test_scores_do_not_depend_on_the_number_of_processes():

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.molecule_files import NAMED, block, named_sdf, sdf
-from helpers.molecule_processes import Recorder
 from helpers.molecules_by_hand import METHANE, by_hand, from_smiles, star
+from helpers.processes import Recorder
 from rdkit import Chem
 
 from unite_mm.contract import DataRequest
@@ -224,6 +224,38 @@ def test_frames_are_read_alike_or_refused_alike(name: str, tmp_path: Path) -> No
     assert {check_validity(sample).smiles for sample in samples if not sample.flaw} == {"O"}
     if problem:
         assert reasons(prepared) == ["cannot be read"]
+
+
+METHANE_ROWS = "C 0 0 0\nH .63 .63 .63\nH -.63 -.63 .63\nH -.63 .63 -.63\nH .63 -.63 -.63\n"
+
+
+@pytest.mark.parametrize(
+    ("frame", "flaw"),
+    [
+        (f"4\nx\n{WATER}", "4 atoms are announced, but 3 lines follow"),
+        (f"2\nx\n{WATER}", "2 atoms are announced, but 3 lines follow"),
+        (f"0\nx\n{WATER}", "0 atoms are announced, but 3 lines follow"),
+        (f"8\nx\n{WATER}", "8 atoms are announced, but 3 lines follow"),  # as long as this frame and the next
+        (f"15\nx\n{WATER}", "15 atoms are announced, but 3 lines follow"),  # beyond the end of the file
+        (f"3\n{WATER}", "3 atoms are announced, but 2 lines follow"),  # no comment line
+        (f"three\nx\n{WATER}", "expected a number of atoms, found 'three'"),
+        (f"99999999999\nx\n{WATER}", "expected a number of atoms, found '99999999999'"),
+        ("a remark\n\n", "expected a number of atoms, found 'a remark'"),
+        (f"4\n17\n{WATER}\n\n", "4 atoms are announced, but 3 lines follow"),  # a comment that is a number
+    ],
+)
+def test_a_frame_of_a_wrong_count_costs_no_other(frame: str, flaw: str, tmp_path: Path) -> None:
+    path = put(tmp_path / "a.xyz", f"3\nfirst\n{WATER}{frame}3\nlast\n{WATER}5\nthe very last\n{METHANE_ROWS}")
+    samples = read(path)
+    assert [sample.flaw for sample in samples] == ["", f"frame 2 of 4: {flaw}", "", ""]
+    prepared = prepare(path)
+    assert prepared.card.kept == 3 and reasons(prepared) == ["cannot be read"]
+    assert prepared.molecules.names == ("first", "last", "the very last")
+
+
+def test_the_last_frame_may_have_more_atoms_than_it_says(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.xyz", f"3\nfirst\n{WATER}2\nlast\n{WATER}")
+    assert [bool(sample.flaw) for sample in read(path)] == [False, True]
 
 
 def test_qm9s_own_xyz_files_are_read(tmp_path: Path) -> None:
@@ -439,6 +471,11 @@ def test_bonds_are_not_looked_for_without_end(monkeypatch: pytest.MonkeyPatch) -
     molecule = from_smiles("c1ccc2ccccc2c1")
     with pytest.raises(chemistry.NoBonds):
         chemistry.perceive_bonds(molecule.numbers, molecule.positions)  # type: ignore[arg-type]
+
+
+def test_large_geometries_get_as_much_work_as_ordinary_ones() -> None:
+    tried = [chemistry.bond_orders_tried(atoms) for atoms in (1, 29, 100, 200, 1000)]
+    assert tried == [100_000, 100_000, 100_000, 50_000, 10_000]
 
 
 @pytest.mark.parametrize("suffix", [".sdf.gz", ".xyz.gz", ".smi.gz"])

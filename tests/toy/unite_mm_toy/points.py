@@ -20,6 +20,7 @@ from unite_mm.contract import (
     PriorSample,
     Reference,
     Registers,
+    SampleRequest,
     Statistics,
     SweepMetric,
     Tokens,
@@ -29,7 +30,7 @@ from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, Score
-from unite_mm_toy.config import PointsConfig
+from unite_mm_toy.config import PointsConfig, PointsSampling
 
 MAX_POINTS = 3
 
@@ -92,6 +93,10 @@ class RingData(ModalityData):
             points = points + 0.01 * torch.randn(points.shape, generator=generator)
         if self.config.nan_after is not None and bool((indices >= self.config.nan_after).any()):
             points = points * float("nan")
+        if self.config.heights:
+            heights = points[:, :, 1].sum(1) / counts
+            heights = heights.masked_fill(indices % 10 == 0, float("nan"))
+            return PointBatch(points, registers, torch.stack((first.float(), heights), 1))
         return PointBatch(points, registers, first if self.config.classes else None)
 
     def samples(self, split: str, indices: Tensor) -> list[Tensor]:
@@ -129,6 +134,11 @@ class PointModules(ModalityModules):
         super().__init__()
         self.layout = LatentLayout(MAX_POINTS, config.channels, torch.arange(MAX_POINTS))
         self.condition = ConditionSpec("classes", 4) if config.classes else ConditionSpec()
+        if config.heights:
+            self.condition = ConditionSpec(
+                "mixed", 1, ("height",), (0.0,), (0.7,), ("right", "top", "left", "bottom"), left_open="dropped"
+            )
+        self.sizes = (1, self.layout.registers)
         self.shares = torch.tensor(statistics["counts"], dtype=torch.float64)
         self.tokenizer = PointTokenizer(width)
         self.decoder = PointDecoder(config.channels)
@@ -143,6 +153,16 @@ class PointModules(ModalityModules):
         if condition is None and self.condition.kind == "classes":
             condition = first
         return PriorSample(torch.arange(MAX_POINTS) < count, condition)
+
+    def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
+        drawn = self.prior(generator, request.condition)
+        fewest = 0 if request.options is None else request.options.fewest
+        if request.size is None and int(drawn.mask.sum()) >= fewest:
+            return drawn
+        return PriorSample(torch.arange(MAX_POINTS) < (request.size or fewest), drawn.condition)
+
+    def samples_for(self, output: Tensor, registers: Registers, options: PointsSampling) -> list[Tensor]:
+        return [options.scale * points for points in self.samples(output, registers)]
 
     def samples(self, output: Tensor, registers: Registers) -> list[Tensor]:
         return [points[mask].cpu() for points, mask in zip(output, registers.mask, strict=True)]

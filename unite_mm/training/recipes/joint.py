@@ -70,20 +70,32 @@ class JointRecipe(Recipe):
         config = self.config.flow
         weight = self.weight(modality)
         share = 1.0 if config.reduction == "sum" else 1.0 / config.draws
+        spec = self.network.modules_of(modality).condition
+        parts = spec.parts if spec.left_open == "dropped" else 0
         total = torch.zeros((), device=clean.device)
         for start in range(0, config.draws, config.chunk):
-            draws = [noise.flow(config, clean.shape[1]) for _ in range(min(config.chunk, config.draws - start))]
+            count = min(config.chunk, config.draws - start)
+            draws = [noise.flow(config, clean.shape[1], parts) for _ in range(count)]
             joined = FlowNoise.join(draws)
             repeated = clean.repeat(len(draws), 1, 1)
             with autocast():
-                losses = self.flow_losses(modality, batch, repeated, joined.time, joined.noise, joined.dropped)
+                losses = self.flow_losses(
+                    modality, batch, repeated, joined.time, joined.noise, joined.dropped, joined.left_open
+                )
                 loss = losses.sum() / len(clean) * share
             (weight * config.weight * loss).backward()
             total += loss.detach()
         return total
 
     def flow_losses(
-        self, modality: str, batch: Batch, clean: Tensor, time: Tensor, noise: Tensor, dropped: Tensor | None
+        self,
+        modality: str,
+        batch: Batch,
+        clean: Tensor,
+        time: Tensor,
+        noise: Tensor,
+        dropped: Tensor | None,
+        left_open: Tensor | None = None,
     ) -> Tensor:
         """Flow loss (n B,) of latents noised to `time`: the batch repeated n times.
 
@@ -94,12 +106,15 @@ class JointRecipe(Recipe):
             time: (n B,).
             noise: (n B, L, C).
             dropped: (n B,) bool, conditions to replace by null; None: none.
+            left_open: (n B, P) bool, parts of the conditions to leave open; None: none.
         """
         repeats = len(clean) // len(batch.registers.mask)
         registers = batch.registers.repeat(repeats)
         condition = batch.condition
         if condition is not None and repeats > 1:
             condition = condition.repeat(repeats, *([1] * (condition.dim() - 1)))
+        if condition is not None and left_open is not None:
+            condition = condition.masked_fill(left_open, float("nan"))
         state = interpolate(clean, noise, time)
         if registers.padded:
             state = state * registers.mask[:, :, None]
