@@ -1,9 +1,11 @@
 """Superposition of two sets of points, and whether the atoms of a molecule are plausible distances apart."""
 
+from itertools import permutations
+
 import numpy as np
 from numpy.typing import NDArray
 
-from unite_mm_molecule.molecule import SYMBOLS
+from unite_mm_molecule.molecule import SYMBOLS, Molecule, hydrogen_parents
 
 Points = NDArray[np.float64]
 """(n, 3) positions in angstrom."""
@@ -61,6 +63,10 @@ _MOST_PAIRS = 1000
 """Atoms up to which all pairs are looked at."""
 
 
+_MOST_EXCHANGED = 5
+"""Hydrogens of one atom of which all orders are tried."""
+
+
 def odd_distances(numbers: NDArray[np.int64], positions: Points, bonds: NDArray[np.int64] | None = None) -> str:
     """What is odd about the distances between atoms, where they suggest another unit or no geometry; else empty.
 
@@ -93,3 +99,46 @@ def odd_distances(numbers: NDArray[np.int64], positions: Points, bonds: NDArray[
     if not len(known) or _PLAUSIBLE[0] <= np.median(known) <= _PLAUSIBLE[1]:
         return ""
     return f"bonds of {np.median(lengths):.3g} A, {np.median(known):.2g} times the usual length"
+
+
+def reconstruction_rmsd(copy: Molecule, original: Molecule) -> float:
+    """RMSD in angstrom after superposition, atom i on atom i, but the hydrogens of one atom in the order that fits.
+
+    They are interchangeable: a decoder whose hydrogens ride on their atoms puts them out in any order. Nothing is
+    exchanged in a reconstruction with other atoms or bonds.
+
+    Args:
+        copy: the reconstruction, n atoms with finite positions.
+        original: the input, likewise.
+    """
+    assert copy.positions is not None and original.positions is not None
+    plain = aligned_rmsd(copy.positions, original.positions)
+    if not (np.array_equal(copy.numbers, original.numbers) and _bonds(copy) == _bonds(original)):
+        return plain
+    begin, end, orders = original.bonds.T
+    parents = hydrogen_parents(original.numbers, original.charges, begin, end, orders)
+    heavy = original.numbers != 1
+    rotations = [np.eye(3)]
+    if heavy.any():
+        rotations.append(kabsch(copy.positions[heavy], original.positions[heavy])[0])
+    ways = [_exchanged(copy.positions @ rotation.T, original.positions, parents) for rotation in rotations]
+    return min(plain, *(aligned_rmsd(way, original.positions) for way in ways))
+
+
+def _exchanged(found: Points, goal: Points, parents: NDArray[np.int64]) -> Points:
+    """Points found, the hydrogens of each atom in the order in which they lie nearest to the goal relative to it."""
+    result = found.copy()
+    riding = parents != np.arange(len(parents))
+    for parent in np.flatnonzero(np.bincount(parents[riding], minlength=len(parents)) > 1).tolist():
+        children = np.flatnonzero(riding & (parents == parent))
+        if len(children) <= _MOST_EXCHANGED:
+            there, here = found[children] - found[parent], goal[children] - goal[parent]
+            costs = np.square(there[:, None] - here[None]).sum(-1)
+            places = np.arange(len(children))
+            best = min(permutations(places), key=lambda order: float(costs[np.array(order), places].sum()))
+            result[children] = found[children[np.array(best)]]
+    return result
+
+
+def _bonds(molecule: Molecule) -> set[tuple[int, ...]]:
+    return {tuple(bond) for bond in molecule.bonds.tolist()}

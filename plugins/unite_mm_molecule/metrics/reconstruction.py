@@ -13,7 +13,7 @@ from unite_mm.kit.intervals import mean, median, share
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
 from unite_mm_molecule.metrics.extras import missing_extras
-from unite_mm_molecule.metrics.geometry import aligned_rmsd
+from unite_mm_molecule.metrics.geometry import reconstruction_rmsd
 from unite_mm_molecule.metrics.validity import check_validity
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Metric, Score
@@ -32,7 +32,7 @@ class _Comparison:
     Attributes:
         input_sound: whether the input sanitizes; if not it cannot match.
         graph: whether both have the same canonical SMILES.
-        rmsd: angstrom after superposition, register by register; None without positions or with other atom counts.
+        rmsd: angstrom after superposition, see `reconstruction_rmsd`; None without positions or with other atom counts.
         types: registers with the right element.
         charges: registers with the right charge.
         registers: registers compared: the larger of both atom counts.
@@ -64,7 +64,7 @@ def compare(pair: Pair) -> _Comparison:
     rmsd = None
     if original.positions is not None and copy.positions is not None and original.size == copy.size > 0:
         finite = bool(np.isfinite(copy.positions).all())
-        rmsd = aligned_rmsd(copy.positions, original.positions) if finite else None
+        rmsd = reconstruction_rmsd(copy, original) if finite else None
     return _Comparison(
         input_sound=goal.smiles is not None,
         graph=goal.smiles is not None and goal.smiles == found.smiles,

@@ -31,6 +31,7 @@ from unite_mm_molecule.data.encode import arrange, encode
 from unite_mm_molecule.data.view import view_molecules
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.hydrogens import SLOTS, hydrogen_count, with_hydrogens
+from unite_mm_molecule.metrics.reconstruction import compare
 from unite_mm_molecule.metrics.validity import check_validity
 from unite_mm_molecule.model.decoder import MoleculeLogits
 from unite_mm_molecule.model.losses import match_hydrogens, reconstruction_terms
@@ -236,6 +237,25 @@ def test_refinement_begins_as_the_identity() -> None:
     with torch.no_grad():
         places, _ = refined(refinement, torch.eye(3), torch.zeros(3))
     torch.testing.assert_close(places, positions)
+
+
+def test_the_order_of_hydrogens_is_no_error_of_a_reconstruction() -> None:
+    """Swapped on their atom they cost nothing, also after a rotation; on another atom, or mirrored, they do."""
+    whole = from_smiles("C[C@H](O)CN")
+    assert whole.positions is not None
+    turn = random_rotations(1, torch.Generator().manual_seed(4))[0].double().numpy()
+    begin, end = whole.bonds[:, 0], whole.bonds[:, 1]
+    methyl = end[(begin == 0) & (whole.numbers[end] == 1)]
+    order = np.arange(whole.size)
+    order[methyl] = np.roll(methyl, 1)
+    swapped = whole.positions[order]
+    assert compare((whole, replace(whole, positions=swapped))).rmsd == pytest.approx(0, abs=1e-5)
+    assert compare((whole, replace(whole, positions=swapped @ turn.T + 3))).rmsd == pytest.approx(0, abs=1e-5)
+    other = np.arange(whole.size)
+    amine = end[(begin == 4) & (whole.numbers[end] == 1)]
+    other[[methyl[0], amine[0]]] = amine[0], methyl[0]
+    assert (compare((whole, replace(whole, positions=whole.positions[other]))).rmsd or 0) > 0.5
+    assert (compare((whole, replace(whole, positions=whole.positions * [1, 1, -1]))).rmsd or 0) > 0.3
 
 
 def test_explicit_and_attached_score_the_same_molecule_alike() -> None:
