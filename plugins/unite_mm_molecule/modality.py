@@ -21,6 +21,11 @@ from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
 
+ATTACHED_NOTE = (
+    "hydrogens: attached. How many an atom carries follows from its element, charge and bonds; figures by the samples' "
+    "own bonds rest on that, those from coordinates alone (EDM, ADiT, PoseBusters) do not"
+)
+
 
 class MoleculeModality(Modality):
     """Molecules as sets of atoms with bonds and 3D positions.
@@ -83,4 +88,7 @@ class MoleculeModality(Modality):
         from unite_mm_molecule.metrics.generation import score_generation
 
         assert reference is None or isinstance(reference, MoleculeData)
-        return score_generation(samples, reference, progress, workers, self.config.metrics)
+        score = score_generation(samples, reference, progress, workers, self.config.metrics)
+        if self.config.hydrogens != "attached":
+            return score
+        return score.model_copy(update={"notes": (*score.notes, ATTACHED_NOTE)})
