@@ -150,9 +150,12 @@ class FlatMolecules:
     def grouped(self) -> "FlatMolecules":
         """The same molecules, each heavy atom followed by its hydrogens; otherwise the order stays."""
         parents, hydrogen = self.parents()
-        order = np.argsort(parents * 2 + hydrogen, kind="stable")
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
+        sizes = np.bincount(parents, minlength=len(parents))  # each atom and its hydrogens; 0 for these themselves
+        rank: Integers = np.cumsum(sizes) - sizes
+        riders, slots = ordered_by_owner(parents, hydrogen)
+        rank[riders] = rank[parents[riders]] + 1 + slots
+        order = np.empty_like(rank)
+        order[rank] = np.arange(len(rank))
         offset = np.repeat(self.atom_start[:-1], self.bonds)
         one, other = rank[self.begin + offset] - offset, rank[self.end + offset] - offset
         return replace(
@@ -249,6 +252,18 @@ class FlatMolecules:
             if field.name != "names"
         }
         return cls(**joined, names=tuple(name for part in parts for name in part.names))
+
+
+def ordered_by_owner(owners: Integers, chosen: NDArray[np.bool_]) -> tuple[Integers, Integers]:
+    """The chosen of A atoms by their owners, otherwise in their order, and the place of each among those of its owner.
+
+    Sorting only these, which nearly are sorted, is several times faster than sorting all atoms.
+    """
+    atoms = np.flatnonzero(chosen)
+    atoms = atoms[np.argsort(owners[atoms], kind="stable")]
+    first = np.flatnonzero(np.diff(owners[atoms], prepend=-1))
+    starts = np.repeat(first, np.diff(first, append=len(atoms)))
+    return atoms, np.arange(len(atoms)) - starts
 
 
 def pack_lines(lines: Sequence[str]) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unite_mm_molecule.chemistry import STANDARD_VALENCES
-from unite_mm_molecule.flat import FlatMolecules, Integers, Positions
+from unite_mm_molecule.flat import FlatMolecules, Integers, Positions, ordered_by_owner
 from unite_mm_molecule.molecule import Molecule
 
 SLOTS = 4
@@ -63,12 +63,9 @@ def attach(molecules: FlatMolecules) -> tuple[FlatMolecules, AttachedHydrogens, 
     wrong = ruled_counts(molecules.numbers, molecules.charges, sums - carried) != carried
     unfit = np.bincount(molecules.atom_owner[wrong & ~riding], minlength=len(molecules)) > 0
     offsets = np.zeros((len(parents), SLOTS, 3), dtype=np.float32)
-    children = np.flatnonzero(riding)
+    children, slots = ordered_by_owner(parents, riding)
     owners = parents[children]
-    order = np.argsort(owners, kind="stable")
-    children, owners = children[order], owners[order]
-    slot = np.arange(len(owners)) - np.searchsorted(owners, owners)
-    offsets[owners, slot] = molecules.positions[children] - molecules.positions[owners]
+    offsets[owners, slots] = molecules.positions[children] - molecules.positions[owners]
     kept = ~riding
     return molecules.without_atoms(riding), AttachedHydrogens(carried[kept].astype(np.uint8), offsets[kept]), unfit
 
@@ -104,10 +101,11 @@ def with_hydrogens(molecule: Molecule, counts: Integers, offsets: NDArray[np.flo
 
 def ruled_counts(numbers: NDArray[np.uint8], charges: NDArray[np.int8], sums: Integers) -> Integers:
     """(A,) hydrogens that each atom carries by the rule of `hydrogen_count`."""
-    kinds, which = np.unique(numbers.astype(np.int64) * 256 + charges + 128, return_inverse=True)
-    rows = [[hydrogen_count(kind // 256, kind % 256 - 128, total) for total in range(ORDER_SUMS)] for kind in kinds]
-    table = np.array(rows, dtype=np.int64).reshape(-1, ORDER_SUMS)
-    return np.asarray(table[which, np.minimum(sums, ORDER_SUMS - 1)])
+    kinds = numbers.astype(np.int64) * 256 + charges + 128
+    table = np.zeros((256 * 256, ORDER_SUMS), dtype=np.int64)
+    for kind in np.flatnonzero(np.bincount(kinds)).tolist():
+        table[kind] = [hydrogen_count(kind // 256, kind % 256 - 128, total) for total in range(ORDER_SUMS)]
+    return np.asarray(table[kinds, np.minimum(sums, ORDER_SUMS - 1)])
 
 
 def count_table(elements: Sequence[int], charges: Sequence[int]) -> Integers:
