@@ -11,8 +11,14 @@ TaskContext = AbstractContextManager[Callable[[int], None]]
 class Progress(Protocol):
     """Shows long work to the user. Implementations: `Silent`, and a bar in the command line."""
 
-    def task(self, title: str, total: int | None) -> TaskContext:
-        """Open a bar called `title`; the context yields `advance(n)`; `total` None: unknown."""
+    def task(self, title: str, total: int | None, done: int = 0) -> TaskContext:
+        """Open a bar called `title`; the context yields `advance(n)`.
+
+        Args:
+            title: what is being done.
+            total: how much there is to do; None: unknown.
+            done: how much of it was done before, which says nothing about the speed.
+        """
         ...
 
     def say(self, message: str) -> None:
@@ -28,9 +34,9 @@ class Silent:
     """Shows nothing: the default of the Python interface."""
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
         """Yield an `advance` that does nothing."""
-        del title, total
+        del title, total, done
         yield lambda n: None
 
     def say(self, message: str) -> None:

@@ -235,6 +235,17 @@ def test_a_log_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(lines) == 100 * 2 // 16 + 1
 
 
+def test_what_was_done_before_says_nothing_about_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run with 900 of 1,000 behind it."""
+    now = iter(range(0, 10_000, 2))
+    monkeypatch.setattr(shown.time, "monotonic", lambda: float(next(now)))
+    stream = io.StringIO()
+    with TerminalProgress(Console(file=stream, width=200)) as progress, progress.task("Training", 1000, 900) as advance:
+        for _ in range(100):
+            advance(1)
+    assert stream.getvalue().splitlines()[0] == "Training: 908/1,000, 0.5/s, 3:04 min left"
+
+
 def test_short_tasks_leave_no_line() -> None:
     stream = io.StringIO()
     with TerminalProgress(Console(file=stream)) as progress, progress.task("Quick", 3) as advance:

@@ -24,7 +24,7 @@ class Recorder:
     def __init__(self) -> None:
         self.messages: list[str] = []
 
-    def task(self, title: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, done: int = 0) -> AbstractContextManager[Callable[[int], None]]:
         return Silent().task(title, total)
 
     def say(self, message: str) -> None:

@@ -26,7 +26,7 @@ class Recorder(Silent):
         self.bars: list[tuple[str, int | None, int]] = []
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
         seen: list[int] = []
         yield seen.append
         self.bars.append((title, total, sum(seen)))

@@ -32,7 +32,7 @@ class Recorder:
         self.advanced = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
         self.titles.append(f"{title} / {total}")
 
         def advance(count: int) -> None:

@@ -16,7 +16,7 @@ class Recorder:
         self.done = 0
 
     @contextmanager
-    def task(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, title: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], None]]:
         del total
         self.titles.append(title)
 

@@ -92,9 +92,9 @@ class TerminalProgress:
             self._bars.stop()
             self._bars = None
 
-    def task(self, title: str, total: int | None) -> TaskContext:
-        """Open a bar called `title`; the context yields `advance(n)`; `total` None: unknown."""
-        return self._bar(title, total) if self._bars is not None else self._lines(title, total)
+    def task(self, title: str, total: int | None, done: int = 0) -> TaskContext:
+        """Open a bar called `title`; the context yields `advance(n)`; see `unite_mm.progress.Progress`."""
+        return self._bar(title, total, done) if self._bars is not None else self._lines(title, total, done)
 
     def say(self, message: str) -> None:
         """Show one line above the bars."""
@@ -107,10 +107,10 @@ class TerminalProgress:
             self._bars.status = self._note
 
     @contextmanager
-    def _bar(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def _bar(self, title: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
         assert self._bars is not None
         bars = self._bars
-        identity = bars.add_task(printable(title), total=total)
+        identity = bars.add_task(printable(title), total=total, completed=done)
         try:
             yield lambda n: bars.advance(identity, n)
         finally:
@@ -118,9 +118,9 @@ class TerminalProgress:
             bars.status = ""
 
     @contextmanager
-    def _lines(self, title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def _lines(self, title: str, total: int | None, done: int) -> Iterator[Callable[[int], None]]:
         start = time.monotonic()
-        state = {"done": 0, "next": start + LINE_EVERY}
+        state = {"done": done, "next": start + LINE_EVERY}
 
         def advance(n: int) -> None:
             state["done"] += n
@@ -128,7 +128,7 @@ class TerminalProgress:
             if now >= state["next"]:
                 state["next"] = now + LINE_EVERY
                 note = f" ({self._note})" if self._note else ""
-                self.say(_line(title, int(state["done"]), total, now - start) + note)
+                self.say(_line(title, int(state["done"]), total, now - start, done) + note)
 
         self._note = ""
         yield advance
@@ -137,10 +137,10 @@ class TerminalProgress:
             self.say(f"{title}: {int(state['done']):,} in {duration(spent)}")
 
 
-def _line(title: str, done: int, total: int | None, spent: float) -> str:
-    """`Generating: 300/1,000, 25/s, 28 s left`."""
+def _line(title: str, done: int, total: int | None, spent: float, before: int = 0) -> str:
+    """`Generating: 300/1,000, 25/s, 28 s left`; what was done before counts as done, not for the speed."""
     of = f"/{total:,}" if total else ""
-    text = f"{title}: {done:,}{of}, {rate(done / spent)}/s"
-    if total and 0 < done < total:
-        text += f", {duration(spent * (total - done) / done)} left"
+    text = f"{title}: {done:,}{of}, {rate((done - before) / spent)}/s"
+    if total and before < done < total:
+        text += f", {duration(spent * (total - done) / (done - before))} left"
     return text

@@ -114,7 +114,7 @@ def mute_what_is_gone() -> None:
 
 @contextmanager
 def training_bar(
-    progress: Progress, settings: TrainConfig, step: int
+    progress: Progress, settings: TrainConfig, step: int, before: float = 0.0
 ) -> Iterator[Callable[[int, float, Mapping[str, float]], None]]:
     """A progress bar over steps, or over seconds when the clock decides the length.
 
@@ -122,15 +122,16 @@ def training_bar(
         progress: where to show it.
         settings: length, batch size, steps between lines.
         step: that training starts from.
+        before: seconds of training before that.
 
     Yields:
         A function of the step done, the seconds of training and the newest losses.
     """
     by_steps = settings.max_steps is not None
     total = settings.max_steps if by_steps else int(settings.max_time or 0)
-    shown = 0
+    shown = step if by_steps else int(before)
     resumed, since = step, time.monotonic()
-    with progress.task("Training", total) as advance:
+    with progress.task("Training", total, shown) as advance:
 
         def show(step: int, seconds: float, newest: Mapping[str, float]) -> None:
             nonlocal shown

@@ -168,7 +168,7 @@ class Trainer:
         before, started = self.seconds, time.monotonic()
         self.network.train()
         with self.stop.listening(), self._log() as log:
-            with training_bar(self.progress, settings, self.step) as show:
+            with training_bar(self.progress, settings, self.step, before) as show:
                 while not self._done():
                     losses = self._step_or_stop()
                     if losses is None:
