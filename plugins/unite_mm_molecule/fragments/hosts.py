@@ -86,24 +86,37 @@ def grow(part: Part, added: Sequence[int], generator: torch.Generator) -> tuple[
         added: atomic numbers.
         generator: draws where and in which order.
     """
-    room = [*part.hydrogens.tolist()]
+    size = part.heavy.size
+    room: list[int] = part.hydrogens.tolist()
+    kinds: list[int] = part.heavy.numbers.tolist()
     parents: list[int] = []
     numbers = _shuffled(added, generator)
     for number in numbers:
-        free = [index for index in range(part.heavy.size) if room[index]]
-        chain = [index for index in range(part.heavy.size, len(room)) if room[index]][-1:]
-        branch = float(torch.rand((), generator=generator)) < _BRANCH
-        # A hydrogen is drawn, so that an atom counts as often as it has some.
-        sites = [index for index in free for _ in range(room[index])]
-        drawn = int(torch.randint(max(1, len(sites)), (), generator=generator))
-        parent = sites[drawn] if sites and (branch or not chain) else (chain or [-1])[0]
+        branch, drawn = torch.rand(2, generator=generator).tolist()
+        # An atom of the part is drawn as often as it has hydrogens; a chain goes on from its latest atom with room.
+        sites = [index for index in range(size) for _ in range(room[index])]
+        chain = [index for index in reversed(range(size, len(room))) if room[index]]
+        parent = _parent(number, kinds, sites, chain, branch < _BRANCH, drawn)
         parents.append(parent)
-        valence = STANDARD_VALENCES.get(number, (1,))[0]
+        kinds.append(number)
+        room.append(STANDARD_VALENCES.get(number, (1,))[0])
         if parent >= 0:
             room[parent] -= 1
-            valence -= 1
-        room.append(valence)
+            room[-1] -= 1
     return _in_order(part, numbers, parents)
+
+
+def _parent(
+    number: int, kinds: Sequence[int], sites: Sequence[int], chain: Sequence[int], branch: bool, drawn: float
+) -> int:
+    """The atom that a further one is bonded to; -1 where none has room. Other elements prefer carbon."""
+    for wanted in (lambda index: _CARBON in (number, kinds[index]), lambda _: True):
+        near, own = [index for index in chain if wanted(index)], [index for index in sites if wanted(index)]
+        if own and (branch or not near):
+            return own[int(drawn * len(own))]
+        if near:
+            return near[0]
+    return -1
 
 
 def _shuffled(added: Sequence[int], generator: torch.Generator) -> list[int]:

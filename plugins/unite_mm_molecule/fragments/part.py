@@ -15,10 +15,13 @@ from torch import Tensor
 
 from unite_mm.contract import Fragment, Statistics
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoGeometry, add_hydrogens, embed, rdkit_installed, sanitized
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.encode import encode, native
 from unite_mm_molecule.files.formats import SUFFIXES, read
+from unite_mm_molecule.files.records import BadRecord
+from unite_mm_molecule.files.smiles import read_smiles
 from unite_mm_molecule.files.text import text_suffix
 from unite_mm_molecule.molecule import ATOMIC_NUMBERS, Molecule
 
@@ -79,14 +82,11 @@ def read_part(given: Any, statistics: Statistics, config: MoleculeConfig, modali
     """
     if not rdkit_installed():
         raise UsageError("fragments need RDKit", "pip install rdkit")
-    text = given.strip() if isinstance(given, str) else "the fragment"
-    if isinstance(given, str) and text_suffix(Path(text)) in SUFFIXES:
-        given = read(Path(text))[0]
-    molecule = native(given, 0, geometry=False)
-    molecule = replace(molecule, name=molecule.name or text)
+    text = given.strip() if isinstance(given, str) else "of the caller"
+    molecule = _read(text) if isinstance(given, str) else native(given, 0, geometry=False)
     if problem := molecule.flaw or molecule.nonsense():
         raise UsageError(f"fragment {text}: {problem}")
-    whole = _whole(molecule, text)
+    whole = _whole(replace(molecule, name=f"fragment {text}"), text)
     encode([_with_geometry(whole, text) if config.geometry else whole], statistics, config, modality)
     part = _without_hydrogens(whole, text)
     _check(part, statistics, config)
@@ -94,14 +94,31 @@ def read_part(given: Any, statistics: Statistics, config: MoleculeConfig, modali
     return Fragment(part, part.heavy.size + own)
 
 
+def _read(text: str) -> Molecule:
+    """The first molecule of a file, or that of a SMILES."""
+    if text_suffix(Path(text)) in SUFFIXES:
+        return read(Path(text))[0]
+    if not text:
+        raise UsageError("fragment: nothing given", "give a SMILES or a file")
+    try:
+        return read_smiles(text, text)
+    except BadRecord as error:
+        raise UsageError(f"fragment {error}", "give a SMILES or a file") from error
+
+
 def _whole(molecule: Molecule, text: str) -> Molecule:
-    from rdkit import Chem
+    """The molecule with all its hydrogens, sound and in one piece."""
+    from rdkit import Chem, rdBase
 
     try:
-        whole = add_hydrogens(molecule)
-        pieces = len(Chem.GetMolFrags(sanitized(whole)))
+        with rdBase.BlockLogs():
+            whole = add_hydrogens(molecule)
+            mol = sanitized(whole)
     except ValueError as error:  # the base of every chemistry error of RDKit
-        raise UsageError(f"fragment {text}: not chemically sound: {error}") from error
+        raise UsageError(f"fragment {text}: not chemically sound: {first_line(error)}") from error
+    if any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms()):
+        raise UsageError(f"fragment {text}: an atom is short of a hydrogen", "give it with all its hydrogens")
+    pieces = len(Chem.GetMolFrags(mol))
     if pieces != 1:
         raise UsageError(f"fragment {text}: {pieces} pieces", "give a part that hangs together")
     return whole
@@ -136,7 +153,7 @@ def _without_hydrogens(whole: Molecule, text: str) -> Part:
 
 
 def _check(part: Part, statistics: Statistics, config: MoleculeConfig) -> None:
-    if part.heavy.size == 0:
+    if not part.heavy.size:
         raise UsageError(f"fragment {part.text}: holds no heavy atom", "give one to grow from")
     if not part.hydrogens.any():
         raise UsageError(f"fragment {part.text}: no atom has a hydrogen", "what grows takes the place of one")
