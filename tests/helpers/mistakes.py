@@ -786,6 +786,26 @@ def unheeded_size(plugin: Copy) -> None:
     plugin.code("(request.size or fewest)", "1 + fewest")
 
 
+def unheeded_fragment(plugin: Copy) -> None:
+    """around a fragment of 1 registers, the prior gives 1"""
+    plugin.code("request.fragment.registers + 1", "1")
+
+
+def everything_held(plugin: Copy) -> None:
+    """the plugin holds registers that the samples do not use, or all or none of them"""
+    plugin.code("return Held(batch, batch.registers.mask)", "return Held(batch, torch.zeros_like(batch.registers.mask))")
+
+
+def held_at_random(plugin: Copy) -> None:
+    """hold() holds other registers for equal generators"""
+    plugin.code("return Fragment(points, len(points))", "return Fragment(points, 1)")
+    plugin.code("return PriorSample(torch.arange(MAX_POINTS) < (request.size or fewest)",
+                "return PriorSample(torch.arange(MAX_POINTS) < (request.size or MAX_POINTS)")  # fmt: skip
+    plugin.code("return Held(batch, batch.registers.mask)",
+                "batch = self.encode_samples([torch.zeros(3, 2)] * len(priors), statistics)\n"
+                "        return Held(batch, torch.eye(3).bool()[torch.randint(3, (len(priors),))])")  # fmt: skip
+
+
 def sizes_beyond_the_layout(plugin: Copy) -> None:
     """modules.sizes is (1, 4), but the layout has 3 registers"""
     plugin.code("self.sizes = (1, self.layout.registers)", "self.sizes = (1, MAX_POINTS + 1)")

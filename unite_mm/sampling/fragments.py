@@ -78,7 +78,7 @@ class Growth:
         """
         generators = [stream_generator(Stream.FRAGMENT, seed, index) for index in indices]
         held = self.modality.hold(self.fragment, priors, generators, self.statistics)
-        _check(held, priors)
+        check_held(held, priors)
         noise = [stream_generator(Stream.TOKENIZATION_NOISE, seed, index) for index in indices]
         values: Tensor = tokenize(network, self.modality.name, held.batch.to(network.device), noise, time_max)
         return HeldLatents(values, held.mask.to(network.device))
@@ -88,7 +88,12 @@ class Growth:
         return self.modality.score_fragment(samples, self.fragment, progress)
 
 
-def _check(held: Held, priors: Sequence[PriorSample]) -> None:
+def check_held(held: Held, priors: Sequence[PriorSample]) -> None:
+    """Check that a plugin holds some but not all registers of each sample.
+
+    Raises:
+        UniteError: it does not.
+    """
     used = held.batch.registers.mask
     fits = held.mask.shape == used.shape and len(used) == len(priors)
     for row, own, prior in zip(held.mask, used, priors, strict=fits):
