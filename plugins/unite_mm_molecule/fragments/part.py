@@ -127,8 +127,11 @@ def _whole(molecule: Molecule, text: str) -> Molecule:
 def _with_geometry(whole: Molecule, text: str) -> Molecule:
     if whole.positions is not None:
         return whole
+    from rdkit import rdBase
+
     try:
-        return Molecule.from_rdkit(embed(sanitized(whole))[0], whole.name)
+        with rdBase.BlockLogs():
+            return Molecule.from_rdkit(embed(sanitized(whole))[0], whole.name)
     except NoGeometry as error:
         raise UsageError(f"fragment {text}: {error}") from error
 
