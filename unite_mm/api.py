@@ -22,19 +22,17 @@ from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress, Silent
 from unite_mm.random_streams import Stream, stream_generator
+from unite_mm.sampling.batches import Batches
+from unite_mm.sampling.fragments import Growth
 from unite_mm.sampling.generate import (
     Latents,
     Samples,
-    batches_of_equal_length,
     draw_prior,
-    largest_batch,
-    normal_noise,
-    sample_latents,
     stacked_conditions,
 )
 from unite_mm.sampling.options import chosen_options
+from unite_mm.sampling.tokenization import tokenize
 from unite_mm.storage.pretrained import export_model, load_model
-from unite_mm.utils.threads import side_by_side
 from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
@@ -159,11 +157,9 @@ class UNITE:
         if isinstance(batch, Sequence):
             batch = self.modalities[name].encode_samples(batch, self.statistics[name])
         batch = batch.to(self.device)
-        count, length = batch.registers.mask.shape
+        count = len(batch.registers.mask)
         generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, first + index) for index in range(count)]
-        noise = normal_noise(self.modules_of(name), generators, length).to(self.device)
-        time = torch.stack([torch.rand((), generator=g) for g in generators]) * self.config.latent.tokenize_time_max
-        values = self.network.tokenize(name, batch, noise, time.to(self.device))
+        values = tokenize(self.network, name, batch, generators, self.config.latent.tokenize_time_max)
         return Latents(values, batch.registers, name)
 
     @torch.no_grad()
@@ -246,6 +242,8 @@ class UNITE:
         first: int = 0,
         condition: Any = None,
         size: int | Sequence[int] | None = None,
+        fragment: Any = None,
+        added: int | None = None,
         options: Mapping[str, Any] | BaseModel | None = None,
         sampling: SamplingConfig | Mapping[str, Any] | None = None,
         progress: Progress | None = None,
@@ -263,6 +261,9 @@ class UNITE:
             condition: class or numbers (M,) of all samples, or one for each: (n,) or (n, M). Classes go by integer or
                 name, numbers in order or by name, both by name: `{"class": "cat", "age": 3}`. None: the prior's.
             size: registers of every sample, or of each (n,), such as its number of atoms; None: as the prior draws it.
+            fragment: a part that every sample is to contain, such as a SMILES: its registers are held to its noised
+                latents up to the timestep `hold_until`.
+            added: registers of every sample beyond the fragment's, instead of `size`.
             options: single options of the plugin's own by key, or its model of them; None: as the run has them.
             sampling: a `SamplingConfig` replaces the run's settings (solver, steps, guidance ...), a mapping changes
                 single ones; None: as the run has them.
@@ -270,32 +271,30 @@ class UNITE:
             settings: single settings of sampling by keyword, such as `guidance=2`; they count above `sampling`.
 
         Returns:
-            n native samples, with the number of function evaluations and their conditions.
+            n native samples, with the number of function evaluations, their conditions, and around a fragment a score.
 
         Raises:
-            UsageError: condition, size or seed do not fit, or there is no such setting.
+            UsageError: condition, size, seed or fragment do not fit, or there is no such setting.
         """
         name = self.choose(modality)
         _not_negative(n=n, seed=seed, first=first)
         chosen = self._sampling(sampling, settings)
         own = chosen_options(self.modalities[name], options)
-        priors = draw_prior(self.modules_of(name), n, condition, size=size, options=own, seed=seed, first=first)
-        batches = list(batches_of_equal_length(priors, largest_batch(chosen)))
+        grown = self._growth(name, fragment, added)
+        size = size if grown is None else grown.sizes(size, added)
+        part = None if grown is None else grown.fragment
+        modules = self.modules_of(name)
+        priors = draw_prior(modules, n, condition, size=size, options=own, seed=seed, first=first, fragment=part)
+        numbers = range(first, first + n)
+        batches = Batches(self.network, name, priors, numbers, seed, chosen, self.config.latent, grown)
+        samples, most = batches.sample(lambda latents: self.decode(latents, options=own), progress or Silent())
+        score = None if grown is None else grown.score(samples, progress or Silent())
+        return Samples(samples, most, stacked_conditions(priors), score)
 
-        def one_batch(indices: list[int]) -> tuple[list[Any], int]:
-            generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
-            part = [priors[index] for index in indices]
-            latents, evaluations = sample_latents(self.network, name, part, generators, chosen)
-            return self.decode(latents, options=own), evaluations
-
-        samples, most = [None] * n, 0
-        with (progress or Silent()).task("Generating", n) as advance:
-            for indices, (found, evaluations) in side_by_side(one_batch, batches, self.device):
-                most = max(most, evaluations)
-                for index, sample in zip(indices, found, strict=True):
-                    samples[index] = sample
-                advance(len(indices))
-        return Samples(samples, most, stacked_conditions(priors))
+    def _growth(self, name: str, fragment: Any, added: int | None) -> Growth | None:
+        if fragment is None and added is not None:
+            raise UsageError(f"added={added}: there is no fragment to add to", "give one, or a size")
+        return None if fragment is None else Growth.around(fragment, self.modalities[name], self.statistics[name])
 
     def _sampling(self, given: Any, settings: Mapping[str, Any]) -> SamplingConfig:
         """The settings of sampling: all of `given`, or the run's with what a mapping changes, then single ones.

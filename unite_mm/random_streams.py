@@ -40,6 +40,8 @@ class Stream(IntEnum):
     """(seed): which samples of a split are evaluated."""
     PLUGIN_CHECKS = 11
     """(number): what the checks of a plugin draw."""
+    FRAGMENT = 12
+    """(seed, sample): how a fragment stands in a sample to generate."""
 
 
 def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:

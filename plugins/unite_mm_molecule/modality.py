@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
+import torch
+
+from unite_mm.contract import (
+    DataRequest,
+    Fragment,
+    Held,
+    Modality,
+    ModalityData,
+    PriorSample,
+    Reference,
+    Statistics,
+)
 from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
@@ -52,6 +63,27 @@ class MoleculeModality(Modality):
 
     def encode_samples(self, samples: Sequence[Any], statistics: Statistics) -> MoleculeBatch:
         return encode(samples, statistics, self.config, self.name)
+
+    def fragment(self, given: Any, statistics: Statistics) -> Fragment:
+        from unite_mm_molecule.fragments.part import read_part
+
+        return read_part(given, statistics, self.config, self.name)
+
+    def hold(
+        self,
+        fragment: Fragment,
+        priors: Sequence[PriorSample],
+        generators: Sequence[torch.Generator],
+        statistics: Statistics,
+    ) -> Held:
+        from unite_mm_molecule.fragments.hosts import hold_part
+
+        return hold_part(fragment, priors, generators, statistics, self.config, self.name)
+
+    def score_fragment(self, samples: Sequence[Molecule], fragment: Fragment, progress: Progress) -> Score:
+        from unite_mm_molecule.metrics.fragments import score_fragment
+
+        return score_fragment(samples, fragment.native.heavy, progress)
 
     def write(self, samples: Sequence[Molecule], path: Path) -> None:
         from unite_mm_molecule.files.formats import write

@@ -256,6 +256,9 @@ class SamplingConfig(Schema):
     """Churn acts for t strictly inside. Early churn redraws the shape of a sample, late churn repairs its details."""
     temperature: float = Field(1.0, gt=0, le=1000)
     """Standard deviation of the initial noise."""
+    hold_until: float = Field(1.0, ge=0, le=1)
+    """Timestep up to which the registers of a given fragment are held to its noised latents; what is left of the flow
+    changes them too, so that they can adapt to what has grown around them. 1: to the end."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Arithmetic of the network; what it predicts is integrated in float32 either way. The rounding of bf16 varies with
     the batch, so now and then a sample becomes another one beside other samples; in float32 it stays the same."""

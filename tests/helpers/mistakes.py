@@ -786,6 +786,27 @@ def unheeded_size(plugin: Copy) -> None:
     plugin.code("(request.size or fewest)", "1 + fewest")
 
 
+def unheeded_fragment(plugin: Copy) -> None:
+    """heed `request.fragment` in prior_for(): draw more than it takes"""
+    plugin.code("request.fragment.registers + 1", "1")
+
+
+def nothing_held(plugin: Copy) -> None:
+    """the plugin holds registers that the samples do not use, or all or none of them"""
+    plugin.code(
+        "return Held(batch, batch.registers.mask)", "return Held(batch, torch.zeros_like(batch.registers.mask))"
+    )
+
+
+def held_at_random(plugin: Copy) -> None:
+    """hold() holds other registers for equal generators"""
+    plugin.code("return Fragment(points, len(points))", "return Fragment(points, 1)")
+    plugin.code("max(fewest, request.fragment.registers + 1)", "MAX_POINTS")
+    plugin.code("return Held(batch, batch.registers.mask)",
+                "batch = self.encode_samples([torch.zeros(3, 2)] * len(priors), statistics)\n"
+                "        return Held(batch, torch.eye(3).bool()[torch.randint(3, (len(priors),))])")  # fmt: skip
+
+
 def sizes_beyond_the_layout(plugin: Copy) -> None:
     """modules.sizes is (1, 4), but the layout has 3 registers"""
     plugin.code("self.sizes = (1, self.layout.registers)", "self.sizes = (1, MAX_POINTS + 1)")
@@ -950,6 +971,9 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
     too_few_conditioned,
     conditioned_by_the_first,
     unheeded_size,
+    unheeded_fragment,
+    nothing_held,
+    held_at_random,
     sizes_beyond_the_layout,
     options_without_defaults,
     forgotten_parts,

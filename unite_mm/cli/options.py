@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 SAMPLING_FLAGS = (
     *("steps", "solver", "shift", "guidance", "guidance_interval"),
-    *("temperature", "churn", "churn_interval", "precision"),
+    *("temperature", "churn", "churn_interval", "hold_until", "precision"),
 )
 
 

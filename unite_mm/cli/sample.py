@@ -19,7 +19,7 @@ from unite_mm.cli.options import (
     set_option,
 )
 from unite_mm.cli.terminal import message, say
-from unite_mm.cli.types import SOME_SAMPLES, PathName
+from unite_mm.cli.types import NUMBER, SOME_SAMPLES, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,6 +54,19 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
     metavar="N",
     help="Registers of each sample, such as the number of atoms.  [default: the prior's]",
 )
+@click.option(
+    "--fragment",
+    metavar="SAMPLE",
+    help="Part that every sample is to contain: a file, whose first sample counts, or what the plugin reads, such as a "
+    "SMILES.",
+)
+@click.option(
+    "--added",
+    type=click.IntRange(1, 100_000_000),
+    metavar="N",
+    help="Registers beyond the fragment's, instead of --size.",
+)
+@click.option("--hold-until", type=NUMBER, help="Timestep up to which the fragment is held; 1 is to the end.")
 @labels_option
 @set_option
 @picture_option
@@ -61,6 +74,7 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
 def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
     """Generate samples from a trained model."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
+    from unite_mm.cli.tables import print_score
     from unite_mm.config import sampling_settings
     from unite_mm.registry import discover
     from unite_mm.sampling.labels import spread_labels
@@ -86,6 +100,8 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
             seed=options["seed"],
             condition=condition,
             size=options["size"],
+            fragment=options["fragment"],
+            added=options["added"],
             options=own,
             sampling=settings,
             progress=progress,
@@ -98,6 +114,8 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
         f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {samples.evaluations} evaluations of "
         f"the network each): {output}"
     )
+    if samples.score is not None:
+        print_score(samples.score)
 
 
 @click.command(cls=Command)

@@ -46,19 +46,25 @@ def print_report(report: MetricsReport) -> None:
     if report.data:
         _say(out, f"data: {report.data}")
     for score in report.scores:
-        out.print(_score_table(score, narrow=out.width < NARROW))
-        if score.histograms:
-            out.print(_histogram_table(score))
-        for line in _definitions(score):
-            _say(out, f"  {line}")
-        if score.reference:
-            _say(out, f"  reference: {score.reference}")
-        for note in score.notes:
-            _say(out, f"  note: {note}")
+        print_score(score)
     if report.sweep is not None:
         order = "lower" if report.sweep.lower_is_better else "higher"
         _say(out, f"sweep of {report.sweep.setting} by {report.sweep.title} ({order} is better)")
         out.print(_sweep_table(report.sweep))
+
+
+def print_score(score: Score) -> None:
+    """One score, with the definitions below."""
+    out = console()
+    out.print(_score_table(score, narrow=out.width < NARROW))
+    if score.histograms:
+        out.print(_histogram_table(score))
+    for line in _definitions(score):
+        _say(out, f"  {line}")
+    if score.reference:
+        _say(out, f"  reference: {score.reference}")
+    for note in score.notes:
+        _say(out, f"  note: {note}")
 
 
 def print_card(card: DataCard) -> None:

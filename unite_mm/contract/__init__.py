@@ -6,14 +6,15 @@ of a plugin. Each demand is also a check (`unite_mm.conformance`) that `unite-mm
 run.
 
 `model` holds the parts of the model and what passes between them and the core, `data` data sets and requests for them,
-`metrics` what sweeps compare, `modality` the class that ties all together, `importers` (optional) what foreign
-checkpoints become.
+`metrics` what sweeps compare, `modality` the class that ties all together; optional are `fragments`, what samples grow
+around, and `importers`, what foreign checkpoints become.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
 """
 
 from unite_mm.contract.data import SPLITS, DataRequest, ModalityData, Reference
+from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.importers import Imported
 from unite_mm.contract.metrics import SweepMetric
 from unite_mm.contract.modality import Modality
@@ -37,6 +38,8 @@ __all__ = [
     "Batch",
     "ConditionSpec",
     "DataRequest",
+    "Fragment",
+    "Held",
     "Imported",
     "LatentLayout",
     "LossTerm",

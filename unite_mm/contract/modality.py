@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from unite_mm.contract.data import DataRequest, ModalityData, Reference
+from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.metrics import SweepMetric
-from unite_mm.contract.model import Batch, ModalityModules, Statistics
+from unite_mm.contract.model import Batch, ModalityModules, PriorSample, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score
@@ -97,6 +100,48 @@ class Modality(ABC):
         Raises:
             UsageError: a sample does not fit the layout; the message names it.
         """
+
+    def fragment(self, given: Any, statistics: Statistics) -> Fragment:
+        """The part that generated samples are to contain, checked; here it is refused.
+
+        A plugin that takes one heeds `SampleRequest.fragment` in `prior_for` and implements `hold`.
+
+        Args:
+            given: a native sample; or text from the command line, such as the name of a file whose first sample counts.
+            statistics: what the model was trained on.
+
+        Raises:
+            UsageError: the modality takes none, it cannot be read, or no sample of the model has room for it.
+        """
+        del given, statistics
+        raise UsageError(f"modality {self.name!r} grows no samples around a fragment", "leave it out")
+
+    def hold(
+        self,
+        fragment: Fragment,
+        priors: Sequence[PriorSample],
+        generators: Sequence[torch.Generator],
+        statistics: Statistics,
+    ) -> Held:
+        """Samples that contain a fragment, one for each that is generated.
+
+        Their latents at the held registers take the place of what the denoiser predicts there.
+
+        Args:
+            fragment: as `fragment` gave it.
+            priors: B drawn registers and conditions.
+            generators: B CPU generators, the only source of randomness.
+            statistics: what the model was trained on.
+
+        Raises:
+            UsageError: it cannot be placed.
+        """
+        raise NotImplementedError(f"modality {self.name!r} has `fragment` but not `hold`")
+
+    def score_fragment(self, samples: Sequence[Any], fragment: Fragment, progress: Progress) -> Score:
+        """How many generated samples are sound and contain the fragment; here nothing is measured."""
+        del samples, fragment, progress
+        return Score(kind="fragment")
 
     @abstractmethod
     def save_picture(self, samples: Sequence[Any], path: Path) -> None:

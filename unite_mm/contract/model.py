@@ -47,9 +47,8 @@ class Registers:
     @classmethod
     def from_counts(cls, counts: Tensor) -> "Registers":
         """Samples that use their first `counts[b]` registers; counts (B,) on the CPU."""
-        longest = int(counts.max())
-        mask = torch.arange(longest)[None, :] < counts[:, None]
-        return cls(mask=mask, padded=bool((counts < longest).any()))
+        mask = torch.arange(int(counts.max()))[None, :] < counts[:, None]
+        return cls(mask=mask, padded=not bool(mask.all()))
 
     def repeat(self, times: int) -> "Registers":
         """The whole batch `times` times, one after the other."""
@@ -85,9 +84,9 @@ class Tokens:
     Attributes:
         values: (B, T, W).
         positions: (T,) integer rotary positions, the same for the whole batch. T need not be K. A token that stands
-            for a register carries its position. Where tokens stand for no register (numbers of a series, patches of
-            another grid), give them positions behind all registers, such as `K + torch.arange(T)`, and set
-            `trunk.pointer_bias: 0` in the presets: it makes tokens of equal positions attend to each other.
+            for a register carries its position. Tokens that stand for none (patches of another grid, say) get positions
+            behind all registers, such as `K + torch.arange(T)`, and presets `trunk.pointer_bias: 0`, for it makes
+            tokens of equal positions attend to each other.
         mask: (B, T) bool, True for real tokens; None when all are.
     """
 
@@ -172,17 +171,19 @@ class PriorSample:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What a caller asks of one sample to generate.
+    """What a caller asks of one sample to generate; None where nothing is asked for.
 
     Attributes:
-        condition: as in `PriorSample`, NaN for parts that are left open; None: nothing is asked for.
-        size: the number of registers, one of `ModalityModules.sizes`; None: as the prior draws it.
+        condition: as in `PriorSample`, NaN for parts that are left open.
+        size: the number of registers, one of `ModalityModules.sizes`.
         options: of the plugin's own, see `Modality.sampling_options`.
+        fragment: what the sample is to contain, of `Modality.fragment`; registers and condition must have room for it.
     """
 
     condition: Tensor | None = None
     size: int | None = None
     options: Any = None
+    fragment: Any = None
 
 
 class ModalityModules(nn.Module, ABC):
@@ -192,9 +193,8 @@ class ModalityModules(nn.Module, ABC):
         layout: the registers.
         condition: what generation can be conditioned on.
         tokenizer: module; `tokenizer(batch) -> Tokens` of the trunk's width.
-        decoder: module; `decoder(latents (B, L, C), registers) -> output`, any type of the plugin's own.
-            Unused registers hold zeros and must not influence the used ones. When samples are generated, decoder and
-            `samples` may be called by several threads at once.
+        decoder: module; `decoder(latents (B, L, C), registers) -> output` of any type. Unused registers hold zeros and
+            must not influence the used ones. Generation may call it and `samples` in several threads at once.
         sizes: fewest and most registers that a caller may ask for, which `prior_for` then heeds; None: nobody may.
     """
 
@@ -224,7 +224,7 @@ class ModalityModules(nn.Module, ABC):
         """
 
     def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
-        """As `prior`, for callers that may also ask for a size or set options; here `prior` with their condition.
+        """As `prior`, for callers that may ask for more than a condition; here `prior` with their condition.
 
         Args:
             generator: the only source of randomness.

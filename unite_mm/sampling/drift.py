@@ -4,9 +4,11 @@ Dimensions: B batch, L registers of the batch, C latent channels.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from unite_mm.contract import Registers
 from unite_mm.flow.path import velocity
@@ -31,26 +33,54 @@ def guide(denoiser: Denoiser, state: Tensor, time: float, config: SamplingConfig
     return unconditional + config.guidance * (conditional - unconditional)
 
 
+@dataclass(frozen=True)
+class HeldLatents:
+    """Clean latents that are known beforehand at some registers.
+
+    Attributes:
+        values: (B, L, C).
+        mask: (B, L) bool, where they are known.
+    """
+
+    values: Tensor
+    mask: Tensor
+
+    def padded(self, length: int) -> "HeldLatents":
+        """The same with `length` registers, of which the further ones are not held."""
+        more = length - self.mask.shape[1]
+        return HeldLatents(pad(self.values, (0, 0, 0, more)), pad(self.mask, (0, more)))
+
+    def put_into(self, latents: Tensor) -> Tensor:
+        """Latents (B, L, C) with the known ones in their places."""
+        return torch.where(self.mask[:, :, None], self.values, latents)
+
+
 class Drift:
     """dx/dt = (z0_hat - x) / max(1 - t, m), with z0_hat guided as the configuration says (arXiv 2603.22283, 3.3).
 
     Args:
         denoiser: predicts clean latents.
-        config: guidance and the floor m.
+        config: guidance, the floor m, and until when registers are held.
+        held: clean latents that take the place of the prediction. A velocity towards them keeps a state on the straight
+            path between its own noise and them, also after churn: at every timestep it is their noised value.
 
     Attributes:
         evaluations: velocities evaluated so far (NFE); guidance counts as one evaluation of twice the cost.
     """
 
-    def __init__(self, denoiser: Denoiser, config: SamplingConfig) -> None:
+    def __init__(self, denoiser: Denoiser, config: SamplingConfig, held: HeldLatents | None = None) -> None:
         self.denoiser = denoiser
         self.config = config
+        self.held = held
         self.evaluations = 0
 
     def __call__(self, time: Tensor, state: Tensor) -> Tensor:
         """The velocity at a timestep () and a state (B, L, C): (B, L, C)."""
         self.evaluations += 1
         predicted = guide(self.denoiser, state, float(time), self.config)
+        until = self.config.hold_until
+        if self.held is not None and (float(time) < until or until == 1.0):
+            predicted = self.held.put_into(predicted)
         return velocity(predicted, state, time.expand(len(state)), self.config.min_remaining)
 
 

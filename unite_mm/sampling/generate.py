@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unite_mm.contract import ConditionSpec, ModalityModules, PriorSample, Registers, SampleRequest
+from unite_mm.contract import ConditionSpec, Fragment, ModalityModules, PriorSample, Registers, SampleRequest
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
-from unite_mm.sampling.drift import Drift, NetworkDenoiser
+from unite_mm.sampling.drift import Drift, HeldLatents, NetworkDenoiser
 from unite_mm.sampling.names import without_names
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
+from unite_mm_schemas.metrics import Score
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,16 @@ class Samples(list[Any]):
         evaluations: function evaluations (NFE) of the network; the most that any sample took.
         conditions: what the samples were generated under, on the CPU: classes (n,), numbers (n, M) or both (n, 1 + M),
             NaN where a part was left open; None where there was no condition.
+        score: how many are sound and contain the fragment that they were grown around; None where there was none.
     """
 
-    def __init__(self, samples: Sequence[Any], evaluations: int, conditions: Tensor | None) -> None:
+    def __init__(
+        self, samples: Sequence[Any], evaluations: int, conditions: Tensor | None, score: Score | None = None
+    ) -> None:
         super().__init__(samples)
         self.evaluations = evaluations
         self.conditions = conditions
+        self.score = score
 
 
 def normal_noise(modules: ModalityModules, generators: Sequence[torch.Generator], length: int) -> Tensor:
@@ -68,6 +73,7 @@ def draw_prior(
     options: Any = None,
     seed: int = 0,
     first: int = 0,
+    fragment: Fragment | None = None,
 ) -> list[PriorSample]:
     """Registers and conditions of samples first .. first + count - 1 of a seed.
 
@@ -79,6 +85,7 @@ def draw_prior(
         options: of the plugin's own, complete; None: it has none.
         seed: of the prior.
         first: index of the first sample.
+        fragment: what the samples are to contain.
 
     Raises:
         UsageError: the condition or the size does not fit the modality.
@@ -87,8 +94,10 @@ def draw_prior(
     given = check_conditions(modules.condition, condition, count)
     sizes = check_sizes(modules.sizes, size, count)
     return [
-        _draw_one(modules, stream_generator(Stream.PRIOR, seed, first + index), SampleRequest(own, wanted, options))
-        for index, (own, wanted) in enumerate(zip(given, sizes, strict=True))
+        _draw_one(modules, stream_generator(Stream.PRIOR, seed, first + index), request)
+        for index, request in enumerate(
+            SampleRequest(*own, options, fragment) for own in zip(given, sizes, strict=True)
+        )
     ]
 
 
@@ -115,6 +124,7 @@ def sample_latents(
     generators: Sequence[torch.Generator],
     settings: SamplingConfig,
     on_state: StateCallback | None = None,
+    held: HeldLatents | None = None,
 ) -> tuple[Latents, int]:
     """Integrate one batch from noise to latents.
 
@@ -125,6 +135,7 @@ def sample_latents(
         generators: CPU generators of each sample's noise.
         settings: solver, steps, guidance, temperature, churn.
         on_state: see `unite_mm.sampling.solvers.integrate`.
+        held: latents of registers that are not generated, on the network's device, of any length up to L.
 
     Returns:
         The latents, and the number of function evaluations.
@@ -139,9 +150,11 @@ def sample_latents(
     def fresh_noise() -> Tensor:
         return normal_noise(modules, generators, used.shape[1]).to(network.device) * registers.mask[:, :, None]
 
-    drift = Drift(NetworkDenoiser(network, modality, registers, condition, settings), settings)
+    held = None if held is None else held.padded(used.shape[1])
+    drift = Drift(NetworkDenoiser(network, modality, registers, condition, settings), settings, held)
     solution = integrate(drift, fresh_noise() * settings.temperature, settings, fresh_noise, on_state)
-    return Latents(solution.state * registers.mask[:, :, None], registers, modality, condition), solution.evaluations
+    state = solution.state if held is None or settings.hold_until < 1 else held.put_into(solution.state)
+    return Latents(state * registers.mask[:, :, None], registers, modality, condition), solution.evaluations
 
 
 def check_conditions(spec: ConditionSpec, condition: Any, count: int) -> list[Tensor | None]:

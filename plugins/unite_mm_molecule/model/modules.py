@@ -91,6 +91,10 @@ class MoleculeModules(ModalityModules):
         if request.size is not None:
             weights = weights * (self.prior_rows[:, 0] == request.size)
             asked.append(f"size {request.size}")
+        if request.fragment is not None:
+            weights = weights * request.fragment.native.fits(self.condition.names, self.prior_rows[:, 1:])
+            weights = weights * (self.prior_rows[:, 0] > request.fragment.registers)
+            asked.append(f"room for the fragment {request.fragment.native.text}")
         if not weights.any():
             raise UsageError(f"no training molecule has {', '.join(asked)}", "ask for other counts")
         registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from unite_mm.contract import (
     ConditionSpec,
     DataRequest,
+    Fragment,
+    Held,
     LatentLayout,
     LossTerm,
     Modality,
@@ -26,6 +28,7 @@ from unite_mm.contract import (
     Tokens,
 )
 from unite_mm.errors import UsageError
+from unite_mm.kit.intervals import share
 from unite_mm.kit.layers import DecoderBlock, HiddenLinear, rotary_table
 from unite_mm.progress import Progress
 from unite_mm_schemas.card import DataCard
@@ -157,6 +160,8 @@ class PointModules(ModalityModules):
     def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
         drawn = self.prior(generator, request.condition)
         fewest = 0 if request.options is None else request.options.fewest
+        if request.fragment is not None:
+            fewest = max(fewest, request.fragment.registers + 1)
         if request.size is None and int(drawn.mask.sum()) >= fewest:
             return drawn
         return PriorSample(torch.arange(MAX_POINTS) < (request.size or fewest), drawn.condition)
@@ -201,6 +206,26 @@ class Points(Modality):
         for row, sample in zip(points, samples, strict=True):
             row[: len(sample)] = sample
         return PointBatch(points, registers, None)
+
+    def fragment(self, given: Tensor | str, statistics: Statistics) -> Fragment:
+        points = self.read(Path(given))[0] if isinstance(given, str) else given
+        if len(points) >= MAX_POINTS:
+            raise UsageError(f"a fragment of {len(points)} points", f"at most {MAX_POINTS - 1} leave room")
+        return Fragment(points, len(points))
+
+    def hold(
+        self,
+        fragment: Fragment,
+        priors: Sequence[PriorSample],
+        generators: Sequence[torch.Generator],
+        statistics: Statistics,
+    ) -> Held:
+        batch = self.encode_samples([fragment.native] * len(priors), statistics)
+        return Held(batch, batch.registers.mask)
+
+    def score_fragment(self, samples: Sequence[Tensor], fragment: Fragment, progress: Progress) -> Score:
+        near = [bool((one[: fragment.registers] - fragment.native).norm(dim=1).max() < 0.2) for one in samples]
+        return Score(kind="fragment", metrics=(share("kept", "kept", sum(near), len(near), "points within 0.2"),))
 
     def save_picture(self, samples: Sequence[Tensor], path: Path) -> None:
         from matplotlib.figure import Figure
