@@ -99,6 +99,7 @@ CHECKS = (
     Check(generation.asked_size),
     Check(natives.conditioned, ("marked",)),
     Check(generation.generation, ("generated",)),
+    Check(generation.shipped),
     Check(files.files, ("written",)),
     Check(files.generated_files),
     Check(files.pairs),
