@@ -143,9 +143,7 @@ def _check_models(manifest: ModalityManifest, where: Path) -> None:
     for entry in manifest.models:
         folder = PurePosixPath(entry.folder)
         if folder.is_absolute() or ".." in folder.parts:
-            raise UsageError(
-                f"{where.name}: the folder {entry.folder!r} of the model {entry.name!r} leaves the package"
-            )
+            raise UsageError(f"{where.name}: the model {entry.name!r} lies outside the package: {entry.folder!r}")
         if not (where.parent / folder / RECORD).is_file():
             raise UsageError(f"{where.name}: the model {entry.name!r} has no file {str(folder / RECORD)!r}")
 
