@@ -292,8 +292,7 @@ class UNITE:
         chosen = self._sampling(sampling, settings)
         own = chosen_options(self.modalities[name], options)
         priors = draw_prior(self.modules_of(name), n, condition, size=size, options=own, seed=seed, first=first)
-        at_once = largest_batch(chosen, n, threads_of(self.device))
-        batches = list(batches_of_equal_length(priors, at_once))
+        batches = list(batches_of_equal_length(priors, largest_batch(chosen, n, threads_of(self.device))))
 
         def one_batch(indices: list[int]) -> tuple[list[Any], int]:
             generators = [stream_generator(Stream.SAMPLING_NOISE, seed, first + index) for index in indices]
