@@ -20,7 +20,6 @@ from unite_mm.sampling.names import without_names
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
 
-
 BATCHES_OF_A_THREAD = 8
 """Batches that each of several threads gets: the last one ends late by an eighth of its work at most."""
 
