@@ -5,13 +5,13 @@
     model = UNITE.from_pretrained("runs/qm9")
     samples = model.generate(100, seed=0)
 
-It needs nothing but a run folder, a checkpoint or an exported folder. The tensor part is `model.network`.
+It needs nothing but a run folder, a checkpoint, an exported folder, or the name of a model that ships with a plugin.
+The tensor part is `model.network`.
 """
 
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -33,9 +33,10 @@ from unite_mm.sampling.generate import (
 from unite_mm.sampling.options import chosen_options
 from unite_mm.sampling.tokenization import tokenize
 from unite_mm.storage.pretrained import export_model, load_model
-from unite_mm.utils.validation import one_line
+from unite_mm.utils.validation import not_negative, one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
+from unite_mm_schemas.metrics import MetricsReport
 
 __all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
 
@@ -84,7 +85,8 @@ class UNITE:
         Where the newest checkpoint of a run is damaged, an older one is used and a `UniteWarning` says so.
 
         Args:
-            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder or an exported folder.
+            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder, an exported folder, or the
+                name of a shipped model (`unite-mm models list`).
             ema: load the averaged weights rather than the raw ones.
             device: where to put the model.
 
@@ -92,16 +94,26 @@ class UNITE:
             UsageError: the folder holds no model, or a plugin it needs is not installed.
             UniteError: the files are damaged.
         """
-        loaded = load_model(Path(folder), ema=ema)
+        loaded = load_model(folder, ema=ema)
         model = cls(loaded.network, loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
         model.network.eval()
         return model.to(device)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write an exported folder (weights, configuration, statistics) that `from_pretrained` reads.
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        metrics: MetricsReport | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write an exported folder (weights, configuration, statistics, model card) that `from_pretrained` reads.
 
         Args:
             folder: new, empty, or an earlier export, which is replaced.
+            dtype: how weights are written; bfloat16 takes half the space, and loads as float32.
+            metrics: of an evaluation of this model, for its card.
+            name: what the card calls it; None: the folder's name.
 
         Raises:
             UsageError: the model was not loaded from a checkpoint, or the folder holds something else.
@@ -109,7 +121,7 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        export_model(self.network, self.record, Path(folder))
+        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""
@@ -153,7 +165,7 @@ class UNITE:
             UsageError: a sample does not fit the model.
         """
         name = self.choose(modality)
-        _not_negative(seed=seed, first=first)
+        not_negative(seed=seed, first=first)
         if isinstance(batch, Sequence):
             batch = self.modalities[name].encode_samples(batch, self.statistics[name])
         batch = batch.to(self.device)
@@ -203,7 +215,7 @@ class UNITE:
             UsageError: a sample does not fit the model, or with `skip` none does; the message names it.
         """
         name = self.choose(modality)
-        _not_negative(seed=seed)
+        not_negative(seed=seed)
         skipped = self._unfit(name, samples, batch_size) if skip else {}
         if skipped and len(skipped) == len(samples):
             raise UsageError(f"none of {len(samples)} samples fits the model; the first: {skipped[0]}")
@@ -277,7 +289,7 @@ class UNITE:
             UsageError: condition, size, seed or fragment do not fit, or there is no such setting.
         """
         name = self.choose(modality)
-        _not_negative(n=n, seed=seed, first=first)
+        not_negative(n=n, seed=seed, first=first)
         chosen = self._sampling(sampling, settings)
         own = chosen_options(self.modalities[name], options)
         grown = self._growth(name, fragment, added)
@@ -315,18 +327,3 @@ class UNITE:
             return SamplingConfig.model_validate({**base.model_dump(), **changes})
         except ValidationError as error:
             raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error
-
-
-def _not_negative(**numbers: int) -> None:
-    """Check a count, a seed or an index.
-
-    Raises:
-        UsageError: one is negative or no integer.
-    """
-    for name, value in numbers.items():
-        try:
-            good = operator.index(value) >= 0
-        except TypeError:
-            good = False
-        if not good:
-            raise UsageError(f"{name}={value!r}: must be a whole number from 0", f"such as {name}=7")

@@ -7,6 +7,9 @@ from typing import Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+RECORD = "record.json"
+"""Name of the record in every checkpoint and exported folder."""
+
 LARGEST_SEED = 2**63 - 1
 """Seeds go from 0 to this."""
 

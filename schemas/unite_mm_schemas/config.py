@@ -263,7 +263,7 @@ class SamplingConfig(Schema):
     """Arithmetic of the network; what it predicts is integrated in float32 either way. The rounding of bf16 varies with
     the batch, so now and then a sample becomes another one beside other samples; in float32 it stays the same."""
     batch_size: int = Field(256, ge=1, le=1_000_000)
-    """Samples generated at once; changes speed and memory only."""
+    """Most samples generated at once; changes speed and memory only."""
 
 
 class ModalityRun(Schema):

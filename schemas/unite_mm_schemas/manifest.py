@@ -52,6 +52,17 @@ class PresetEntry(Schema):
     """One line."""
 
 
+class ModelEntry(Schema):
+    """A trained model that the plugin ships: an exported folder."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """What every command takes in place of a run folder, such as `qm9-tiny`; unique among all that is installed."""
+    folder: str
+    """What `unite-mm export` wrote, relative to the manifest and inside its package."""
+    description: str = Field(min_length=1, max_length=120)
+    """One line for `unite-mm models list`."""
+
+
 class SourceEntry(Schema):
     """A data source that `--data` knows by name."""
 
@@ -59,6 +70,8 @@ class SourceEntry(Schema):
     """What `--data` takes."""
     description: str
     """One line."""
+    licence: str = ""
+    """Licence of the data, as SPDX names it (`CC0-1.0`), for the card of a model trained on them; empty: not stated."""
     offline: bool = False
     """Whether it is small and needs neither a network nor files of one's own: checks use the first such source."""
 
@@ -132,6 +145,8 @@ class ModalityManifest(Schema):
     """Preset used when none is named; it must be listed under `presets`."""
     presets: tuple[PresetEntry, ...] = ()
     """Presets the plugin ships."""
+    models: tuple[ModelEntry, ...] = ()
+    """Trained models the plugin ships."""
     sources: tuple[SourceEntry, ...] = ()
     """Data sources known by name."""
     default_source: str | None = None

@@ -152,6 +152,21 @@ def preset_twice(plugin: FakePlugin) -> None:
     plugin.manifest["presets"] = [plugin.manifest["presets"][0]] * 2
 
 
+def model_twice(plugin: FakePlugin) -> None:
+    """modality.yaml lists the model 'one' twice"""
+    plugin.manifest["models"] = [{"name": "one", "folder": "one", "description": "x"}] * 2
+
+
+def model_without_a_folder(plugin: FakePlugin) -> None:
+    """modality.yaml: the model 'one' has no file 'models/one/record.json'"""
+    plugin.manifest["models"] = [{"name": "one", "folder": "models/one", "description": "x"}]
+
+
+def model_outside(plugin: FakePlugin) -> None:
+    """modality.yaml: the model 'one' lies outside the package: '../one'"""
+    plugin.manifest["models"] = [{"name": "one", "folder": "../one", "description": "x"}]
+
+
 MUTATORS = [
     missing_package,
     single_module,
@@ -176,6 +191,9 @@ MUTATORS = [
     missing_preset_file,
     unknown_default_preset,
     preset_twice,
+    model_twice,
+    model_without_a_folder,
+    model_outside,
 ]
 
 

@@ -72,6 +72,7 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         for package, parent in PACKAGES.items()
         for path in (ROOT / parent / package).rglob("*")
         if path.suffix in {".py", ".yaml", ".npz", ".typed", ".tmpl"}
+        or (path.is_file() and "models" in path.parts[-3:-2])
     }
     assert wanted <= packed, f"left out: {sorted(wanted - packed)}"
     strangers = {
@@ -96,6 +97,20 @@ def test_plugins_are_listed(python: Path, tmp_path: Path) -> None:
 def test_a_new_plugin_is_written_from_the_wheel(python: Path, tmp_path: Path) -> None:
     run(python.with_name("unite-mm"), "plugins", "new", "curves", cwd=tmp_path)
     assert (tmp_path / "unite-mm-curves" / "unite_mm_curves" / "__init__.py").is_file()
+
+
+def test_models_of_the_wheel_are_small_and_sample(wheel: Path, python: Path, tmp_path: Path) -> None:
+    """As many as there are; the largest one may have 6 MB."""
+    command = python.with_name("unite-mm")
+    listed = [line.split()[0] for line in run(command, "models", "list", cwd=tmp_path).splitlines()[1:]]
+    entries = [entry for entry in zipfile.ZipFile(wheel).infolist() if entry.filename.endswith("/weights.safetensors")]
+    assert len(listed) == len(entries)
+    for entry in entries:
+        assert entry.file_size <= 6_000_000, entry.filename
+    for name in listed:
+        run(command, "sample", name, "-n", "4", "--steps", "2", "-o", f"{name}.npz", cwd=tmp_path)
+        assert (tmp_path / f"{name}.npz").is_file()
+        assert run(command, "models", "show", name, cwd=tmp_path).startswith(f"# {name}\n")
 
 
 def test_a_short_run_trains_and_samples(python: Path, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ EXAMPLES = """\b
     "-o",
     "--output",
     type=PathName(file_okay=False),
-    help="Folder for samples, pictures and metrics.json.  [default: RUN/evaluation]",
+    help="Folder for samples, pictures and metrics.json.  [default: RUN/evaluation; shipped models: NAME-evaluation]",
 )
 @click.option("--report", type=PathName(dir_okay=False), help="Write the report here as well.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
@@ -126,8 +126,15 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
 
 
 def _own_folder(run: Path, model: "UNITE", name: str) -> Path:
-    """Where an evaluation goes unless `-o` says otherwise; each modality of a joint run has a folder of its own."""
-    return run / "evaluation" if len(model.modalities) == 1 else run / "evaluation" / name
+    """Where an evaluation goes unless `-o` says otherwise; each modality of a joint run has a folder of its own.
+
+    A model that ships with a plugin is part of the installation: its evaluation goes into the current folder.
+    """
+    from unite_mm.registry.models import shipped_at
+
+    shipped = shipped_at(run)
+    folder = run / "evaluation" if shipped is None else Path(f"{shipped.name}-evaluation")
+    return folder if len(model.modalities) == 1 else folder / name
 
 
 def _model(run: Path, options: dict[str, Any]) -> tuple["UNITE", str]:

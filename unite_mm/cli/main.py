@@ -29,6 +29,8 @@ COMMANDS = {
     "evaluate": "unite_mm.cli.evaluate:evaluate",
     "sample": "unite_mm.cli.sample:sample",
     "reconstruct": "unite_mm.cli.sample:reconstruct",
+    "export": "unite_mm.cli.exporting:export",
+    "models": "unite_mm.cli.models:models",
     "import-official": "unite_mm.cli.importing:import_official",
     "data": "unite_mm.cli.data:data",
     "plugins": "unite_mm.cli.plugins:plugins",

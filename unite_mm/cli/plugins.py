@@ -47,7 +47,7 @@ def list_plugins(context: click.Context) -> None:
     if len(rows) == 1:
         say("no modality is installed: no distribution has an entry point in the group unite_mm.modalities")
         return
-    _print_columns(rows)
+    print_columns(rows)
     if context.ensure_object(Settings).debug:
         for entry in registry.broken:
             say()
@@ -196,12 +196,14 @@ def _lists(plugin: "Plugin") -> list[tuple[str, tuple[str, ...], list[tuple[str,
         for entry in manifest.formats
     ]
     metrics: list[tuple[str, ...]] = [(entry.name, entry.kind, entry.definition) for entry in manifest.metrics]
+    models: list[tuple[str, ...]] = [(entry.name, entry.description) for entry in manifest.models]
     importers: list[tuple[str, ...]] = [(entry.name, entry.description) for entry in manifest.importers]
     return [
         ("presets (--preset)", ("preset", "what for"), presets),
         ("data sources (--data)", ("source", "what it is"), sources),
         ("sample files", ("suffix", "", "what it holds"), formats),
         ("metrics", ("metric", "of", "definition"), metrics),
+        ("trained models", ("model", "what it is"), models),
         ("foreign checkpoints", ("kind", "what they are"), importers),
     ]
 
@@ -215,7 +217,7 @@ def _show_settings(plugin: "Plugin") -> None:
     print_rows(rows, ("setting (--set)", "type", "default", "what it does"), "settings")
 
 
-def _print_columns(rows: Iterable[Sequence[str]]) -> None:
+def print_columns(rows: Iterable[Sequence[str]]) -> None:
     """Rows of texts in aligned columns; the last one is as long as it likes."""
     listed = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in listed) for column in range(len(listed[0]) - 1)]

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unite_mm.utils.metric_text import bare, metric_groups, shown
 from unite_mm.utils.text import printable
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.metrics import Metric, MetricsReport, Score, Sweep
@@ -90,21 +91,6 @@ def cell(text: object, style: str = "") -> Text:
     return Text(printable(str(text)), style=style)
 
 
-def shown(metric: Metric, value: float) -> str:
-    """A value in the metric's own way: shares in percent, others with their unit."""
-    unit = "%" if _is_share(metric) else metric.unit
-    return f"{_bare(metric, value)} {unit}" if unit else _bare(metric, value)
-
-
-def _bare(metric: Metric, value: float) -> str:
-    """A value in the metric's own way, without its unit."""
-    return f"{100 * value:.2f}" if _is_share(metric) else f"{value:.4g}"
-
-
-def _is_share(metric: Metric) -> bool:
-    return metric.count is not None and not metric.unit
-
-
 def _score_table(score: Score, *, narrow: bool = False) -> Table:
     """The numbers by group; beside them those of real data, where a score has any.
 
@@ -115,7 +101,7 @@ def _score_table(score: Score, *, narrow: bool = False) -> Table:
     beside = any(metric.reference is not None for metric in score.metrics)
     for header in ("value", "95 % interval", "of" if narrow else "count / total", *(["reference"] if beside else [])):
         table.add_column(header, justify="right", no_wrap=True)
-    for group, metrics in _groups(score).items():
+    for group, metrics in metric_groups(score).items():
         if group:
             table.add_row(cell(group, "italic"))
         for metric in metrics:
@@ -129,19 +115,11 @@ def _metric_cells(metric: Metric, narrow: bool) -> tuple[str, str, str, str, str
     title, show, counts = metric.title, shown, [metric.count, metric.total]
     if narrow:
         title, counts = title + (f" ({metric.unit})" if metric.unit else ""), [metric.total]
-        show = _bare if metric.unit else shown
+        show = bare if metric.unit else shown
     value = "not measured" if metric.value is None else show(metric, metric.value)
-    interval = "" if metric.interval is None else " - ".join(_bare(metric, bound) for bound in metric.interval)
-    reference = "" if metric.reference is None else _bare(metric, metric.reference)
+    interval = "" if metric.interval is None else " - ".join(bare(metric, bound) for bound in metric.interval)
+    reference = "" if metric.reference is None else bare(metric, metric.reference)
     return title, value, interval, " / ".join(f"{number:,}" for number in counts if number is not None), reference
-
-
-def _groups(score: Score) -> dict[str, list[Metric]]:
-    """The metrics of each group, in the order in which groups first appear."""
-    groups: dict[str, list[Metric]] = {}
-    for metric in score.metrics:
-        groups.setdefault(metric.group, []).append(metric)
-    return groups
 
 
 def _histogram_table(score: Score) -> Table:
@@ -164,7 +142,7 @@ def _histogram_table(score: Score) -> Table:
 def _definitions(score: Score) -> list[str]:
     """Lines that say what each number means, by group; metrics that share a definition share the line."""
     lines = []
-    for group, metrics in _groups(score).items():
+    for group, metrics in metric_groups(score).items():
         titles: dict[str, list[str]] = {}
         for metric in metrics:
             titles.setdefault(metric.definition, []).append(metric.title)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unite_mm.cli.options import Command, Settings, cache_option, set_option, workers_option
+from unite_mm.cli.start import ask_for_plugins, refuse_export, trained, trunk_of
 from unite_mm.cli.terminal import say
 from unite_mm.cli.types import CountOrAuto, PathName
 from unite_mm.errors import UniteError, UsageError
 
 if TYPE_CHECKING:
-    from unite_mm.config import Layer, RunOptions
+    from unite_mm.config import RunOptions
     from unite_mm.progress import Progress
     from unite_mm.training.parallel import Decision
     from unite_mm.training.trainer import TrainSummary
@@ -109,41 +110,9 @@ def _run_options(flags: dict[str, Any]) -> "RunOptions":
     return RunOptions(
         **{**flags, "preset": flags["preset"] or None},
         flags={name: section for name, section in sections.items() if section},
-        base=_trunk_of(trunk),
-        start=_trained(recipe, init),
+        base=trunk_of(trunk),
+        start=trained(recipe, init),
     )
-
-
-def _trunk_of(folder: Path | None) -> tuple["Layer", ...]:
-    """The layer of `--init-trunk`."""
-    if folder is None:
-        return ()
-    from unite_mm.config import trunk_layer
-    from unite_mm.storage.pretrained import find_record
-
-    return (trunk_layer(find_record(folder)[1].config, folder),)
-
-
-def _trained(recipe: str | None, folder: Path | None) -> "Layer | None":
-    """The layer of `--recipe decoder --init RUN`: the configuration of the trained model."""
-    if recipe != "decoder":
-        if folder is not None:
-            raise UsageError("--init goes with --recipe decoder", "to start from another run's trunk: --init-trunk RUN")
-        return None
-    if folder is None:
-        raise UsageError("--recipe decoder needs a trained model", "name its run folder with --init RUN")
-    from unite_mm.config import decoder_layer
-    from unite_mm.storage.pretrained import find_record
-
-    _ask_for_plugins(folder)
-    return decoder_layer(find_record(folder)[1].config, folder)
-
-
-def _ask_for_plugins(folder: Path) -> None:
-    """Name the distributions that a model needs where they are not installed."""
-    from unite_mm.storage.pretrained import check_plugins, find_record
-
-    check_plugins(find_record(folder)[1])
 
 
 def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["Decision", Path]:
@@ -160,7 +129,7 @@ def _prepare(options: "RunOptions", out: Path | None, resume: bool) -> tuple["De
             raise UsageError("--resume needs the run folder", "name it with --out")
         saved, registry = _saved_config(out), discover()
         if any(name not in registry.plugins for name in saved.modalities) and (out / "checkpoints").is_dir():
-            _ask_for_plugins(out)
+            ask_for_plugins(out)
         return _settle(resolve_resumed(saved, options, registry), resumed=True), out
     registry = discover()
     config = resolve(options, registry)
@@ -233,6 +202,7 @@ def _saved_config(folder: Path) -> "RunConfig":
 
     path = folder / "config.json"
     if not path.is_file():
+        refuse_export(folder)
         raise UsageError(f"{folder} holds no run: it has no config.json", "leave out --resume to start one")
     content = read_yaml(path)
     check_format(path, content)

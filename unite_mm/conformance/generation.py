@@ -7,6 +7,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from unite_mm.api import UNITE
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import alike, check_generator, other_randomness, shape
@@ -115,6 +116,18 @@ def generation(subject: Subject) -> Iterator[Finding]:
     generated = subject.generated
     if any(sample is None for sample in generated):
         yield Finding("modules.samples() returns None", "return a native object for every sample, sound or not")
+
+
+def shipped(subject: Subject) -> Iterator[Finding]:
+    """Every model that the manifest lists loads and generates."""
+    subject.need("modality")
+    for entry in subject.plugin.manifest.models:
+        try:
+            model = UNITE.from_pretrained(subject.plugin.folder / entry.folder)
+            with calling(f"the model {entry.name}, generating a sample"):
+                model.generate(1, modality=subject.name, steps=2)
+        except UniteError as error:
+            yield Finding(f"the model {entry.name}: {error.message}", error.hint or "export it anew")
 
 
 def _keeps(found: Any, asked: Tensor) -> bool:

@@ -12,7 +12,12 @@ from unite_mm.config import check_preset
 from unite_mm.conformance.report import Finding, Outcome, demand_of, syntax_error
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
+from unite_mm.utils.files import file_sha256
 from unite_mm.utils.validation import did_you_mean
+from unite_mm_schemas.base import RECORD
+from unite_mm_schemas.checkpoint import CheckpointRecord
+
+EXPORT = "write it with `unite-mm export RUN -o FOLDER`"
 
 MANIFEST = "The manifest is found and valid, of a contract that is served, and its name belongs to it alone."
 
@@ -70,6 +75,28 @@ def preset_files(plugin: Plugin) -> Iterator[Finding]:
             yield Finding(error.message, error.hint or f"change {entry.file}")
 
 
+def models(plugin: Plugin) -> Iterator[Finding]:
+    """The models that the manifest lists are whole exports, of this modality, in weights that anyone may load."""
+    for entry in plugin.manifest.models:
+        folder = plugin.folder / entry.folder
+        try:
+            record = CheckpointRecord.model_validate_json((folder / RECORD).read_bytes())
+        except (OSError, ValueError) as error:
+            yield Finding(
+                f"the model {entry.name}: {folder / RECORD} cannot be read: {str(error).splitlines()[0]}", EXPORT
+            )
+            continue
+        if record.kind != "export":
+            yield Finding(f"the model {entry.name} is a checkpoint, several times as large as an export", EXPORT)
+        if plugin.name not in record.modalities:
+            known = ", ".join(record.modalities)
+            yield Finding(f"the model {entry.name} has no modality {plugin.name!r}, but {known}", "list it there")
+        for name, digest in record.files.items():
+            path = folder / name
+            if not path.is_file() or file_sha256(path) != digest:
+                yield Finding(f"the model {entry.name}: {path} is missing or damaged", EXPORT)
+
+
 def declared(plugin: Plugin) -> Iterator[Finding]:
     """The manifest lists nothing twice, and a format that is written and read."""
     manifest = plugin.manifest
@@ -88,7 +115,7 @@ def declared(plugin: Plugin) -> Iterator[Finding]:
         )
 
 
-STATIC: tuple[Callable[[Plugin], Iterator[Finding]], ...] = (references, preset_files, declared)
+STATIC: tuple[Callable[[Plugin], Iterator[Finding]], ...] = (references, preset_files, models, declared)
 
 
 def _find_module(module: str) -> tuple[Path | None, str]:

@@ -101,6 +101,7 @@ CHECKS = (
     Check(natives.conditioned, ("marked",)),
     Check(generation.generation, ("generated",)),
     Check(fragments.fragments),
+    Check(generation.shipped),
     Check(files.files, ("written",)),
     Check(files.generated_files),
     Check(files.pairs),

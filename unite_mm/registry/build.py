@@ -129,8 +129,11 @@ def outline_network(
 
 
 def trunk_parameters(trunk: TrunkConfig) -> int:
-    """Parameters of a trunk, counted without making it: all blocks are alike."""
-    with torch.device("meta"):
+    """Parameters of a trunk, counted without making it: all blocks are alike.
+
+    On the meta device small tensors would cost a second and a half: torch then imports its compiler.
+    """
+    with torch.random.fork_rng(devices=[]), LargeOnMeta():
         one, two = (Trunk(trunk.model_copy(update={"depth": depth})) for depth in (1, 2))
     first, second = (sum(parameter.numel() for parameter in made.parameters()) for made in (one, two))
     return first + (trunk.depth - 1) * (second - first)

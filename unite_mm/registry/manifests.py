@@ -4,7 +4,7 @@ import importlib.util
 import re
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry.plugin import BrokenPlugin, Plugin
 from unite_mm.utils.validation import all_errors, one_line
 from unite_mm.utils.yaml_text import read_mapping
+from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.manifest import CONTRACT_VERSION, OLDEST_CONTRACT_VERSION, ModalityManifest
 
 
@@ -47,6 +48,7 @@ def read_plugin(declared: Declaration) -> Plugin:
     if manifest.name != declared.name:
         raise UsageError(f"{where.name} has the name {manifest.name!r}, but its entry point {declared.name!r}")
     _check_presets(manifest, where)
+    _check_models(manifest, where)
     if manifest.default_source not in (None, *(entry.name for entry in manifest.sources)):
         raise UsageError(f"{where.name}: default_source {manifest.default_source!r} is not among its sources")
     return Plugin(declared.name, declared.distribution, manifest, where.parent, declared.value)
@@ -130,6 +132,20 @@ def _check_presets(manifest: ModalityManifest, where: Path) -> None:
     for entry in manifest.presets:
         if not (where.parent / entry.file).is_file():
             raise UsageError(f"{where.name}: the preset {entry.name!r} has no file {entry.file!r}")
+
+
+def _check_models(manifest: ModalityManifest, where: Path) -> None:
+    """Refuse models that are listed twice or are not where they should be; what lies there is not read."""
+    names = [entry.name for entry in manifest.models]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UsageError(f"{where.name} lists the model {repeated[0]!r} twice")
+    for entry in manifest.models:
+        folder = PurePosixPath(entry.folder)
+        if folder.is_absolute() or ".." in folder.parts:
+            raise UsageError(f"{where.name}: the model {entry.name!r} lies outside the package: {entry.folder!r}")
+        if not (where.parent / folder / RECORD).is_file():
+            raise UsageError(f"{where.name}: the model {entry.name!r} has no file {str(folder / RECORD)!r}")
 
 
 def _as_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from unite_mm.progress import Progress
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.fragments import Growth
 from unite_mm.sampling.generate import Latents, batches_of_equal_length, largest_batch, sample_latents
-from unite_mm.utils.threads import side_by_side
+from unite_mm.utils.threads import side_by_side, threads_of
 from unite_mm_schemas.config import LatentConfig, SamplingConfig
 
 
@@ -47,9 +47,11 @@ class Batches:
             latents, evaluations = self._latents(indices)
             return decode(latents), evaluations
 
-        batches = list(batches_of_equal_length(self.priors, largest_batch(self.settings)))
+        device = self.network.device
+        size = largest_batch(self.settings, len(samples), threads_of(device))
+        batches = list(batches_of_equal_length(self.priors, size))
         with progress.task("Generating", len(samples)) as advance:
-            for indices, (found, evaluations) in side_by_side(one_batch, batches, self.network.device):
+            for indices, (found, evaluations) in side_by_side(one_batch, batches, device):
                 most = max(most, evaluations)
                 for index, sample in zip(indices, found, strict=True):
                     samples[index] = sample

@@ -23,9 +23,9 @@ from torch import Tensor
 from unite_mm.errors import UniteError
 from unite_mm.utils.files import file_sha256
 from unite_mm.utils.validation import check_format, one_line
+from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
-RECORD = "record.json"
 SUFFIX = ".safetensors"
 USE_ANOTHER = "use another checkpoint"
 
@@ -36,13 +36,19 @@ REQUIRED = {"checkpoint": ("weights", "ema", "optimizer"), "export": ("weights",
 """Files of each kind of folder."""
 
 
-def write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], record: CheckpointRecord) -> None:
+def write_folder(
+    target: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    record: CheckpointRecord,
+    texts: Mapping[str, str] | None = None,
+) -> None:
     """Write a checkpoint or export folder; the target appears complete or not at all.
 
     Args:
         target: final folder; replaced if it exists.
         tensors: file stem -> name -> tensor.
         record: everything else; its `files` and its checksum are filled in here.
+        texts: further files by name, for readers: they may be edited later, so they have no checksum.
 
     Raises:
         UniteError: the disk is full or not writable, or what would be written could not be read; nothing half-written
@@ -64,8 +70,10 @@ def write_folder(target: Path, tensors: Mapping[str, Mapping[str, Tensor]], reco
             path.chmod(mode)
             _flush(path)
             files[path.name] = file_sha256(path)
-        (aside / RECORD).write_text(record_text(record.model_copy(update={"files": files}), target), encoding="utf-8")
-        _flush(aside / RECORD)
+        written = record_text(record.model_copy(update={"files": files}), target)
+        for name, text in {**(texts or {}), RECORD: written}.items():
+            (aside / name).write_text(text, encoding="utf-8")
+            _flush(aside / name)
         _flush(aside)
         _put_in_place(aside, target)
     except (OSError, SafetensorError) as error:

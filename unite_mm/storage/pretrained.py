@@ -1,9 +1,10 @@
-"""Loading a network from a run, a checkpoint or an exported folder, and exporting it."""
+"""Loading a network from a run, a checkpoint, an exported folder or by a shipped model's name, and exporting it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from unite_mm.contract import Modality, Statistics
@@ -11,9 +12,17 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.model.network import Network
 from unite_mm.registry import discover
 from unite_mm.registry.build import BYTES, build_network, load_modalities
-from unite_mm.storage.checkpoint import RECORD, SUFFIX, load_state, read_record, read_tensors, write_folder
+from unite_mm.registry.models import model_folder
+from unite_mm.storage.checkpoint import SUFFIX, load_state, read_record, read_tensors, write_folder
+from unite_mm.storage.model_card import CARD, METRICS, model_card
+from unite_mm.storage.portable import portable_record, portable_report
 from unite_mm.storage.runs import TRIES, held_model
+from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.metrics import MetricsReport
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""How weights may be written. All are float32 again once they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +42,21 @@ class LoadedModel:
     record: CheckpointRecord
 
 
-def find_record(folder: Path) -> tuple[Path, CheckpointRecord]:
+def find_record(folder: str | Path) -> tuple[Path, CheckpointRecord]:
     """The folder that holds the tensors, and its record: `folder` itself, or the newest intact checkpoint of a run.
 
-    Newer ones that are damaged are named in a `UniteWarning`.
+    Newer ones that are damaged are named in a `UniteWarning`. The name of a shipped model stands for its folder.
 
     Raises:
-        UsageError: there is no model in the folder.
+        UsageError: there is no model in the folder, or no such folder.
         UniteError: there is one, but it is damaged.
     """
-    with held_model(folder) as (where, record, _):
+    with held_model(model_folder(folder)) as (where, record, _):
         return where, record
 
 
-def load_model(folder: Path, *, ema: bool = True) -> LoadedModel:
-    """The model of a folder, with averaged (`ema`) or raw weights, on the CPU.
+def load_model(folder: str | Path, *, ema: bool = True) -> LoadedModel:
+    """The model of a folder, or the shipped one of a name, with averaged (`ema`) or raw weights, on the CPU.
 
     Raises:
         UsageError: there is no model in the folder, a plugin it needs is missing, or its record is of another model.
@@ -75,13 +84,14 @@ def check_plugins(record: CheckpointRecord) -> None:
         registry.get(name, known.distribution if known else None)
 
 
-def load_weights(folder: Path, *, ema: bool = True) -> tuple[Path, CheckpointRecord, dict[str, Tensor]]:
+def load_weights(folder: str | Path, *, ema: bool = True) -> tuple[Path, CheckpointRecord, dict[str, Tensor]]:
     """Where the weights of a folder lie, its record, and the weights, all of one moment though a run may be saving.
 
     Raises:
         UsageError: there is no model in the folder.
         UniteError: files are damaged.
     """
+    folder = model_folder(folder)
     for _ in range(TRIES):
         with held_model(folder) as (where, record, hold):
             try:
@@ -132,13 +142,26 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def export_model(network: Network, record: CheckpointRecord, folder: Path) -> None:
-    """Write weights, configuration and statistics: all that `UNITE.from_pretrained` needs.
+def export_model(
+    network: Network,
+    record: CheckpointRecord,
+    folder: Path,
+    *,
+    dtype: str = "float32",
+    metrics: MetricsReport | None = None,
+    name: str | None = None,
+) -> None:
+    """Write weights, configuration, statistics and a model card: all that `UNITE.from_pretrained` needs.
+
+    Paths of this machine are cut down to the names of their files.
 
     Args:
         network: what to write.
         record: where it comes from.
         folder: new, empty, or an earlier export, which is replaced.
+        dtype: of `PRECISIONS`; how floating-point weights are written.
+        metrics: of an evaluation of this model, for the card, and kept beside it.
+        name: what the card calls it; None: the folder's.
 
     Raises:
         UsageError: the folder holds something else.
@@ -146,7 +169,17 @@ def export_model(network: Network, record: CheckpointRecord, folder: Path) -> No
     """
     target = folder.resolve()
     check_export(target)
-    write_folder(target, {"weights": network.state_dict()}, record.model_copy(update={"kind": "export"}))
+    record = portable_record(record.model_copy(update={"kind": "export"}))
+    weights = {
+        key: tensor.to(PRECISIONS[dtype]) if tensor.is_floating_point() else tensor
+        for key, tensor in network.state_dict().items()
+    }
+    report = None if metrics is None else portable_report(metrics, name or target.name)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    texts = {CARD: model_card(name or target.name, record, report, parameters=parameters, dtype=dtype)}
+    if report is not None:
+        texts[METRICS] = report.model_dump_json(indent=2) + "\n"
+    write_folder(target, {"weights": weights}, record, texts)
 
 
 def check_export(folder: Path) -> None:
@@ -162,7 +195,7 @@ def check_export(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     if not names:
         return
-    other = sorted(names - {RECORD, f"weights{SUFFIX}"})
+    other = sorted(names - {RECORD, CARD, METRICS, f"weights{SUFFIX}"})
     what = f"it holds {other[0][:100]!r}" if other else "it holds no earlier export"
     if not other:
         try:

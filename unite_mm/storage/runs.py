@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from unite_mm.errors import UniteError, UniteWarning, UsageError
-from unite_mm.storage.checkpoint import RECORD, USE_ANOTHER, read_record
+from unite_mm.storage.checkpoint import USE_ANOTHER, read_record
 from unite_mm.utils.lock import Hold, free_to_remove
+from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
 FOLDER = "checkpoints"

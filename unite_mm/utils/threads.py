@@ -14,6 +14,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def threads_of(device: torch.device) -> int:
+    """Threads that have batches of their own: on a CPU all of torch's, elsewhere one."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> Iterator[tuple[Item, Result]]:
@@ -25,7 +30,7 @@ def side_by_side(
         device: on a CPU as many items are worked on at once as torch has threads; elsewhere one after the other.
     """
     before = torch.get_num_threads()
-    threads = min(before, len(items)) if device.type == "cpu" else 1
+    threads = min(threads_of(device), len(items))
     quiet = torch.no_grad()(work)  # in the thread that works: torch keeps the mode for each
     if threads <= 1:
         yield from ((item, quiet(item)) for item in items)

@@ -5,13 +5,14 @@ of an error, as if its tag were a key; the paths shown here are those that a use
 """
 
 import difflib
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from unite_mm.errors import UniteError
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.utils.schema_tree import Place, dotted_keys, walk
 from unite_mm_schemas.base import NOT_FINITE, NOT_FINITE_WORDS
 from unite_mm_schemas.config import RunConfig
@@ -137,3 +138,18 @@ def check_format(path: Path, config: Any) -> None:
             f"{path} was written by an older unite-mm: format {found}, and this version reads format {current}",
             "use the version that wrote it, or train again",
         )
+
+
+def not_negative(**numbers: int) -> None:
+    """Check a count, a seed or an index.
+
+    Raises:
+        UsageError: one is negative or no integer.
+    """
+    for name, value in numbers.items():
+        try:
+            good = operator.index(value) >= 0
+        except TypeError:
+            good = False
+        if not good:
+            raise UsageError(f"{name}={value!r}: must be a whole number from 0", f"such as {name}=7")

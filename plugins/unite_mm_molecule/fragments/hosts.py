@@ -110,8 +110,9 @@ def _parent(
     number: int, kinds: Sequence[int], sites: Sequence[int], chain: Sequence[int], branch: bool, drawn: float
 ) -> int:
     """The atom that a further one is bonded to; -1 where none has room. Other elements prefer carbon."""
-    for wanted in (lambda index: _CARBON in (number, kinds[index]), lambda _: True):
-        near, own = [index for index in chain if wanted(index)], [index for index in sites if wanted(index)]
+    on_carbon = {index for index in (*chain, *sites) if _CARBON in (number, kinds[index])}
+    for wanted in (on_carbon, {*chain, *sites}):
+        near, own = [index for index in chain if index in wanted], [index for index in sites if index in wanted]
         if own and (branch or not near):
             return own[int(drawn * len(own))]
         if near:
