@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics
+from unite_mm.errors import UsageError
 from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
@@ -40,6 +41,12 @@ class MoleculeModality(Modality):
 
     def statistics(self, data: ModalityData) -> Statistics:
         assert isinstance(data, MoleculeData)
+        if data.missing_properties:
+            raise UsageError(
+                f"{data.card.name}: no training molecule has the property {', '.join(data.missing_properties)}, which "
+                f"{self.name}.condition names",
+                "use data with properties, such as qm9, or condition on none, counts or formula",
+            )
         return data.statistics
 
     def build_modules(self, statistics: Statistics, width: int) -> MoleculeModules:
