@@ -48,6 +48,12 @@ class MoleculeMetrics(Schema):
     0: none."""
     ceiling: int = Field(10_000, ge=0, le=1_000_000)
     """Held-out molecules that are scored as samples are, once for a data set, to stand beside them; 0: none."""
+    conditioned: int = Field(1000, ge=0, le=1_000_000)
+    """Held-out molecules under whose properties molecules are generated and judged by a regressor, where the denoiser
+    is told properties; never more than samples are evaluated; 0: none."""
+    conditioned_xtb: int = Field(0, ge=0, le=1_000_000)
+    """As many of these molecules are judged by GFN2-xTB, too, where they were told gap or mu (extra `eval`); 0:
+    none."""
     reference_split: Literal["validation", "test"] = "test"
     """Held-out split that generated molecules are compared with; `validation` while settings are chosen."""
 

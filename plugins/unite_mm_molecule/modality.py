@@ -3,7 +3,7 @@
 Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.yaml`, for molecules of your own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,22 @@ class MoleculeModality(Modality):
 
         assert reference is None or isinstance(reference, MoleculeData)
         return score_generation(samples, reference, progress, workers, self.config.metrics)
+
+    def held_out_conditions(self, reference: Reference, most: int) -> Mapping[str, Sequence[float]] | None:
+        from unite_mm_molecule.metrics.conditioned import held_out_conditions
+
+        assert isinstance(reference, MoleculeData)
+        return held_out_conditions(reference, self.config, most)
+
+    def score_conditioned(
+        self,
+        samples: Sequence[Molecule],
+        conditions: Mapping[str, Sequence[float]],
+        reference: Reference,
+        progress: Progress,
+        workers: int = 0,
+    ) -> Score:
+        from unite_mm_molecule.metrics.conditioned import score_conditioned
+
+        assert isinstance(reference, MoleculeData)
+        return score_conditioned(samples, conditions, reference, self.config, progress, workers)

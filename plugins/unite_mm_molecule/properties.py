@@ -3,6 +3,10 @@
 Dimensions: P properties, K of them in the source (P less the atomization energies).
 """
 
+from collections.abc import Iterable
+
+from unite_mm_molecule.molecule import SYMBOLS
+
 SOURCE_UNITS = {
     "A": "GHz",
     "B": "GHz",
@@ -41,3 +45,13 @@ UNITS = SOURCE_UNITS | {name: SOURCE_UNITS[energy] for energy, name in ATOMIZATI
 
 NAMES = tuple(UNITS)
 """(P,) names of the properties, in the order of their columns."""
+
+
+def property_labels(names: Iterable[str], *, beside_formula: bool) -> list[str]:
+    """Names by which callers ask for properties.
+
+    QM9 calls a rotational constant C and the enthalpy H: beside a formula such a name has its unit at the end (C_GHz,
+    H_hartree), for the bare one is an element.
+    """
+    taken = set(SYMBOLS.values()) if beside_formula else set()
+    return [f"{name}_{UNITS[name]}" if name in taken else name for name in names]

@@ -5,8 +5,6 @@ M numbers of the condition: counts, then properties.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +12,7 @@ from torch import Tensor
 from unite_mm.contract import ConditionSpec, Statistics
 from unite_mm.errors import UsageError
 from unite_mm_molecule.molecule import SYMBOLS
+from unite_mm_molecule.properties import property_labels
 
 BANDWIDTH = 0.1
 """How near training molecules must come to the properties asked for: width of a Gaussian, in standard deviations."""
@@ -38,25 +37,13 @@ def condition_spec(statistics: Statistics) -> ConditionSpec:
     return ConditionSpec(
         "numbers",
         len(names) + len(told["names"]),
-        (*names, *property_labels(names, told)),
+        (*names, *property_labels(told["names"], beside_formula=not set(names).isdisjoint(SYMBOLS.values()))),
         (*mean.tolist(), *told["mean"]),
         (*std.tolist(), *told["std"]),
         left_open="dropped",
         units=("",) * len(names) + tuple(told["units"]),
         ranges=(*supported, *zip(told["low"], told["high"], strict=True)),
     )
-
-
-def property_labels(count_names: Sequence[str], told: dict[str, Any]) -> list[str]:
-    """Names by which callers ask for the properties.
-
-    QM9 calls a rotational constant C and the enthalpy H: beside a formula such a name has its unit at the end (C_GHz,
-    H_hartree), for the bare one is an element.
-    """
-    taken = set(SYMBOLS.values()) if set(count_names) & set(SYMBOLS.values()) else set()
-    return [
-        f"{name}_{unit}" if name in taken else name for name, unit in zip(told["names"], told["units"], strict=True)
-    ]
 
 
 class CompositionPrior:
