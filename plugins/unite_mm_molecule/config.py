@@ -1,10 +1,35 @@
 """The plugin's own configuration; the manifest names it."""
 
-from typing import Literal
+import difflib
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from unite_mm_molecule.properties import NAMES
 from unite_mm_schemas.base import Schema
+
+COUNTS = ("none", "counts", "formula")
+"""What may be counted of a molecule to condition on; one of these beside any properties."""
+
+
+def _condition(value: Any) -> Any:
+    """Names of conditions, a text with commas or a list, as one text or a tuple of several."""
+    if not isinstance(value, str | list | tuple):
+        return value
+    names = [str(one).strip() for one in (value.split(",") if isinstance(value, str) else value)]
+    known = (*COUNTS, *NAMES)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"{name!r} is no condition; {hint}there are: {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{','.join(names)}: a condition is named twice")
+    counted = [name for name in names if name in COUNTS]
+    if len(counted) > 1 or ("none" in counted and len(names) > 1):
+        raise ValueError(f"{','.join(names)}: {' and '.join(counted)} cannot be asked together with others; "
+                         "name one of counts and formula beside properties")  # fmt: skip
+    return names[0] if len(names) == 1 else tuple(names)
 
 
 class MoleculeMetrics(Schema):
@@ -23,6 +48,12 @@ class MoleculeMetrics(Schema):
     0: none."""
     ceiling: int = Field(10_000, ge=0, le=1_000_000)
     """Held-out molecules that are scored as samples are, once for a data set, to stand beside them; 0: none."""
+    conditioned: int = Field(1000, ge=0, le=1_000_000)
+    """Held-out molecules under whose properties molecules are generated and judged by a regressor, where the denoiser
+    is told properties; never more than samples are evaluated; 0: none."""
+    conditioned_xtb: int = Field(0, ge=0, le=1_000_000)
+    """As many of these molecules are judged by GFN2-xTB, too, where they were told gap or mu (extra `eval`); 0:
+    none."""
     reference_split: Literal["validation", "test"] = "test"
     """Held-out split that generated molecules are compared with; `validation` while settings are chosen."""
 
@@ -49,10 +80,11 @@ class MoleculeConfig(Schema):
     always grouped."""
     max_atoms: int | None = Field(None, ge=1, le=100_000)
     """Registers of the layout; larger molecules are left out. None: the largest molecule of the data."""
-    condition: Literal["none", "counts", "formula"] = "counts"
-    """What the denoiser is told of a molecule: the number of heavy atoms and of hydrogens, or its formula, the number
-    of atoms of every element. Generation draws it from the training histogram. None: it knows only the number of
-    registers."""
+    condition: Annotated[str | tuple[str, ...], BeforeValidator(_condition)] = "counts"
+    """What the denoiser is told of a molecule. `counts`: the number of heavy atoms and of hydrogens; `formula`: the
+    number of atoms of every element; generation draws either from the training histogram. Properties of QM9 by name
+    (A, B, C, mu, alpha, homo, lumo, gap, r2, zpve, U0, U, H, G, Cv, and U0_atom, U_atom, H_atom, G_atom), which may be
+    left open. Several in a list or with commas: `formula,gap,alpha`. `none`: it knows only the number of registers."""
     translation: float = Field(0.1, ge=0, le=1000)
     """Augmentation: standard deviation of the random shift of a molecule, in scaled units."""
     channels: int = Field(16, ge=1, le=65_536)
@@ -83,3 +115,18 @@ class MoleculeConfig(Schema):
     """Choices of scoring."""
     sampling: MoleculeSampling = MoleculeSampling()
     """Choices of generation."""
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of all that the denoiser is told."""
+        return (self.condition,) if isinstance(self.condition, str) else self.condition
+
+    @property
+    def counted(self) -> str:
+        """What is counted of a molecule: `none`, `counts` or `formula`."""
+        return next((name for name in self.conditions if name in COUNTS), "none")
+
+    @property
+    def conditioned_properties(self) -> tuple[str, ...]:
+        """Names of the properties that the denoiser is told, in order."""
+        return tuple(name for name in self.conditions if name not in COUNTS)

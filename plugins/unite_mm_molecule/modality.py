@@ -3,7 +3,7 @@
 Two manifests name it: `qm9.yaml`, whose default source is QM9, and `molecule.yaml`, for molecules of your own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unite_mm.contract import (
     Reference,
     Statistics,
 )
+from unite_mm.errors import UsageError
 from unite_mm.kit.cache import PluginCache
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
@@ -56,6 +57,12 @@ class MoleculeModality(Modality):
 
     def statistics(self, data: ModalityData) -> Statistics:
         assert isinstance(data, MoleculeData)
+        if data.missing_properties:
+            raise UsageError(
+                f"{data.card.name}: no training molecule has the property {', '.join(data.missing_properties)}, which "
+                f"{self.name}.condition names",
+                "use data with properties, such as qm9, or condition on none, counts or formula",
+            )
         return data.statistics
 
     def build_modules(self, statistics: Statistics, width: int) -> MoleculeModules:
@@ -124,3 +131,22 @@ class MoleculeModality(Modality):
         if self.config.hydrogens != "attached":
             return score
         return score.model_copy(update={"notes": (*score.notes, ATTACHED_NOTE)})
+
+    def held_out_conditions(self, reference: Reference, most: int) -> Mapping[str, Sequence[float]] | None:
+        from unite_mm_molecule.metrics.conditioned import held_out_conditions
+
+        assert isinstance(reference, MoleculeData)
+        return held_out_conditions(reference, self.config, most)
+
+    def score_conditioned(
+        self,
+        samples: Sequence[Molecule],
+        conditions: Mapping[str, Sequence[float]],
+        reference: Reference,
+        progress: Progress,
+        workers: int = 0,
+    ) -> Score:
+        from unite_mm_molecule.metrics.conditioned import score_conditioned
+
+        assert isinstance(reference, MoleculeData)
+        return score_conditioned(samples, conditions, reference, self.config, progress, workers)

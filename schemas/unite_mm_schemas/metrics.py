@@ -60,7 +60,7 @@ class Score(Schema):
     """What one evaluation measured."""
 
     kind: str
-    """`reconstruction` or `generation`."""
+    """`reconstruction`, `generation`, or `conditioning`: how well samples keep to the conditions of held-out ones."""
     metrics: tuple[Metric, ...] = ()
     """The numbers, most important first."""
     reference: str = ""

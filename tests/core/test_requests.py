@@ -1,6 +1,7 @@
 """What a caller asks of generation: a size, options of the plugin's own, class and numbers together or some of them."""
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ import torch
 from helpers.toy_models import make_batch, make_model, make_recipe
 from unite_mm_toy.config import PointsSampling
 
+from unite_mm.cli.sample import parse_condition
 from unite_mm.contract import ConditionSpec
-from unite_mm.errors import UniteError, UsageError
+from unite_mm.errors import UniteError, UniteWarning, UsageError
 from unite_mm.model.condition import ConditionEmbedding
-from unite_mm.sampling.generate import check_conditions, check_sizes
+from unite_mm.sampling.generate import check_conditions, check_sizes, warn_beyond
 from unite_mm.sampling.labels import spread_labels
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm_schemas.config import FlowConfig
@@ -71,6 +73,39 @@ def test_parts_that_do_not_fit_are_refused(spec: ConditionSpec, condition: Any, 
     with pytest.raises(UsageError) as caught:
         check_conditions(spec, condition, 1)
     assert message in str(caught.value)
+
+
+SUPPORTED = ConditionSpec(
+    "mixed", 2, NAMES, classes=("cat", "dog"), left_open="dropped", units=("hartree", ""), ranges=((0.1, 0.4), (5, 9))
+)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"gap": 6.8}, ["gap=6.8 lies outside what the training data support, 0.1 to 0.4 hartree; is it in hartree?"]),
+        ({"gap": [0.2, 0.05]}, ["gap=0.05 (1 of 2 samples) lies outside"]),
+        ({"alpha": 1, "gap": 1}, ["gap=1 lies outside", "alpha=1 lies outside what the training data support, 5 to 9"]),
+        ({"gap": 0.4, "alpha": 5}, []),
+        ({"class": "dog"}, []),
+        (None, []),
+    ],
+)
+def test_values_that_the_data_do_not_support_warn(condition: Any, expected: list[str]) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_beyond(SUPPORTED, check_conditions(SUPPORTED, condition, 2))
+    assert len(caught) == len(expected) and all(one.category is UniteWarning for one in caught)
+    assert all(text in str(one.message) for text, one in zip(expected, caught, strict=True))
+
+
+def test_hints_name_units() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_conditions(SUPPORTED, {"gab": 1}, 1)
+    assert "by name: class, gap (hartree), alpha" in str(caught.value)
+    with pytest.raises(UsageError) as caught:
+        parse_condition("gap=0.2eV", SUPPORTED)
+    assert "class=CLASS,gap=NUMBER,alpha=NUMBER (gap in hartree)" in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", [MIXED, ConditionSpec("numbers", 2, NAMES, left_open="dropped")])

@@ -769,6 +769,11 @@ def classes_of_one_name(plugin: Copy) -> None:
     plugin.code('ConditionSpec("classes", 4)', 'ConditionSpec("classes", 4, ("left", "up", "left", "down"))')
 
 
+def units_of_classes(plugin: Copy) -> None:
+    """ConditionSpec.units has 1 entries give one for each number, and `names` too"""
+    plugin.code('ConditionSpec("classes", 4)', 'ConditionSpec("classes", 4, units=("m",))')
+
+
 def too_few_conditioned(plugin: Copy) -> None:
     """modules.conditioned() returns 3 samples for 4 return a list of all samples it is given"""
     plugin.code("class Points(Modality):", "    def conditioned(self, samples, condition):\n"
@@ -967,6 +972,7 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
     plain_constant,
     plain_list,
     plain_tensor,
+    units_of_classes,
     classes_of_one_name,
     too_few_conditioned,
     conditioned_by_the_first,

@@ -1,7 +1,7 @@
 """Small molecule files made up for tests."""
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -57,6 +57,14 @@ def raw_folder(folder: Path, blocks: Iterable[str], listed: Iterable[int] | None
     if listed is not None:
         (folder / "uncharacterized.txt").write_text(uncharacterized(listed))
     return folder
+
+
+def property_table(values: Mapping[str, Mapping[str, float]]) -> str:
+    """`gdb9.sdf.csv` of molecules by name; properties that are not given are 1."""
+    lines = ["mol_id,A,B,C,mu,alpha,homo,lumo,gap,r2,zpve,u0,u298,h298,g298,cv"]
+    order = lines[0].split(",")[1:]
+    lines += [",".join([name, *(repr(float(own.get(key, 1))) for key in order)]) for name, own in values.items()]
+    return "\n".join(lines) + "\n"
 
 
 def raw_zip(path: Path, blocks: Iterable[str]) -> Path:

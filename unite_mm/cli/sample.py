@@ -184,7 +184,9 @@ def _parts(text: str, spec: "ConditionSpec") -> list[float]:
     form = ",".join(f"{n}={k}" for n, k in zip(spec.part_names, kinds, strict=False)) or ",".join(kinds)
     some = spec.left_open != "refused"
     needed = f"some of {spec.parts}" if some else str(spec.parts)
-    wrong = UsageError(f"--condition {text}: {needed} number(s) are needed", f"write {'any of ' * some}{form}")
+    units = ", ".join(f"{n} in {u}" for n, u in zip(spec.part_names, spec.part_units, strict=False) if u)
+    hint = f"write {'any of ' * some}{form}" + (f" ({units})" if units else "")
+    wrong = UsageError(f"--condition {text}: {needed} number(s) are needed", hint)
     pairs = [part.rpartition("=")[::2] for part in text.split(",")]
     if spec.kind == "mixed" and not pairs[0][0]:  # a class that stands alone at the beginning
         pairs[0] = ("class", pairs[0][1])

@@ -79,12 +79,24 @@ def condition(subject: Subject) -> Iterator[Finding]:
         values = getattr(spec, name)
         if values and len(values) != spec.size:
             yield Finding(f"ConditionSpec.{name} has {len(values)} entries for {spec.size}", "give one for each")
+    yield from _units_and_ranges(spec)
     for name in sorted({name for name in spec.names if spec.names.count(name) > 1}):
         yield Finding(f"ConditionSpec.names has {name!r} twice", "give each class, or each number, a name of its own")
     if not all(str(name).strip() for name in spec.names):
         yield Finding("ConditionSpec.names has an empty name", "leave `names` out where there are none")
     if not all(math.isfinite(value) and value > 0 for value in spec.std):
         yield Finding(f"ConditionSpec.std is {spec.std}", "deviations must be above 0: the core divides by them")
+
+
+def _units_and_ranges(spec: ConditionSpec) -> Iterator[Finding]:
+    """Units and ranges belong to named numbers, one for each."""
+    for name in ("units", "ranges"):
+        found = len(getattr(spec, name))
+        if found and (spec.kind not in ("numbers", "mixed") or found != spec.size or len(spec.names) != spec.size):
+            yield Finding(f"ConditionSpec.{name} has {found} entries", "give one for each number, and `names` too")
+    for low, high in spec.ranges:
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            yield Finding(f"ConditionSpec.ranges holds {low} to {high}", "give the lowest value, then the highest")
 
 
 def _open_parts(spec: ConditionSpec) -> Iterator[Finding]:

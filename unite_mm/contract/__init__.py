@@ -5,14 +5,15 @@ metrics; the `ModalityModules` it builds are the parts of the model that belong 
 of a plugin. Each demand is also a check (`unite_mm.conformance`) that `unite-mm plugins check` and `unite_mm.testing`
 run.
 
-`model` holds the parts of the model and what passes between them and the core, `data` data sets and requests for them,
-`metrics` what sweeps compare, `modality` the class that ties all together; optional are `fragments`, what samples grow
-around, and `importers`, what foreign checkpoints become.
+`model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
+and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together; optional are
+`fragments`, what samples grow around, and `importers`, what foreign checkpoints become.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
 """
 
+from unite_mm.contract.condition import ConditionSpec
 from unite_mm.contract.data import SPLITS, DataRequest, ModalityData, Reference
 from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.importers import Imported
@@ -20,7 +21,6 @@ from unite_mm.contract.metrics import SweepMetric
 from unite_mm.contract.modality import Modality
 from unite_mm.contract.model import (
     Batch,
-    ConditionSpec,
     LatentLayout,
     LossTerm,
     ModalityModules,

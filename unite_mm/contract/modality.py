@@ -1,7 +1,7 @@
 """The class that a plugin's manifest names: data, files, pictures and metrics of one modality."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +210,28 @@ class Modality(ABC):
         self, samples: Sequence[Any], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
         """Metrics of generated samples; `reference` (of `open_data` or `open_reference`) may be absent."""
+
+    def held_out_conditions(self, reference: Reference, most: int) -> Mapping[str, Sequence[float]] | None:
+        """Conditions of held-out samples, at most `most`: `evaluate` generates under them, for `score_conditioned`.
+
+        Args:
+            reference: what generated samples are compared with.
+            most: how many at the most.
+
+        Returns:
+            Values for each sample by the names of parts of the condition; parts that are not named are left open.
+            None (as here): there is nothing to check.
+        """
+        del reference, most
+        return None
+
+    def score_conditioned(
+        self,
+        samples: Sequence[Any],
+        conditions: Mapping[str, Sequence[float]],
+        reference: Reference,
+        progress: Progress,
+        workers: int = 0,
+    ) -> Score:
+        """How well samples keep to what `held_out_conditions` gave: `samples[i]` was made under the i-th values."""
+        raise NotImplementedError

@@ -7,10 +7,12 @@ C latent channels, M numbers of a condition.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+from unite_mm.contract.condition import ConditionSpec
 
 Statistics = Mapping[str, Any]
 """JSON-able facts of the training split that the model needs (sizes, scales, the prior); stored in checkpoints."""
@@ -106,54 +108,6 @@ class LossTerm:
 
     values: Tensor
     weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class ConditionSpec:
-    """What generation can be conditioned on.
-
-    A condition of kind `classes` is an integer, one of `numbers` M floats, one of `mixed` 1 + M floats: the class, then
-    the numbers. The floats are called its parts; NaN stands for a part that is left open.
-
-    Attributes:
-        kind: `none`, `classes` (size = number of classes), `numbers` or `mixed` (size = M).
-        size: see `kind`.
-        names: for messages and the command line: class names, or names of the numbers.
-        mean: of each number over the training data; the core standardises with it.
-        std: likewise the standard deviation.
-        classes: names of the classes of a `mixed` condition; users ask for them as `class`.
-        left_open: what becomes of parts that a caller does not name. `refused`: that is an error. `drawn`: the prior is
-            given NaN and draws them. `dropped`: the model learns to do without any of them (they are dropped at random
-            in training, data may lack them); the prior may leave them open.
-    """
-
-    kind: Literal["none", "classes", "numbers", "mixed"] = "none"
-    size: int = 0
-    names: tuple[str, ...] = ()
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    classes: tuple[str, ...] = ()
-    left_open: Literal["refused", "drawn", "dropped"] = "refused"
-
-    @property
-    def class_count(self) -> int:
-        """The number of classes; 0 where there are none."""
-        return self.size if self.kind == "classes" else len(self.classes)
-
-    @property
-    def parts(self) -> int:
-        """The number of parts: M or 1 + M; else 0."""
-        return {"numbers": self.size, "mixed": 1 + self.size}.get(self.kind, 0)
-
-    @property
-    def part_names(self) -> tuple[str, ...]:
-        """Names of the parts, `class` before those of the numbers."""
-        return {"numbers": self.names, "mixed": ("class", *self.names)}.get(self.kind, ())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one sample's condition."""
-        return () if self.parts == 0 else (self.parts,)
 
 
 @dataclass(frozen=True)

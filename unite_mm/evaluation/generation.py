@@ -49,7 +49,7 @@ class Generation:
             what = "this model takes no condition" if plan.samples else "no samples are to be generated"
             raise UsageError(f"--sweep: {what}", "guidance acts on conditional samples; leave --sweep out")
         self.sweep_metric = task.modality.sweep_metric() if plan.sweep else None
-        for stem in ("samples", "samples-candidate") if plan.samples else ():
+        for stem in ("samples", "samples-candidate", "samples-conditioned") if plan.samples else ():
             _check_replaceable(task.samples_path(stem), task)
         task.folder.mkdir(parents=True, exist_ok=True)
 
@@ -72,6 +72,31 @@ class Generation:
             lambda found: write_text(path, found.model_dump_json(indent=2) + "\n"),
         )
         return next(point.score for point in self.curve.points if point.value == self.curve.best)
+
+    def check_conditions(self) -> list[Score]:
+        """How well samples keep to the conditions of held-out ones; none where the modality checks no conditions.
+
+        Raises:
+            UniteError: generating, writing or scoring failed.
+        """
+        task, plan = self.task, self.task.plan
+        conditions = task.modality.held_out_conditions(self.reference, plan.samples)
+        path = task.samples_path("samples-conditioned")
+        _remove(path)  # of an earlier evaluation
+        if conditions is None:
+            return []
+        with task.clock.stage("generate_conditioned"):
+            samples = task.model.generate(
+                len(next(iter(conditions.values()))),
+                modality=task.name,
+                seed=plan.seed,
+                condition=conditions,
+                sampling=self.sampling,
+                progress=task.progress,
+            )
+            write_samples(task.modality, samples, path)
+        with task.clock.stage("score_conditioned"):
+            return [task.modality.score_conditioned(samples, conditions, self.reference, task.progress, plan.workers)]
 
     def settings(self) -> Settings:
         """How the samples that were kept came about."""

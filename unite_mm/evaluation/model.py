@@ -58,6 +58,7 @@ def evaluate_model(
     settings: Settings = {"split": plan.split, "seed": plan.seed}
     if plan.samples:
         scores.append(generation.run())
+        scores += generation.check_conditions()
         settings |= generation.settings()
     return MetricsReport(
         modality=name,

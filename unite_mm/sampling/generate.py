@@ -4,6 +4,7 @@ Dimensions: B batch, L registers of the batch, K registers of the layout, C late
 """
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unite_mm.contract import ConditionSpec, Fragment, ModalityModules, PriorSample, Registers, SampleRequest
-from unite_mm.errors import UniteError, UsageError
+from unite_mm.errors import UniteError, UniteWarning, UsageError
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, HeldLatents, NetworkDenoiser
@@ -99,6 +100,7 @@ def draw_prior(
         UniteError: the plugin does not heed them.
     """
     given = check_conditions(modules.condition, condition, count)
+    warn_beyond(modules.condition, given)
     sizes = check_sizes(modules.sizes, size, count)
     return [
         _draw_one(modules, stream_generator(Stream.PRIOR, seed, first + index), request)
@@ -193,6 +195,23 @@ def check_conditions(spec: ConditionSpec, condition: Any, count: int) -> list[Te
             raise UsageError(f"condition {condition!r} is no class", "use an integer or a name")
         _check_classes(spec, known.long(), condition)
     return list(value.expand(count, spec.parts))
+
+
+def warn_beyond(spec: ConditionSpec, given: Sequence[Tensor | None]) -> None:
+    """Warn, once for all samples, of numbers that the training data do not support: in another unit, perhaps."""
+    asked = [one for one in given if one is not None]
+    if not asked or not spec.ranges:
+        return
+    numbers, units = torch.stack(asked)[:, -spec.size :].double(), spec.units or ("",) * spec.size
+    for name, unit, (low, high), column in zip(spec.names, units, spec.ranges, numbers.T, strict=True):
+        slack = 1e-6 * max(abs(low), abs(high))  # of numbers in single precision
+        beyond = column[(column < low - slack) | (column > high + slack)]
+        if len(beyond):
+            of = "" if len(beyond) == len(numbers) else f" ({len(beyond)} of {len(numbers)} samples)"
+            text = f"condition {name}={beyond[0]:.4g}{of} lies outside what the training data support"
+            known = f"{low:.4g} to {high:.4g} {unit}".rstrip()
+            hint = f"; is it in {unit}?" if unit else ""
+            warnings.warn(f"{text}, {known}{hint}", UniteWarning, stacklevel=5)
 
 
 def _check_classes(spec: ConditionSpec, value: Tensor, condition: Any) -> None:

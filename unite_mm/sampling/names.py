@@ -77,6 +77,11 @@ def _column(spec: ConditionSpec, name: str, value: Any) -> Any:
     return class_number(spec, value) if is_class and isinstance(value, str) else value
 
 
+def with_units(spec: ConditionSpec) -> list[str]:
+    """Names of the parts, each with its unit where it has one."""
+    return [f"{n} ({u})" if u else n for n, u in zip(spec.part_names, spec.part_units, strict=False)]
+
+
 def form(spec: ConditionSpec) -> str:
     """How a condition may be given, as a hint."""
     if spec.kind == "none":
@@ -84,7 +89,7 @@ def form(spec: ConditionSpec) -> str:
     if spec.kind == "classes":
         names = f", or a name: {', '.join(spec.names)}" if spec.names else ""
         return f"give an integer from 0 to {spec.size - 1}{names}"
-    names = ", ".join(spec.part_names)
+    names = ", ".join(with_units(spec))
     if spec.left_open != "refused":
         return f"give any of these by name: {names}"
     return f"give {spec.parts} numbers{f', or by name: {names}' if any(spec.part_names) else ''}"

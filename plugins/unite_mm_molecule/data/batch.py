@@ -30,7 +30,8 @@ class MoleculeBatch:
             shifted; 0 for plain graphs.
         bonds: (B, L, L) int64, symmetric: 0 none, 1 single, 2 double, 3 triple.
         registers: one per atom.
-        condition: (B, M) float, the counts of each whole molecule that the denoiser is conditioned on, or None.
+        condition: (B, M) float, the counts and properties of each whole molecule that the denoiser is conditioned on,
+            nan for a property that is not known; or None.
         hydrogen_counts: (B, L) int64, hydrogens that ride on each atom; None where no hydrogens do.
         hydrogen_offsets: (B, L, 4, 3) float32, their positions relative to the atom, scaled and rotated like
             `positions`, the first `hydrogen_counts` of each; else 0.
@@ -59,7 +60,8 @@ class MoleculeTensors:
         view: the molecules as the model sees them.
         statistics: elements, charges and scale; every element and charge of the registers must be among them.
         positions: (A, 3) of the registers as `centred_positions` gives them; None for plain graphs.
-        condition: (N, M) counts that the denoiser is conditioned on; None or M = 0: it is not conditioned.
+        condition: (N, M) counts and properties that the denoiser is conditioned on; None or M = 0: it is not
+            conditioned.
     """
 
     def __init__(
@@ -67,11 +69,11 @@ class MoleculeTensors:
         view: MoleculeView,
         statistics: Statistics,
         positions: Positions | None,
-        condition: NDArray[np.int64] | None = None,
+        condition: NDArray[np.float32] | None = None,
     ) -> None:
         molecules = view.registers
         conditioned = condition is not None and condition.shape[1] > 0
-        self._condition = torch.from_numpy(condition).float() if conditioned else None
+        self._condition = torch.from_numpy(condition) if conditioned else None
         self.atoms = torch.from_numpy(molecules.atoms.astype(np.int64))
         self.bonds = torch.from_numpy(molecules.bonds.astype(np.int64))
         self._atom_start = torch.from_numpy(molecules.atom_start[:-1].copy())

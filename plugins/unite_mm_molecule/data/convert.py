@@ -13,7 +13,7 @@ from unite_mm_molecule.chemistry import NoGeometry, canonical_smiles, embed
 from unite_mm_molecule.data.drafts import Draft, contents, is_3d, read_draft
 from unite_mm_molecule.data.package_rows import read_row
 from unite_mm_molecule.data.pieces import Piece
-from unite_mm_molecule.data.properties import SOURCE_UNITS, Values
+from unite_mm_molecule.data.properties import Values
 from unite_mm_molecule.data.refusals import (
     FRAGMENTS,
     IMPLAUSIBLE,
@@ -29,6 +29,7 @@ from unite_mm_molecule.data.refusals import (
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.properties import SOURCE_UNITS
 
 _LETTERS = 80
 """Letters of a name in the card."""

@@ -1,5 +1,6 @@
 """A prepared set of molecules, seen as a configuration says, in three splits. Needs no RDKit."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
 from unite_mm_molecule.data.prepare import CACHE, open_prepared
 from unite_mm_molecule.data.prepared import Prepared
-from unite_mm_molecule.data.properties import NAMES
-from unite_mm_molecule.data.statistics import condition_counts, training_statistics
+from unite_mm_molecule.data.statistics import RARE, find_conditions, training_statistics
 from unite_mm_molecule.data.view import MoleculeView, view_molecules
 from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.properties import NAMES, UNITS
 
 
 class MoleculeData(ModalityData):
@@ -30,6 +31,7 @@ class MoleculeData(ModalityData):
     Attributes:
         statistics: what `training_statistics` found; JSON-able.
         cache: where metrics keep what they find of the held-out molecules; None: nowhere.
+        missing_properties: properties to be conditioned on that no training molecule has.
 
     Raises:
         UsageError: no training molecule is left.
@@ -44,7 +46,6 @@ class MoleculeData(ModalityData):
         if not prepared.card.splits["train"]:
             largest = prepared.card.excluded[-1].reason if prepared.card.excluded else "the source is empty"
             raise UsageError(f"{prepared.card.name}: no molecule is left for training ({largest})")
-        self.card = prepared.card
         self.config = config
         self.cache = cache
         self._smiles = prepared.smiles
@@ -52,9 +53,12 @@ class MoleculeData(ModalityData):
         self._molecules = view.native
         self._rows = {name: torch.from_numpy(np.flatnonzero(prepared.splits == i)) for i, name in enumerate(SPLITS)}
         positions = view.registers.centred_positions() if config.geometry else None
-        condition = condition_counts(prepared.molecules, config)
-        self.statistics: dict[str, Any] = training_statistics(prepared, view.registers, positions, condition, config)
-        self._tensors = MoleculeTensors(view, self.statistics, positions, condition.counts)
+        conditions = find_conditions(prepared, config)
+        self.missing_properties = conditions.select(prepared.splits == SPLITS.index("train")).missing
+        self.statistics: dict[str, Any] = training_statistics(prepared, view.registers, positions, conditions, config)
+        self._tensors = MoleculeTensors(view, self.statistics, positions, conditions.values)
+        notes = (*prepared.card.notes, *_property_notes(prepared, self.statistics.get("properties")))
+        self.card = prepared.card.model_copy(update={"notes": notes})
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
@@ -84,6 +88,22 @@ class MoleculeData(ModalityData):
     def smiles(self, split: str) -> list[str]:
         """Canonical SMILES of the molecules of a split, in order: two molecules are the same if theirs are equal."""
         return [self._smiles[row] for row in self._rows[split].tolist()]
+
+
+def _property_notes(prepared: Prepared, told: Mapping[str, Any] | None) -> list[str]:
+    """What the card says of properties: their units, and the values of those that the denoiser is told."""
+    known = [] if prepared.properties is None else np.flatnonzero(~np.isnan(prepared.properties).all(axis=0)).tolist()
+    notes = []
+    if known:
+        notes.append(f"properties: {', '.join(f'{NAMES[place]} ({UNITS[NAMES[place]]})' for place in known)}")
+    if told is not None:
+        columns = zip(*(told[key] for key in ("names", "units", "mean", "low", "high")), strict=True)
+        notes += [
+            f"conditioned on {name} in {unit}: mean {mean:.4g}, supported from {low:.4g} to {high:.4g} (all but one in "
+            f"{1 / RARE:,.0f} training molecules on either side)"
+            for name, unit, mean, low, high in columns
+        ]
+    return notes
 
 
 def _viewed(prepared: Prepared, config: MoleculeConfig) -> tuple[Prepared, MoleculeView]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.data.package import COLUMNS
-from unite_mm_molecule.data.properties import SOURCE_UNITS, number
+from unite_mm_molecule.data.properties import number
 from unite_mm_molecule.data.refusals import (
     CHARGED,
     FRAGMENTS,
@@ -31,6 +31,7 @@ from unite_mm_molecule.data.refusals import (
 from unite_mm_molecule.files.records import UnknownElement
 from unite_mm_molecule.files.smiles import parse_smiles
 from unite_mm_molecule.molecule import ATOMIC_NUMBERS, MODELLED, SYMBOLS, Molecule
+from unite_mm_molecule.properties import SOURCE_UNITS
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

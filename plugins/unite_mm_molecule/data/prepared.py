@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm.kit.arrays import ArraySpec, read_npz
-from unite_mm_molecule.data.properties import NAMES, Values
+from unite_mm_molecule.data.properties import Values
 from unite_mm_molecule.data.splits import split_hash
 from unite_mm_molecule.flat import ARRAYS, FlatMolecules, pack_lines, unpack_lines
+from unite_mm_molecule.properties import NAMES
 from unite_mm_schemas.card import DataCard, Exclusion
 
 EXAMPLES = 5

@@ -17,7 +17,7 @@ from unite_mm_schemas.metrics import Metric
 _LEVELS = ((0.5, "median"), (0.9, "90 %"), (0.95, "95 %"))
 _LIMIT = 120.0
 """Seconds for one molecule."""
-_ANGSTROM = 1.8897261246
+ANGSTROM = 1.8897261246
 """Bohr."""
 _HARTREE = 627.5094740631
 """Kilocalories per mole."""
@@ -63,7 +63,7 @@ def xtb_strain(molecule: Molecule) -> float | None:
     from tblite.interface import Calculator
 
     assert molecule.positions is not None
-    start = molecule.positions * _ANGSTROM
+    start = molecule.positions * ANGSTROM
     calculator = Calculator("GFN2-xTB", molecule.numbers, start, charge=float(molecule.charges.sum()))
     calculator.set("verbosity", 0)
 

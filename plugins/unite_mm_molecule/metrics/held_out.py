@@ -33,6 +33,9 @@ MOST_REFERENCE = 10_000
 _SLOW_CEILING = 1000
 """Molecules of the ceiling that PoseBusters looks at: ten thousand would take it a quarter of an hour."""
 
+_ELSEWHERE = {"conditioned", "conditioned_xtb"}
+"""Choices that do not concern the ceiling."""
+
 _FILE = "found"
 
 _PACKAGES = ("fcd", "numpy", "openbabel-wheel", "posebusters", "rdkit", "tblite")
@@ -127,7 +130,7 @@ def open_held_out(reference: Reference, chosen: MoleculeMetrics, progress: Progr
             return chemnet_moments(profile.smiles, "ChemNet, held-out molecules", progress, workers)
 
         facts = [METRICS, _versions("fcd"), list(profile.smiles)]
-        moments = _kept(reference.cache, "chemnet", facts, make, Moments.write, Moments.read)
+        moments = kept(reference.cache, "chemnet", facts, make, Moments.write, Moments.read)
     return HeldOut(profile, moments, chosen, progress, workers)
 
 
@@ -172,10 +175,11 @@ def with_ceiling(
         return Score(kind=score.kind, metrics=(*metrics, *distances))
 
     facts = [
-        METRICS, _versions(*_PACKAGES), chosen.model_dump(mode="json"), _digest(molecules), _digest(training),
+        METRICS, _versions(*_PACKAGES), chosen.model_dump(mode="json", exclude=_ELSEWHERE),
+        _digest(molecules), _digest(training),
         *(hashlib.sha256("\n".join(reference.smiles(name)).encode()).hexdigest() for name in SPLITS),
     ]  # fmt: skip
-    ceiling = _kept(reference.cache, "ceiling", facts, make, _write_score, _read_score)
+    ceiling = kept(reference.cache, "ceiling", facts, make, _write_score, _read_score)
     said = (
         f"the same figures of {len(molecules):,} held-out molecules (the {split} split); distances to held-out ones: "
         f"those of {len(training):,} molecules of the training split"
@@ -199,7 +203,7 @@ def _beside(score: Score, ceiling: Score, said: str) -> Score:
     return score.model_copy(update={"metrics": tuple(map(joined, score.metrics)), "reference": said})
 
 
-def _kept(
+def kept(
     cache: PluginCache | None,
     name: str,
     facts: list[Any],
@@ -207,7 +211,19 @@ def _kept(
     write: Callable[[Found, Path], None],
     read: Callable[[Path], Found],
 ) -> Found:
-    """What `make` finds, from the cache if it is there."""
+    """What `make` finds, from the cache if it is there.
+
+    Args:
+        cache: where it is kept; None: nowhere.
+        name: of its folder there.
+        facts: whatever decides it.
+        make: finds it.
+        write: writes it to a file.
+        read: reads that file; what it may raise says `PluginCache.open`.
+
+    Raises:
+        UniteError: the cache cannot be written.
+    """
     if cache is None:
         return make()
     folder = cache.folder(name, facts)

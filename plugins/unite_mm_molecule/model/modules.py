@@ -1,6 +1,5 @@
 """The molecule's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor
 
 from unite_mm.contract import (
-    ConditionSpec,
     LatentLayout,
     LossTerm,
     ModalityModules,
@@ -17,12 +15,12 @@ from unite_mm.contract import (
     SampleRequest,
     Statistics,
 )
-from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.hydrogens import count_table, with_hydrogens
 from unite_mm_molecule.model.decoder import DecoderSizes, MoleculeDecoder, MoleculeLogits
 from unite_mm_molecule.model.losses import reconstruction_terms
+from unite_mm_molecule.model.prior import CompositionPrior, condition_spec
 from unite_mm_molecule.model.tokenizer import GraphTokenizer
 from unite_mm_molecule.molecule import Molecule
 
@@ -32,7 +30,8 @@ class MoleculeModules(ModalityModules):
 
     Args:
         config: the plugin's configuration.
-        statistics: elements, charges, the largest molecule, the scale of positions and the histogram of compositions.
+        statistics: elements, charges, the largest molecule, the scale of positions, the histogram of compositions, and
+            the properties of training molecules where the denoiser is told any.
         width: width of the trunk.
     """
 
@@ -44,10 +43,9 @@ class MoleculeModules(ModalityModules):
         self.scale = float(statistics["position_scale"])
         atoms = int(statistics["max_atoms"])
         self.layout = LatentLayout(atoms, config.channels, torch.arange(atoms))
-        rows = torch.tensor(statistics["composition"], dtype=torch.float64)  # [registers, counts..., molecules]
-        self.prior_rows, self.prior_weights = rows[:, :-1].long(), rows[:, -1]
-        self.sizes = (int(self.prior_rows[:, 0].min()), int(self.prior_rows[:, 0].max()))
-        self.condition = _count_condition(tuple(statistics["composition_names"]), rows)
+        self.composition_prior = CompositionPrior(statistics)
+        self.sizes = self.composition_prior.sizes
+        self.condition = condition_spec(statistics)
         types, charges = len(self.elements), len(self.charges)
         attached = config.hydrogens == "attached"
         self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry, attached)
@@ -76,30 +74,13 @@ class MoleculeModules(ModalityModules):
     def prior_for(self, generator: torch.Generator, request: SampleRequest) -> PriorSample:
         """Number of atoms and composition of a training molecule, drawn from the training histogram.
 
+        Where properties are asked for, it is one whose properties lie near; those that are not stay open.
+
         Raises:
             UsageError: no training molecule has the composition or size asked for.
         """
-        weights = self.prior_weights
-        if request.options is not None and request.options.compositions == "uniform":
-            weights = torch.ones_like(weights)
-        asked = []
-        if request.condition is not None:
-            wanted = request.condition
-            weights = weights * ((self.prior_rows[:, 1:] == wanted) | wanted.isnan()).all(1)
-            named = zip(wanted.tolist(), self.condition.names, strict=True)
-            asked += [f"{count:g} {name}" for count, name in named if not math.isnan(count)]
-        if request.size is not None:
-            weights = weights * (self.prior_rows[:, 0] == request.size)
-            asked.append(f"size {request.size}")
-        if request.fragment is not None:
-            weights = weights * request.fragment.native.fits(self.condition.names, self.prior_rows[:, 1:])
-            weights = weights * (self.prior_rows[:, 0] > request.fragment.registers)
-            asked.append(f"room for the fragment {request.fragment.native.text}")
-        if not weights.any():
-            raise UsageError(f"no training molecule has {', '.join(asked)}", "ask for other counts")
-        registers, *counts = self.prior_rows[int(torch.multinomial(weights, 1, generator=generator))].tolist()
-        counted = torch.tensor(counts, dtype=torch.float32) if counts else None
-        return PriorSample(torch.arange(self.layout.registers) < registers, counted)
+        registers, condition = self.composition_prior.draw(generator, request)
+        return PriorSample(torch.arange(self.layout.registers) < registers, condition)
 
     def samples(self, output: MoleculeLogits, registers: Registers) -> list[Molecule]:
         """The likeliest element, charge and bond everywhere, each on its own: nothing is repaired or re-drawn."""
@@ -127,13 +108,3 @@ class MoleculeModules(ModalityModules):
 
     def _angstrom(self, scaled: Tensor | None) -> Any:
         return None if scaled is None else scaled.double().cpu().numpy() * self.scale
-
-
-def _count_condition(names: tuple[str, ...], rows: Tensor) -> ConditionSpec:
-    """The named counts as numbers, with mean and standard deviation over the training molecules."""
-    if not names:
-        return ConditionSpec()
-    counts, weights = rows[:, 1:-1], rows[:, -1:] / rows[:, -1].sum()
-    mean = (counts * weights).sum(0)
-    std = ((counts - mean).square() * weights).sum(0).sqrt().clamp_min(0.1)
-    return ConditionSpec("numbers", len(names), names, tuple(mean.tolist()), tuple(std.tolist()), left_open="drawn")

@@ -35,7 +35,7 @@ class Refinement(nn.Module):
         self.hidden = hidden
         self.atoms = nn.Linear(width, hidden)
         self.hydrogens = nn.Linear(width, SLOTS * hidden) if attached else None
-        self.rounds = nn.ModuleList(_Round(hidden, attached) for _ in range(rounds))
+        self.rounds = nn.ModuleList(_Round(hidden, attached, step == rounds - 1) for step in range(rounds))
 
     def forward(
         self, x: Tensor, positions: Tensor, offsets: Tensor | None, bonds: Tensor, counts: Tensor | None, mask: Tensor
@@ -66,18 +66,20 @@ class Refinement(nn.Module):
 
 
 class _Round(nn.Module):
-    """One round: messages between all atoms, from all atoms to each hydrogen, and between hydrogens of one atom."""
+    """One round: messages between all atoms, from all atoms to each hydrogen, and between hydrogens of one atom.
 
-    def __init__(self, hidden: int, attached: bool) -> None:
+    The last round moves positions alone: no one would read the features it left.
+    """
+
+    def __init__(self, hidden: int, attached: bool, last: bool) -> None:
         super().__init__()
         self.between_atoms = _Messages(hidden, BOND_CLASSES)
-        self.node = _update(2 * hidden, hidden)
-        self.attached = attached
+        self.node = None if last else _update(2 * hidden, hidden)
         if attached:
             self.to_hydrogens = _Messages(hidden, BOND_CLASSES + 1)
             self.between_hydrogens = _Messages(hidden, 0)
-            self.from_hydrogens = nn.Linear(hidden, hidden)
-            self.hydrogen_node = _update(3 * hidden, hidden)
+            self.from_hydrogens = None if last else nn.Linear(hidden, hidden)
+            self.hydrogen_node = None if last else _update(3 * hidden, hidden)
 
     def forward(
         self,
@@ -91,13 +93,15 @@ class _Round(nn.Module):
         present: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         messages, moves = self.between_atoms(atoms, atoms[:, None], positions, positions[:, None], orders, pairs)
-        carried: Tensor | float = 0.0
+        before = hydrogens
         if hydrogens is not None and offsets is not None and present is not None:
-            carried = (self.from_hydrogens(hydrogens) * present).sum(2)
             hydrogens, offsets = self._hydrogens(
                 atoms, positions, hydrogens, offsets, orders, mask, present[..., 0] > 0
             )
-        atoms = atoms + self.node(torch.cat((atoms, messages + carried), dim=-1))
+        if self.node is not None:
+            if before is not None and self.from_hydrogens is not None:
+                messages = messages + (self.from_hydrogens(before) * present).sum(2)
+            atoms = atoms + self.node(torch.cat((atoms, messages), dim=-1))
         return atoms, positions + moves, hydrogens, offsets
 
     def _hydrogens(
@@ -122,8 +126,9 @@ class _Round(nn.Module):
         siblings, pushes = self.between_hydrogens(
             hydrogens, hydrogens[:, :, None], offsets, offsets[:, :, None], None, others
         )
-        update = self.hydrogen_node(torch.cat((hydrogens, heard, siblings), dim=-1))
-        return hydrogens + update, offsets + moves + pushes
+        if self.hydrogen_node is not None:
+            hydrogens = hydrogens + self.hydrogen_node(torch.cat((hydrogens, heard, siblings), dim=-1))
+        return hydrogens, offsets + moves + pushes
 
 
 class _Messages(nn.Module):

@@ -36,7 +36,8 @@ from unite_mm_molecule.data import download, package, prepare
 from unite_mm_molecule.data.dataset import open_data
 from unite_mm_molecule.data.prepare import open_prepared
 from unite_mm_molecule.data.prepared import Prepared
-from unite_mm_molecule.data.properties import ATOM_ENERGIES, NAMES, SOURCE_UNITS, UNITS, number, read_property_table
+from unite_mm_molecule.data.properties import number, read_property_table
+from unite_mm_molecule.properties import ATOM_ENERGIES, NAMES, SOURCE_UNITS, UNITS
 
 HARTREE = 27.211386246
 """Electronvolt."""
