@@ -42,6 +42,8 @@ class Stream(IntEnum):
     """(number): what the checks of a plugin draw."""
     FRAGMENT = 12
     """(seed, sample): how a fragment stands in a sample to generate."""
+    FRAGMENT_NOISE = 13
+    """(seed, sample): register noise and timestep when a fragment is tokenized."""
 
 
 def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:

@@ -16,8 +16,11 @@ FLAGS = {
     f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
     "--workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
-    f"{SAMPLING} --condition --labels --picture --device --debug",
+    f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
+    "export": "RUN -o/--output --dtype --step --metrics --name --debug",
+    "models list": "--debug",
+    "models show": "NAME --debug",
     "import-official": "FILE -o/--output --modality --debug",  # and what the importers ask for
     "data fetch": f"{DATA} --refresh --debug",
     "data info": f"{DATA} --debug",

@@ -48,7 +48,7 @@ def test_the_good_plugin_passes_every_check(site: Path, capsys: Say) -> None:
     assert run(["plugins", "check", "rings", "--imports"]) == 0
     out = capsys.readouterr().out
     assert "FAILED" not in out and "not run" not in out
-    assert f"rings: no mistake in {len(CHECKS) + 4} checks" in out
+    assert f"rings: no mistake in {len(CHECKS) + 5} checks" in out
 
 
 def test_without_imports_no_code_of_the_plugin_runs(site: Path, capsys: Say) -> None:
@@ -57,7 +57,7 @@ def test_without_imports_no_code_of_the_plugin_runs(site: Path, capsys: Say) -> 
         plugin.files[file] = f"raise SystemExit('imported')\n{plugin.files[file]}"
     plugin.install(site)
     assert run(["plugins", "check", "rings"]) == 0
-    assert "rings: no mistake in 4 checks\n  --imports also loads it" in capsys.readouterr().out
+    assert "rings: no mistake in 5 checks\n  --imports also loads it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mutate", ALL, ids=lambda mutate: mutate.__name__)

@@ -9,6 +9,7 @@ import pytest
 
 from unite_mm.errors import UsageError
 from unite_mm.training.parallel import (
+    DECIDED,
     PROCESSES_PAY_AFTER,
     Machine,
     decide,
@@ -207,7 +208,7 @@ def test_auto_is_read_wherever_a_number_is() -> None:
 
 
 def test_the_processes_of_a_run_do_what_the_first_one_decided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(os, "environ", {key: value for key, value in os.environ.items() if key != DECIDED})
     config = run_of(**LONG)
     assert handed_on(config) is None
     decided = decide(config, TWO_CORES).config

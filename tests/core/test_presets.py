@@ -9,7 +9,12 @@ from unite_mm.progress import Silent
 from unite_mm.registry import discover
 from unite_mm.registry.build import build_network, open_modalities
 
-SIZES = {"tiny": (1.0e6, 2.5e6), "tiny-implicit": (1.0e6, 2.5e6), "small": (31e6, 36e6)}
+SIZES = {
+    "tiny": (1.0e6, 2.5e6),
+    "tiny-explicit": (1.0e6, 2.5e6),
+    "tiny-implicit": (1.0e6, 2.5e6),
+    "small": (31e6, 38e6),
+}
 
 
 def test_every_preset_of_the_molecules_is_known_here():

@@ -158,7 +158,7 @@ def test_exported_folder_is_all_a_model_needs(uninterrupted, tmp_path, monkeypat
     model = UNITE.from_pretrained(uninterrupted)
     model.save_pretrained(tmp_path / "export")
     names = sorted(path.name for path in (tmp_path / "export").iterdir())
-    assert names == ["record.json", "weights.safetensors"]
+    assert names == ["README.md", "record.json", "weights.safetensors"]
     again = UNITE.from_pretrained(tmp_path / "export")
     for left, right in zip(model.generate(3, seed=1), again.generate(3, seed=1), strict=True):
         assert torch.equal(left, right)

@@ -601,7 +601,7 @@ LOADED: list[Callable[[Copy], None]] = [
 
 
 def syntax_slip(plugin: Copy) -> None:
-    """points.py, line 35: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
+    """points.py, line 38: '(' was never closed: 'MAX_POINTS = (3' correct this line, or the one before it"""
     plugin.code("MAX_POINTS = 3", "MAX_POINTS = (3")
 
 

@@ -214,7 +214,7 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
     if options["modality"] is None or options["samples"] is None:
         raise UsageError("nothing to evaluate", "name a RUN folder, or --modality NAME --samples FILE")
     for name in (*SAMPLING_FLAGS, "reconstructions", "labels", "sweep"):
-        if options[name] is not None:
+        if options.get(name) is not None:
             raise UsageError(f"--{name.replace('_', '-')} needs a RUN", "a file of samples is only scored")
     if options["reference"] is not None:
         raise UsageError("--reference needs a RUN", "without one, --data names what samples are compared with")

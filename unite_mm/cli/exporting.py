@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="How weights are written; bfloat16 halves the file, and loads as float32.",
 )
-@click.option("--step", type=click.IntRange(min=0), metavar="N", help="Which checkpoint.  [default: the newest]")
+@click.option(
+    "--step", type=click.IntRange(min=0, max=10**9), metavar="N", help="Which checkpoint.  [default: the newest]"
+)
 @click.option(
     "--metrics",
     type=PathName(dir_okay=False),
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 )
 @click.option("--name", metavar="NAME", help="What the card calls the model.  [default: the folder's name]")
 def export(run: Path, output: Path, dtype: str, step: int | None, metrics: Path | None, name: str | None) -> None:
-    """Write a trained model for others: averaged weights, configuration, statistics and a model card.
+    """Write a trained model as a small folder.
+
+    It holds averaged weights, configuration, statistics and a model card.
 
     Every command takes the folder in place of a run. It holds no path of this machine, and nothing is pickled.
     """

@@ -79,7 +79,7 @@ class Growth:
         generators = [stream_generator(Stream.FRAGMENT, seed, index) for index in indices]
         held = self.modality.hold(self.fragment, priors, generators, self.statistics)
         check_held(held, priors)
-        noise = [stream_generator(Stream.TOKENIZATION_NOISE, seed, index) for index in indices]
+        noise = [stream_generator(Stream.FRAGMENT_NOISE, seed, index) for index in indices]
         values: Tensor = tokenize(network, self.modality.name, held.batch.to(network.device), noise, time_max)
         return HeldLatents(values, held.mask.to(network.device))
 

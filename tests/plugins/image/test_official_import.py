@@ -54,7 +54,7 @@ def compare(model: UNITE, stored: dict, classes: int, monkeypatch: pytest.Monkey
     near("denoised", model.network.denoise("image", stored["in.noise"], times, batch.registers, condition=labels))
     kept = []
     monkeypatch.setattr("unite_mm.sampling.generate.normal_noise", lambda *_: stored["in.noise"])
-    monkeypatch.setattr(model, "decode", lambda latents: kept.append(latents.values) or [None] * 2)
+    monkeypatch.setattr(model, "decode", lambda latents, options: kept.append(latents.values) or [None] * 2)
     for name, guidance in (("guided", 2.5), ("unguided", 1.0)):
         settings = SamplingConfig(solver="euler", steps=9, guidance=guidance, shift=shift)
         model.generate(2, condition=labels, sampling=settings)

@@ -212,7 +212,7 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     """
     kept = {}
 
-    def keep(latents):
+    def keep(latents, options=None):
         kept["latents"] = latents.values
         if f"out.gen.{name}.image_crop" in vectors:
             kept["image"] = model.network.decode(MODALITY, latents.values, latents.registers)

@@ -31,10 +31,10 @@ def plugin(name: str) -> Plugin:
     return discover().get(name)
 
 
-def test_they_differ_in_name_description_and_sources_alone() -> None:
+def test_they_differ_in_name_description_sources_and_models_alone() -> None:
     own, qm9 = (yaml.safe_load((plugin(name).folder / f"{name}.yaml").read_text(encoding="utf-8")) for name in NAMES)
     differing = {key for key in own.keys() | qm9.keys() if own.get(key) != qm9.get(key)}
-    assert differing == {"name", "description", "sources", "default_source"}
+    assert differing == {"name", "description", "sources", "default_source", "models"}
     assert [entry["name"] for entry in own["sources"]] == [
         entry["name"] for entry in qm9["sources"] if entry["name"] != "qm9"
     ]
