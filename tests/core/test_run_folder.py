@@ -24,6 +24,7 @@ from unite_mm.training.display import StoppedAtOnce, StopRequest
 from unite_mm.training.distribution import is_first_process, started_elsewhere
 from unite_mm.training.run_folder import RunFolder
 from unite_mm.training.run_log import NAME, RunLog, keep_records
+from unite_mm.training.trainer import Trainer
 from unite_mm.utils.cores import cores, threads_for
 from unite_mm.utils.files import check_writable
 from unite_mm.utils.lock import LOCK, check_free, locked
@@ -502,3 +503,18 @@ def _drain(master: int, folder: Path) -> None:
     while time.monotonic() < deadline and not ((folder / NAME).exists() and (folder / NAME).stat().st_size):
         if select.select([master], [], [], 0.05)[0]:
             os.read(master, 65536)
+
+
+def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost() -> None:
+    """It waits for them a good part of each step, and is heard at the next one."""
+
+    class Agreeing:
+        def any(self, flag: bool) -> bool:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return flag
+
+    trainer = object.__new__(Trainer)
+    trainer.stop, trainer.ranks = StopRequest(Silent()), Agreeing()
+    trainer._progress_share = lambda: 0.0
+    with trainer.stop.listening():
+        assert [trainer._done(), trainer._done()] == [False, True]

@@ -16,7 +16,10 @@ CARD = "README.md"
 
 @click.group()
 def models() -> None:
-    """List and show trained models that came with a plugin; every command takes their names in place of a run."""
+    """List and show the models that ship with plugins.
+
+    Every command takes their names in place of a run.
+    """
 
 
 @models.command("list", cls=Command)

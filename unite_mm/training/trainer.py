@@ -155,6 +155,7 @@ class Trainer:
         self.compiled = False
         self.seconds = 0.0
         self.stop = StopRequest(progress, self._compiles_first)
+        self.stopping = False
         self.newest: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------------ the loop
@@ -185,7 +186,7 @@ class Trainer:
                         self.save()
                 if self.saved != self.step:
                     self.save()
-            finished = not self.stop.made
+            finished = not self.stopping
             if finished and self.step % settings.validate_every:
                 self._validate(log)
         return TrainSummary(self.folder.path, self.step, self.seconds, dict(self.newest), interrupted=not finished)
@@ -260,8 +261,9 @@ class Trainer:
     def _done(self) -> bool:
         """Whether to stop now: the same answer on all ranks."""
         over = self._progress_share() >= 1.0
-        self.stop.made = self.ranks.any(self.stop.made)
-        return over or self.stop.made
+        # A signal that comes while the ranks agree is heard at the next step: it must not be overwritten.
+        self.stopping = self.ranks.any(self.stop.made)
+        return over or self.stopping
 
     # ----------------------------------------------------------------------------------------------- what it records
 
