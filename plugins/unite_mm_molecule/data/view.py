@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.flat import FlatMolecules
+from unite_mm_molecule.hydrogen_order import ordered_hydrogens
 from unite_mm_molecule.hydrogens import AttachedHydrogens, attach
 
 
@@ -34,7 +35,8 @@ def view_molecules(molecules: FlatMolecules, config: MoleculeConfig) -> Molecule
     """The hydrogens and the order of atoms that a model of this configuration sees."""
     none = np.zeros(len(molecules), dtype=bool)
     if config.hydrogens == "attached":
-        grouped = molecules.grouped()  # in the order in which decoded registers are written out
+        # in the order in which decoded registers are written out
+        grouped = ordered_hydrogens(molecules.grouped())
         registers, hydrogens, unfit = attach(grouped)
         return MoleculeView(grouped, registers, hydrogens, unfit)
     if config.hydrogens == "implicit":

@@ -22,7 +22,7 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
 
     Elements, charges and positions are means over atoms; bonds are summed over the pairs of atoms and divided by the
     number of atoms, since a molecule has about as many bonds as atoms, however many pairs. Attached hydrogens are
-    compared under the best matching and summed over those of an atom. Distances are those between bonded atoms and
+    compared as `hydrogen_matching` says and summed over those of an atom. Distances are those between bonded atoms and
     between second neighbours, hydrogens among them, and their loss is the mean over these pairs.
     """
     mask = batch.registers.mask
@@ -45,7 +45,8 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
     matched = None
     if output.hydrogen_offsets is not None:
         assert batch.hydrogen_counts is not None and batch.hydrogen_offsets is not None
-        loss, matched = match_hydrogens(output.hydrogen_offsets, batch.hydrogen_offsets, batch.hydrogen_counts)
+        best = config.hydrogen_matching == "best"
+        loss, matched = match_hydrogens(output.hydrogen_offsets, batch.hydrogen_offsets, batch.hydrogen_counts, best)
         terms["hydrogens"] = LossTerm(atoms(loss), config.hydrogen_weight)
     if config.distance_weight:
         terms["distances"] = LossTerm(distance_loss(output, batch, matched), config.distance_weight)
@@ -60,25 +61,28 @@ def bond_loss(logits: Tensor, bonds: Tensor, mask: Tensor) -> Tensor:
     return (pairs * (mask[:, first] & mask[:, second])).sum(1)
 
 
-def match_hydrogens(found: Tensor, true: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """L1 of the hydrogens of each atom under the matching that makes it least, and the true ones in that order.
+def match_hydrogens(found: Tensor, true: Tensor, counts: Tensor, best: bool = False) -> tuple[Tensor, Tensor]:
+    """L1 of the hydrogens of each atom, and the true ones in the order in which they were compared.
 
     Args:
         found: (B, L, S, 3) decoded offsets; the first `counts` places are compared.
         true: (B, L, S, 3), the first `counts` of each.
         counts: (B, L) int64.
+        best: compare under the matching that makes the loss of each atom least; else place by place.
 
     Returns:
         (B, L): mean over the coordinates, summed over the hydrogens; and (B, L, S, 3).
     """
-    orders = _orders(found.device)  # (P, S)
     used = torch.arange(SLOTS, device=counts.device) < counts[..., None]  # (B, L, S)
+    if not best:
+        return ((found - true).abs().mean(-1) * used).sum(-1), true
+    orders = _orders(found.device)  # (P, S)
     costs = (found.unsqueeze(-2) - true.unsqueeze(-3)).abs().mean(-1)  # (B, L, place, hydrogen)
     both, either = used[..., :, None] & used[..., None, :], used[..., :, None] ^ used[..., None, :]
     costs = (costs * both).masked_fill(either, 1e6)  # unused places go with unused hydrogens
     places = torch.arange(SLOTS, device=found.device)
-    loss, best = costs[..., places, orders].sum(-1).min(-1)
-    chosen = orders[best]  # (B, L, S): the hydrogen of each place
+    loss, least = costs[..., places, orders].sum(-1).min(-1)
+    chosen = orders[least]  # (B, L, S): the hydrogen of each place
     return loss, true.gather(2, chosen[..., None].expand_as(true))
 
 

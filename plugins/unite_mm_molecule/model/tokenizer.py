@@ -37,26 +37,30 @@ class BondRow(nn.Module):
         return torch.bmm(present.transpose(0, 1), rows).transpose(0, 1)
 
 
-class HydrogenSum(nn.Module):
-    """The hydrogens that ride on each atom as a vector that does not depend on their order.
+class HydrogenPlaces(nn.Module):
+    """The hydrogens that ride on each atom as a vector: their number and their positions relative to the atom.
 
-    An embedding of their number, plus the sum over them of an MLP of their position relative to the atom.
+    The positions come in the order of `ordered_hydrogens`, so that the vector does not depend on that of the input, and
+    what it says of a rotating group can be put out again one hydrogen after the other.
     """
 
-    def __init__(self, width: int, geometry: bool, hidden: int = 64) -> None:
+    def __init__(self, width: int, geometry: bool, hidden: int = 128) -> None:
         super().__init__()
         self.number = nn.Embedding(SLOTS + 1, width)
-        self.offset = None
+        self.of_number = self.offsets = self.out = None
         if geometry:
-            self.offset = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), HiddenLinear(hidden, width))
+            self.of_number = nn.Embedding(SLOTS + 1, hidden)
+            self.offsets = nn.Linear(SLOTS * 3, hidden, bias=False)
+            self.out = HiddenLinear(hidden, width)
 
     def forward(self, counts: Tensor, offsets: Tensor) -> Tensor:
         """Counts (B, L) and scaled offsets (B, L, 4, 3) -> (B, L, W)."""
         values: Tensor = self.number(counts)
-        if self.offset is None:
+        if self.offsets is None or self.of_number is None or self.out is None:
             return values
         present = torch.arange(SLOTS, device=counts.device) < counts[..., None]
-        carried: Tensor = (self.offset(offsets) * present[..., None]).sum(2)
+        places = self.offsets((offsets * present[..., None]).flatten(-2))
+        carried: Tensor = self.out(nn.functional.silu(places + self.of_number(counts)))
         return values + carried
 
 
@@ -79,7 +83,7 @@ class GraphTokenizer(nn.Module):
         self.index = nn.Parameter(torch.empty(atoms, width))
         self.bonds = BondRow(atoms, width)
         self.position = HiddenLinear(3, width) if geometry else None
-        self.hydrogens = HydrogenSum(width, geometry) if attached else None
+        self.hydrogens = HydrogenPlaces(width, geometry) if attached else None
         nn.init.normal_(self.index, std=0.5)
 
     def forward(self, batch: MoleculeBatch) -> Tokens:

@@ -174,7 +174,9 @@ def test_the_loss_is_the_least_over_all_matchings() -> None:
     found = torch.randn(7, 5, SLOTS, 3, generator=generator)
     true = torch.randn(7, 5, SLOTS, 3, generator=generator)
     counts = torch.randint(0, SLOTS + 1, (7, 5), generator=generator)
-    loss, matched = match_hydrogens(found, true, counts)
+    loss, matched = match_hydrogens(found, true, counts, best=True)
+    in_turn, same = match_hydrogens(found, true, counts)
+    assert same is true
     for row in range(7):
         for atom in range(5):
             count = int(counts[row, atom])
@@ -183,6 +185,7 @@ def test_the_loss_is_the_least_over_all_matchings() -> None:
                 for order in permutations(range(count))
             ]
             assert float(loss[row, atom]) == pytest.approx(min(ways), abs=1e-5)
+            assert float(in_turn[row, atom]) == pytest.approx(ways[0], abs=1e-5)
             again = (found[row, atom, :count] - matched[row, atom, :count]).abs().mean(-1).sum()
             assert float(again) == pytest.approx(min(ways), abs=1e-5)
 

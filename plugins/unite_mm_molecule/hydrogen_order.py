@@ -1,0 +1,118 @@
+"""The order of the hydrogens of one atom, by where they lie and not by how a file lists them. NumPy only.
+
+Hydrogens of one atom are interchangeable, but a model that puts out one after the other needs to know which comes
+first. A code of the three hydrogens of a methyl group that does not depend on their order cannot be undone
+continuously: turned by a third of a circle the group is the same again, but each hydrogen has become the next. Here the
+first is the first that one meets when going around the bond to the atom's first heavy neighbour, starting in a
+direction where hydrogens seldom are. So the step from the last order to the first lies where few molecules see it.
+
+Dimensions: N molecules, A atoms of all molecules, E directed bonds between atoms with registers, G atoms with several
+hydrogens.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unite_mm_molecule.flat import FlatMolecules, Integers, Positions, ordered_by_owner
+
+_STARTS = {2: -75.0, 3: -30.0}
+"""Degrees from the reference at which one starts, by the number of hydrogens. Staggered hydrogens are at 60, 180 and
+300, eclipsed ones at 0, 120 and 240: a methyl group changes its order at -30 and 90, as far as can be from both. Two
+hydrogens lie at 120 and 240, or at and around 0 and 180."""
+_COLLINEAR = 0.25
+"""Angstrom: an atom nearer than that to the line of the bond gives no direction."""
+_NEIGHBOURS = 4
+"""Neighbours of an atom that are looked at."""
+
+
+def ordered_hydrogens(molecules: FlatMolecules) -> FlatMolecules:
+    """The same molecules with the positions of the hydrogens of each heavy atom exchanged into the order of this page.
+
+    Nothing else of two such hydrogens differs. The order does not change when a molecule is turned or shifted, but for
+    atoms without a heavy neighbour, such as that of methane, and in molecules with all heavy atoms in a line. Applied
+    twice it changes nothing.
+
+    Args:
+        molecules: N molecules with explicit hydrogens; those without a geometry stay as they are.
+    """
+    parents, hydrogen = molecules.parents()
+    children, _ = ordered_by_owner(parents, hydrogen)
+    owners = parents[children]
+    children = children[np.bincount(owners, minlength=len(parents))[owners] > 1]
+    if not len(children):
+        return molecules
+    positions = molecules.positions
+    groups, group = np.unique(parents[children], return_inverse=True)
+    angles = _angles(molecules, hydrogen, groups, group, positions[children])
+    x, y, z = positions[children].T
+    order = np.lexsort((z, y, x, angles, group))
+    exchanged = positions.copy()
+    exchanged[children] = positions[children[order]]
+    return replace(molecules, positions=exchanged)
+
+
+def _angles(
+    molecules: FlatMolecules, hydrogen: NDArray[np.bool_], atoms: Integers, group: Integers, places: Positions
+) -> NDArray[np.float64]:
+    """Degrees from the start at which each hydrogen lies, seen along the bond; 0 where there is no reference.
+
+    Args:
+        molecules: all.
+        hydrogen: (A,) atoms that hang on others.
+        atoms: (G,) those they hang on.
+        group: of each hydrogen, among these.
+        places: its position.
+    """
+    positions = molecules.positions.astype(np.float64)
+    neighbours = _Neighbours(molecules, hydrogen)
+    partner = neighbours(atoms, 0)
+    own = [neighbours(atoms, place) for place in range(1, _NEIGHBOURS)]
+    beyond = [_unless(neighbours(partner, place), atoms) for place in range(_NEIGHBOURS)]
+    next_atom = np.where(beyond[0] >= 0, beyond[0], beyond[1])
+    farther = [_unless(neighbours(next_atom, place), partner) for place in range(_NEIGHBOURS)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        axis = positions[atoms] - positions[partner]
+        axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+        reference = np.full_like(axis, np.nan)
+        for candidate in reversed([*own, *beyond, *farther]):
+            across = _across(positions[candidate] - positions[atoms], axis)
+            good = (candidate >= 0) & (np.linalg.norm(across, axis=1) > _COLLINEAR)
+            reference[good] = across[good]
+        axis, reference = axis[group], reference[group]
+        across = places - positions[atoms][group]
+        sine = (across * np.cross(axis, reference)).sum(1)
+        cosine = (_across(across, axis) * reference).sum(1)
+        starts = np.where(np.bincount(group)[group] == 2, *(_STARTS[count] for count in (2, 3)))
+        angles = np.mod(np.degrees(np.arctan2(sine, cosine)) - starts, 360.0)
+    return np.where((partner >= 0)[group] & np.isfinite(angles), angles, 0.0)
+
+
+class _Neighbours:
+    """The neighbours of atoms by place, smallest index first; hydrogens that hang on others are none."""
+
+    def __init__(self, molecules: FlatMolecules, hydrogen: NDArray[np.bool_]) -> None:
+        offset = np.repeat(molecules.atom_start[:-1], molecules.bonds)
+        begin, end = molecules.begin + offset, molecules.end + offset
+        kept = ~(hydrogen[begin] | hydrogen[end])
+        source = np.concatenate([begin[kept], end[kept]])
+        target = np.concatenate([end[kept], begin[kept]])
+        self.targets = np.append(target[np.lexsort((target, source))], -1)
+        counts = np.bincount(source, minlength=len(hydrogen))
+        self.first = np.concatenate([np.cumsum(counts) - counts, [0]])
+        self.counts = np.append(counts, 0)
+
+    def __call__(self, atoms: Integers, place: int) -> Integers:
+        """The neighbour of each atom at a place; -1 where there is none, or no atom (-1)."""
+        there = place < self.counts[atoms]
+        return np.where(there, self.targets[np.where(there, self.first[atoms] + place, -1)], -1)
+
+
+def _unless(atoms: Integers, excluded: Integers) -> Integers:
+    return np.where(atoms == excluded, -1, atoms)
+
+
+def _across(vectors: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The part of vectors (n, 3) at right angles to unit vectors (n, 3)."""
+    return np.asarray(vectors - (vectors * axis).sum(1, keepdims=True) * axis)
