@@ -20,7 +20,7 @@ help: ## show this list
 
 quickstart: install ## train 3 minutes on the embedded molecules, score, sample and draw
 	rm -rf $(QUICKSTART)
-	$(BIN)/unite-mm train --modality qm9 --data embedded --preset tiny-implicit --max-time 3m --out $(QUICKSTART)
+	$(BIN)/unite-mm train --modality qm9 --data embedded --max-time 3m --out $(QUICKSTART)
 	$(BIN)/unite-mm evaluate $(QUICKSTART) --samples 1000
 	$(BIN)/unite-mm sample $(QUICKSTART) -n 1000 -o $(QUICKSTART)/molecules.sdf --picture $(QUICKSTART)/molecules.png
 	@printf '%s\n' "" "Left in $(QUICKSTART):" "  evaluation/metrics.json    the scores above" \

@@ -6,11 +6,11 @@ continuously: turned by a third of a circle the group is the same again, but eac
 first is the first that one meets when going around the bond to the atom's first heavy neighbour, starting in a
 direction where hydrogens seldom are. So the step from the last order to the first lies where few molecules see it.
 
-Dimensions: N molecules, A atoms of all molecules, E directed bonds between atoms with registers, G atoms with several
-hydrogens.
+Dimensions: N molecules, A atoms of all molecules, G atoms with several hydrogens.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ _COLLINEAR = 0.25
 """Angstrom: an atom nearer than that to the line of the bond gives no direction."""
 _NEIGHBOURS = 4
 """Neighbours of an atom that are looked at."""
+_CHAIN = 6
+"""Atoms of a chain whose neighbours are looked at."""
 
 
 def ordered_hydrogens(molecules: FlatMolecules) -> FlatMolecules:
@@ -46,8 +48,10 @@ def ordered_hydrogens(molecules: FlatMolecules) -> FlatMolecules:
     positions = molecules.positions
     groups, group = np.unique(parents[children], return_inverse=True)
     angles = _angles(molecules, hydrogen, groups, group, positions[children])
-    x, y, z = positions[children].T
-    order = np.lexsort((z, y, x, angles, group))
+    without = np.flatnonzero(np.isnan(angles))
+    x, y, z = positions[children[without]].T
+    angles[without[np.lexsort((z, y, x))]] = np.arange(len(without)) / max(len(without), 1)
+    order = np.argsort(group * 360.0 + angles, kind="stable")
     exchanged = positions.copy()
     exchanged[children] = positions[children[order]]
     return replace(molecules, positions=exchanged)
@@ -56,7 +60,7 @@ def ordered_hydrogens(molecules: FlatMolecules) -> FlatMolecules:
 def _angles(
     molecules: FlatMolecules, hydrogen: NDArray[np.bool_], atoms: Integers, group: Integers, places: Positions
 ) -> NDArray[np.float64]:
-    """Degrees from the start at which each hydrogen lies, seen along the bond; 0 where there is no reference.
+    """Degrees from the start at which each hydrogen lies, seen along the bond; nan where there is no reference.
 
     Args:
         molecules: all.
@@ -68,25 +72,43 @@ def _angles(
     positions = molecules.positions.astype(np.float64)
     neighbours = _Neighbours(molecules, hydrogen)
     partner = neighbours(atoms, 0)
-    own = [neighbours(atoms, place) for place in range(1, _NEIGHBOURS)]
-    beyond = [_unless(neighbours(partner, place), atoms) for place in range(_NEIGHBOURS)]
-    next_atom = np.where(beyond[0] >= 0, beyond[0], beyond[1])
-    farther = [_unless(neighbours(next_atom, place), partner) for place in range(_NEIGHBOURS)]
+    starts = np.where(np.bincount(group) == 2, *(_STARTS[count] for count in (2, 3)))
     with np.errstate(invalid="ignore", divide="ignore"):
         axis = positions[atoms] - positions[partner]
         axis /= np.linalg.norm(axis, axis=1, keepdims=True)
-        reference = np.full_like(axis, np.nan)
-        for candidate in reversed([*own, *beyond, *farther]):
-            across = _across(positions[candidate] - positions[atoms], axis)
-            good = (candidate >= 0) & (np.linalg.norm(across, axis=1) > _COLLINEAR)
-            reference[good] = across[good]
-        axis, reference = axis[group], reference[group]
-        across = places - positions[atoms][group]
-        sine = (across * np.cross(axis, reference)).sum(1)
-        cosine = (_across(across, axis) * reference).sum(1)
-        starts = np.where(np.bincount(group)[group] == 2, *(_STARTS[count] for count in (2, 3)))
-        angles = np.mod(np.degrees(np.arctan2(sine, cosine)) - starts, 360.0)
-    return np.where((partner >= 0)[group] & np.isfinite(angles), angles, 0.0)
+        reference = _references(neighbours, positions, atoms, partner, axis)
+        axis, side = axis[group], np.cross(axis, reference)[group]
+        across = places - positions[atoms[group]]
+        angles = np.degrees(np.arctan2((across * side).sum(1), (across * reference[group]).sum(1)))
+        angles = np.mod(angles - starts[group], 360.0)
+    return np.where((partner >= 0)[group] & np.isfinite(angles), angles, np.nan)
+
+
+def _references(
+    neighbours: "_Neighbours", positions: NDArray[np.float64], atoms: Integers, partner: Integers, axis: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Directions (G, 3) at right angles to the bonds from which angles count; nan where there is none.
+
+    They point to the first atom that is not in line with the bond: of the other neighbours of the atom itself, then of
+    those of its partner, then of the atoms that follow it in a chain.
+    """
+    reference = np.full(axis.shape, np.nan)
+    left = np.flatnonzero((partner >= 0) & np.isfinite(axis).all(1))
+    here, behind = atoms.copy(), partner.copy()
+    for step in range(_CHAIN):
+        for place in range(_NEIGHBOURS):
+            candidate = _unless(neighbours(here[left], place), behind[left])
+            across = positions[candidate] - positions[atoms[left]]
+            across -= (across * axis[left]).sum(1, keepdims=True) * axis[left]
+            good = (candidate >= 0) & ((across * across).sum(1) > _COLLINEAR**2)
+            reference[left[good]] = across[good]
+            left = left[~good]
+        if step:
+            first = _unless(neighbours(here, 0), behind)
+            here, behind = np.where(first >= 0, first, neighbours(here, 1)), here
+        else:
+            here, behind = partner, atoms
+    return reference
 
 
 class _Neighbours:
@@ -111,8 +133,3 @@ class _Neighbours:
 
 def _unless(atoms: Integers, excluded: Integers) -> Integers:
     return np.where(atoms == excluded, -1, atoms)
-
-
-def _across(vectors: NDArray[np.float64], axis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The part of vectors (n, 3) at right angles to unit vectors (n, 3)."""
-    return np.asarray(vectors - (vectors * axis).sum(1, keepdims=True) * axis)

@@ -65,7 +65,7 @@ class LazyGroup(click.Group):
 
 EXAMPLE = """\b
 A first model in three minutes:
-  unite-mm train --modality qm9 --data embedded --preset tiny-implicit --max-time 3m --out runs/first
+  unite-mm train --modality qm9 --data embedded --max-time 3m --out runs/first
   unite-mm evaluate runs/first
   unite-mm sample runs/first -n 100 -o samples.sdf
 """

@@ -13,7 +13,21 @@ from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.hydrogen_order import ordered_hydrogens
 from unite_mm_molecule.molecule import Molecule
 
-SHUFFLED = ["CCC", "CC(=O)NC", "NCC#C", "C#CC", "C=CC=C", "CC#CC#CC", "CO", "C", "N", "NC=O", "C1CC1", "CC(C)(C)N", "CC"]
+SHUFFLED = [
+    "CCC",
+    "CC(=O)NC",
+    "NCC#C",
+    "C#CC",
+    "C=CC=C",
+    "CC#CC#CC",
+    "CO",
+    "C",
+    "N",
+    "NC=O",
+    "C1CC1",
+    "CC(C)(C)N",
+    "CC",
+]
 
 
 def spatial(smiles: str) -> Molecule:
@@ -55,7 +69,9 @@ def test_the_order_of_the_input_does_not_matter(smiles: str) -> None:
     assert sorted(map(tuple, goal.tolist())) == sorted(map(tuple, places(ordered(shuffled(molecule, 9))).tolist()))
 
 
-@pytest.mark.parametrize("smiles", ["CCC", "CC(=O)NC", "NCC#C", "C#CC(C)=O", "C=CC=C", "CC#CCO", "C1CC1", "CC(C)(C)N"])
+@pytest.mark.parametrize(
+    "smiles", ["CCC", "CC(=O)NC", "NCC#C", "C#CC(C)=O", "C=CC=C", "CC#CCO", "CC#CC#CCO", "C1CC1", "CC(C)(C)N"]
+)
 def test_the_order_turns_with_the_molecule(smiles: str) -> None:
     molecule = spatial(smiles)
     draw = np.random.default_rng(0)
