@@ -43,6 +43,14 @@ class Images(Modality):
 
         return open_data(request, self.config)
 
+    def write_shards(self, request: DataRequest, folder: Path, most: int) -> str:
+        """Tar files as WebDataset lays them out, of the image files as they are, and a manifest with their hashes."""
+        from unite_mm_image.data.shard_writer import write_shards
+
+        manifest = write_shards(request, self.config, folder, most)
+        lost = "".join(f"; {count:,} left out: {reason}" for reason, count in manifest.left_out.items())
+        return f"{sum(shard.samples for shard in manifest.shards):,} images in {len(manifest.shards):,} shards{lost}"
+
     def statistics(self, data: ModalityData) -> Statistics:
         """Names of the classes and how many training images each has; both empty without classes."""
         from unite_mm_image.data.dataset import ImageData

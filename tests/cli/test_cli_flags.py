@@ -25,6 +25,7 @@ FLAGS = {
     "data fetch": f"{DATA} --refresh --debug",
     "data info": f"{DATA} --debug",
     "data verify": f"{DATA} --debug",
+    "data shard": f"{DATA} -o/--output --megabytes --debug",
     "plugins list": "--debug",
     "plugins show": "NAME --debug",
     "plugins check": "NAME --imports --preset --data --set --cache --debug",

@@ -32,3 +32,16 @@ def test_plain_and_our_training_step_have_the_same_gradients():
     assert len(parts) == 4
     assert abs(sum(map(float, parts)) - 1) < 0.01
     assert re.search(r"share of the matmul rate if the rest took no time: \d+\.\d+ \(of", result.stdout)
+
+
+def test_the_loader_of_shards_is_timed():
+    command = ["shard_loader.py", "--images", "24", "--size", "32", "--batch", "4", "--batches", "2", "--threads", "1"]
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=BENCHMARKS,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"1 threads: \d+ images/s .*; 400 images/s take \d+\.\d cores\n", result.stdout)

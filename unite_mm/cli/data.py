@@ -7,13 +7,14 @@ import click
 
 from unite_mm.cli.options import Command, cache_option, set_option, workers_option
 from unite_mm.cli.terminal import say
-from unite_mm.cli.types import TEXT
+from unite_mm.cli.types import TEXT, PathName
 from unite_mm.errors import UniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unite_mm.contract import ModalityData
+    from unite_mm.contract import DataRequest, Modality, ModalityData
+    from unite_mm.progress import Progress
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -82,8 +83,39 @@ def verify(**options: Any) -> None:
         raise UniteError(f"{failed} of {len(checks)} checks failed", "prepare again: unite-mm data fetch --refresh")
 
 
+@data.command(cls=Command)
+@_data_options
+@click.option("-o", "--output", required=True, type=PathName(file_okay=False), help="Folder to write; new or empty.")
+@click.option(
+    "--megabytes",
+    type=click.IntRange(min=1, max=1_000_000),
+    default=256,
+    show_default=True,
+    help="Size at which the next shard begins.",
+)
+def shard(output: Path, megabytes: int, **options: Any) -> None:
+    """Write a data set as shards: few large files, with a manifest of hashes.
+
+    Training reads them in place: --data FOLDER. They can lie on a server, too: --data https://.../shards.json.
+    """
+    from unite_mm.cli.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        modality, request = _asked(options, progress)
+        told = modality.write_shards(request, output, megabytes * 1_000_000)
+    say(f"{told}: {output}")
+
+
 def _open(options: dict[str, Any], refresh: bool) -> "ModalityData":
     from unite_mm.cli.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        modality, request = _asked(options, progress, refresh)
+        return modality.open_data(request)
+
+
+def _asked(options: dict[str, Any], progress: "Progress", refresh: bool = False) -> "tuple[Modality, DataRequest]":
+    """The modality as the options configure it, and the source that they name."""
     from unite_mm.config import resolve_plugin
     from unite_mm.contract import DataRequest
     from unite_mm.registry import discover
@@ -91,6 +123,5 @@ def _open(options: dict[str, Any], refresh: bool) -> "ModalityData":
     plugin = discover().get(options["modality"])
     config = plugin.validate(resolve_plugin(plugin, options["preset"], options["assignments"]))
     modality = plugin.load_implementation()(config, plugin.name)
-    with TerminalProgress() as progress:
-        request = DataRequest(plugin.source(options["source"]), options["cache"], progress, options["workers"], refresh)
-        return modality.open_data(request)
+    source = plugin.source(options["source"])
+    return modality, DataRequest(source, options["cache"], progress, options["workers"], refresh)

@@ -47,6 +47,15 @@ class ModalityData(ABC):
         del split
         return None
 
+    def blocks(self, split: str) -> Tensor | None:
+        """(N,) int64: the block of storage that each sample lies in, such as a file of many.
+
+        Training then visits a few blocks at a time, in an order that is as much a function of seed and step as any
+        other. None: every sample is as cheap to reach as any other.
+        """
+        del split
+        return None
+
     @abstractmethod
     def batch(self, split: str, indices: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The batch of the given samples (B,), in that order; with a CPU generator, randomly augmented.

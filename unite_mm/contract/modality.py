@@ -46,6 +46,17 @@ class Modality(ABC):
             UniteError: the data are unavailable (no network, say); the message names the alternatives.
         """
 
+    def write_shards(self, request: DataRequest, folder: Path, most: int) -> str:
+        """Write a source into a new folder, as files of about `most` bytes that training reads in place.
+
+        Returns:
+            What was written, in one line.
+
+        Raises:
+            UsageError: the modality has no such files (as here), or the source cannot be read.
+        """
+        raise UsageError(f"modality {self.name!r} has no shards", "train on the source itself")
+
     @abstractmethod
     def statistics(self, data: ModalityData) -> Statistics:
         """Facts of the training split that `build_modules` needs; stored in every checkpoint."""

@@ -8,28 +8,36 @@ from torch import Tensor
 from unite_mm.errors import UsageError
 from unite_mm.random_streams import Stream, seed_sequence
 
+_BLOCKS = 16
+"""Blocks of storage whose samples are shuffled among each other."""
+
 
 class BatchStream:
     """Endless batches of sample indices; each epoch visits the samples in a fresh order.
 
     Samples of equal length form batches together, so that nearly nothing is padded; what is left over in each length
-    is joined, nearest lengths first. The remainder of an epoch that fills no batch is dropped.
+    is joined, nearest lengths first. Samples that lie in blocks are visited a few blocks at a time, shuffled among
+    them; lengths then count among these alone. The remainder of an epoch that fills no batch is dropped.
 
     Args:
         size: N, number of samples.
         lengths: (N,) int64, or None when all are alike.
         batch_size: B.
         seed: of the order.
+        blocks: (N,) int64, block of storage of each sample; None: any order is as good.
 
     Raises:
         UsageError: there are no samples.
     """
 
-    def __init__(self, size: int, lengths: Tensor | None, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, size: int, lengths: Tensor | None, batch_size: int, seed: int, blocks: Tensor | None = None
+    ) -> None:
         if size == 0:
             raise UsageError("the data hold no training samples", "look at them with `unite-mm data info`")
         self.size = size
         self.lengths = None if lengths is None else lengths.numpy()
+        self.blocks = None if blocks is None else blocks.numpy()
         self.batch_size = batch_size
         self.seed = seed
         # A set smaller than one batch is repeated to fill it.
@@ -48,12 +56,28 @@ class BatchStream:
 
     def _plan_epoch(self, epoch: int) -> NDArray[np.int64]:
         random = np.random.default_rng(seed_sequence(Stream.DATA_ORDER, self.seed, epoch))
+        used = self.batches_per_epoch * self.batch_size
+        if self.blocks is not None:
+            parts = [self._by_length(part) for _ in range(self.repeats) for part in self._by_block(random)]
+            return np.concatenate(parts)[:used].reshape(-1, self.batch_size)
         order = np.concatenate([random.permutation(self.size) for _ in range(self.repeats)])
-        if self.lengths is not None:
-            order = order[np.argsort(self.lengths[order], kind="stable")]
-            order = self._join_equal_lengths(order)
-        batches = order[: self.batches_per_epoch * self.batch_size].reshape(-1, self.batch_size)
+        batches = self._by_length(order)[:used].reshape(-1, self.batch_size)
         return batches[random.permutation(len(batches))]
+
+    def _by_block(self, random: np.random.Generator) -> list[NDArray[np.int64]]:
+        """All samples in shuffled parts; each part is a few blocks."""
+        assert self.blocks is not None
+        order = np.argsort(self.blocks, kind="stable")
+        bounds = np.flatnonzero(np.diff(self.blocks[order])) + 1
+        blocks = np.split(order, bounds)
+        chosen = [blocks[index] for index in random.permutation(len(blocks)).tolist()]
+        parts = [chosen[start : start + _BLOCKS] for start in range(0, len(chosen), _BLOCKS)]
+        return [random.permutation(np.concatenate(part)) for part in parts]
+
+    def _by_length(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.lengths is None:
+            return order
+        return self._join_equal_lengths(order[np.argsort(self.lengths[order], kind="stable")])
 
     def _join_equal_lengths(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """Full batches of one length first, then the leftovers of all lengths, still sorted by length."""

@@ -39,7 +39,8 @@ class BatchFeed:
         self.layout = layout
         self.device = device
         self.shard = shard
-        self.stream = BatchStream(data.size("train"), data.lengths("train"), config.batch_size, config.seed)
+        size, lengths, blocks = data.size("train"), data.lengths("train"), data.blocks("train")
+        self.stream = BatchStream(size, lengths, config.batch_size, config.seed, blocks)
         self._helper: ThreadPoolExecutor | None = None
         self._copies: torch.cuda.Stream | None = None
         if device.type == "cuda":

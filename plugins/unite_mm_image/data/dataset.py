@@ -3,7 +3,7 @@
 Dimensions: B batch, N images, C colours, S pixels of a side.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +17,15 @@ from unite_mm_image.config import ImageConfig
 from unite_mm_image.data import shapes
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.data.native import from_rows, rows_to_pictures
-from unite_mm_image.data.prepare import Prepared, open_prepared
+from unite_mm_image.data.prepare import Pixels, Prepared, open_prepared
+from unite_mm_image.data.remote import shards_of
 from unite_mm_image.data.sources import EXAMPLES
 from unite_mm_image.data.splits import LEFT_OUT, count_splits, split_hash
+from unite_mm_image.data.streamed import open_streamed
 from unite_mm_schemas.card import DataCard, Exclusion
 
 NO_CLASS = "lies in no class folder"
 NO_TRAINING_IMAGES = "is of a class without training images"
-
-
-class Pixels(Protocol):
-    """Something to index with rows (B,) int64 that gives pixels (B, S, S, C) uint8."""
-
-    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
 
 
 class ImageData(ModalityData):
@@ -65,6 +61,10 @@ class ImageData(ModalityData):
 
     def size(self, split: str) -> int:
         return len(self._rows[split])
+
+    def blocks(self, split: str) -> Tensor | None:
+        blocks = getattr(self._pixels, "blocks", None)
+        return None if blocks is None else torch.from_numpy(blocks[self._rows[split]].astype(np.int64))
 
     def labels(self, split: str) -> Tensor | None:
         """Classes (N,) int64 of a split; None without classes."""
@@ -109,7 +109,8 @@ def open_data(request: DataRequest, config: ImageConfig) -> ImageData:
     """
     if request.source == "shapes":
         return _rendered_shapes(config)
-    prepared = open_prepared(request, config)
+    shards = shards_of(request)
+    prepared = open_prepared(request, config) if shards is None else open_streamed(request, shards, config)
     return _classified(prepared, config) if config.condition == "class" else _plain(prepared, config)
 
 

@@ -8,7 +8,10 @@ from unite_mm_image.data.sources import ArraySource, FolderSource, Source, ZipSo
 from unite_mm_image.data.torchvision_sources import Cifar10Source, ImageNetSource, is_cifar10, is_imagenet
 
 KNOWN = "shapes, cifar10, imagenet"
-KINDS = "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), or a .npz with arr_0"
+KINDS = (
+    "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), a folder of .tar shards, "
+    "or a .npz with arr_0"
+)
 
 
 def find(source: str, downloads: Path) -> Source:

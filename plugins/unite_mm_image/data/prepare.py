@@ -8,6 +8,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +42,19 @@ _INDEX = {
 """Arrays of a prepared set beside its pixels."""
 
 
+class Pixels(Protocol):
+    """Something to index with rows (B,) int64 that gives pixels (B, S, S, C) uint8."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared source of N images.
 
     Attributes:
-        pixels: (N, S, S, C) uint8, in memory or mapped; rows of images that were left out hold zeros.
+        pixels: (N, S, S, C) uint8, in memory, mapped, or made when asked for; rows of images that were left out hold
+            zeros.
         labels: (N,) int32, index into `classes`, or -1.
         splits: (N,) index into `SPLITS`, or `LEFT_OUT`.
         keys: (N, 2) see `splits.Keys`.
@@ -55,7 +63,7 @@ class Prepared:
         card: where they came from and what was left out.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     labels: NDArray[np.int32]
     splits: NDArray[np.uint8]
     keys: Keys

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class Items:
         excluded: other images that are left out; they are among the N, with split `LEFT_OUT`.
         files: input files.
         notes: what a user must know.
+        raw: suffix and bytes of the file of image i, as it is; None: they have no files.
     """
 
     names: Sequence[str]
@@ -59,6 +61,16 @@ class Items:
     excluded: tuple[Exclusion, ...] = ()
     files: tuple[SourceFile, ...] = ()
     notes: tuple[str, ...] = ()
+    raw: Callable[[int], tuple[str, bytes]] | None = None
+
+    def content(self, index: int) -> tuple[str, bytes]:
+        """Suffix and bytes of a file that holds image i: its own, or a PNG."""
+        if self.raw is not None:
+            return self.raw(index)
+        with ExitStack() as held:
+            file = BytesIO()
+            self.open(index, held).save(file, "PNG")
+            return ".png", file.getvalue()
 
 
 class Source(ABC):
@@ -112,7 +124,10 @@ class FolderSource(Source):
         def open_image(index: int, held: ExitStack) -> Image.Image:
             return decode(self.root / paths[index], held=held)
 
-        return listed_items(self.root, self._listing, open_image)
+        def raw(index: int) -> tuple[str, bytes]:
+            return raw_file(self.root / paths[index])
+
+        return listed_items(self.root, self._listing, open_image, raw=raw)
 
 
 class ZipSource(Source):
@@ -139,7 +154,11 @@ class ZipSource(Source):
         def open_image(index: int, held: ExitStack) -> Image.Image:
             return decode(read_member(archive, infos[members[index]]), held=held)
 
-        return listed_items(self.path, self._listing, open_image, (describe_file(self.path),))
+        def raw(index: int) -> tuple[str, bytes]:
+            info = infos[members[index]]
+            return _suffix(info.filename), read_member(archive, info).getvalue()
+
+        return listed_items(self.path, self._listing, open_image, (describe_file(self.path),), raw)
 
 
 class ArraySource(Source):
@@ -162,7 +181,22 @@ class ArraySource(Source):
         return array_items(rows, labels, None, classes, files=(self._file,))
 
 
-def listed_items(root: Path, listing: Listing, open_image: OpenImage, files: tuple[SourceFile, ...] = ()) -> Items:
+def raw_file(path: Path) -> tuple[str, bytes]:
+    """Suffix and bytes of an image file."""
+    return _suffix(path.name), path.read_bytes()
+
+
+def _suffix(name: str) -> str:
+    return "." + name.lower().rpartition(".")[2]
+
+
+def listed_items(
+    root: Path,
+    listing: Listing,
+    open_image: OpenImage,
+    files: tuple[SourceFile, ...] = (),
+    raw: Callable[[int], tuple[str, bytes]] | None = None,
+) -> Items:
     """Items of listed files."""
     layout = arrange(root, listing.paths)
     names = [_legible(path) for path in listing.paths]
@@ -173,7 +207,7 @@ def listed_items(root: Path, listing: Listing, open_image: OpenImage, files: tup
         excluded = (Exclusion(reason=OUTSIDE_SPLITS, count=len(beside), examples=examples),)
     notes = _passed_over(listing.others)
     refused = tuple((OUTSIDE_ARCHIVE, _legible(name)) for name in listing.unsafe)
-    return Items(names, layout, open_image, refused, excluded, files, tuple(notes))
+    return Items(names, layout, open_image, refused, excluded, files, tuple(notes), raw)
 
 
 def array_items(

@@ -14,7 +14,7 @@ from unite_mm.kit.messages import first_line
 from unite_mm.progress import Progress
 from unite_mm_image.data.image_files import decode
 from unite_mm_image.data.listing import Layout
-from unite_mm_image.data.sources import Items, Source, array_items
+from unite_mm_image.data.sources import Items, Source, array_items, raw_file
 from unite_mm_image.torchvision_import import import_torchvision
 
 _CIFAR10 = "cifar-10-python.tar.gz"
@@ -120,7 +120,10 @@ class ImageNetSource(Source):
         def open_image(index: int, held: ExitStack) -> Image.Image:
             return decode(Path(paths[index]), held=held)
 
-        return Items(names, Layout(labels, splits, class_names(parts["train"])), open_image)
+        def raw(index: int) -> tuple[str, bytes]:
+            return raw_file(Path(paths[index]))
+
+        return Items(names, Layout(labels, splits, class_names(parts["train"])), open_image, raw=raw)
 
 
 def class_names(part: Any) -> tuple[str, ...]:
