@@ -75,10 +75,14 @@ UNSHOWN = ("learning_rate", "seconds")
 def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **options: Any) -> None:
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
-    from unite_mm.training.distribution import is_first_process
+    from unite_mm.config import RunOptions
+    from unite_mm.training.distribution import is_first_process, was_restarted
     from unite_mm.training.parallel import hand_on
 
-    decision, folder = _prepare(_run_options(options), out, resume)
+    # torchrun and SLURM run the same command again, whose settings the run folder has by then.
+    again = out is not None and was_restarted() and (out / "config.json").is_file()
+    resume = resume or again
+    decision, folder = _prepare(RunOptions() if again else _run_options(options), out, resume)
     config = decision.config
     with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:

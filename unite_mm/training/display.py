@@ -42,7 +42,9 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for SIGTERM, SIGHUP and Ctrl-C while the context is open; a second Ctrl-C interrupts at once.
+        """Listen for SIGTERM, SIGHUP, SIGUSR1 and Ctrl-C while the context is open.
+
+        A second Ctrl-C interrupts at once. SIGUSR1 is what clusters send some time before they take the machine away.
 
         A signal that is ignored stays so: `nohup` is to survive the end of its terminal.
         """
@@ -60,8 +62,8 @@ class StopRequest:
                 self._interrupt(number, None)
 
         previous = {}
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows knows no SIGHUP
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+            number = getattr(signal, name, None)  # Windows knows the first two only
             if number is None or signal.getsignal(number) is signal.SIG_IGN:
                 continue
             try:

@@ -4,7 +4,7 @@ Devices, precision and process launch come from Lightning Fabric. No recipe asks
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from unite_mm.errors import UsageError
 from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard
 from unite_mm.utils.cores import threads_for
@@ -19,16 +20,31 @@ from unite_mm_schemas.config import TrainConfig
 
 
 def launch(settings: TrainConfig) -> "Ranks":
-    """Start the processes of a run, each with its share of the CPU's cores; one, where that was left open."""
-    devices = settings.devices or 1
+    """Start the processes of a run, each with its share of the CPU's cores; one, where that was left open.
+
+    Where torchrun or SLURM has started them, on one machine or several, this one takes its place among them.
+
+    Raises:
+        UsageError: what they started does not fit the run.
+    """
+    devices, machines = settings.devices or 1, nodes(settings.devices or 1)
     torch.set_num_threads(settings.threads or threads_for(devices))
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=devices,
-        precision=settings.precision,
-        strategy="ddp" if devices > 1 else "auto",
-    )
-    fabric.launch()
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=devices,
+            num_nodes=machines,
+            precision=settings.precision,
+            strategy="ddp" if devices * machines > 1 else "auto",
+        )
+        fabric.launch()
+    except (ValueError, RuntimeError, KeyError) as error:
+        if not started_elsewhere(devices):
+            raise
+        raise UsageError(
+            f"this process cannot take its place among those that were started: {' '.join(str(error).split())}",
+            "docs/clusters.md shows how torchrun and SLURM start a run",
+        ) from error
     return Ranks(fabric)
 
 
@@ -39,16 +55,16 @@ def is_first_process(devices: int) -> bool:
     SLURM in `SLURM_PROCID`, where Fabric takes them for parts of one run.
 
     Args:
-        devices: of the run.
+        devices: of the run, on this machine.
     """
-    names = ["RANK", "LOCAL_RANK"] + (["SLURM_PROCID"] if devices > 1 and _in_slurm() else [])
+    names = ["RANK", "LOCAL_RANK"] + (["SLURM_PROCID"] if devices * nodes(devices) > 1 and _in_slurm() else [])
     return all(os.environ.get(name, "0") == "0" for name in names)
 
 
 def started_elsewhere(devices: int) -> bool:
     """Whether torchrun or SLURM starts the processes of the run, so that none of them starts the others."""
-    tasks = os.environ.get("SLURM_NTASKS", "1") if devices > 1 and _in_slurm() else "1"
-    return any(count.isdecimal() and int(count) > 1 for count in (os.environ.get("WORLD_SIZE", "1"), tasks))
+    several = devices * nodes(devices) > 1 and _in_slurm()
+    return any(count > 1 for count in (_number("WORLD_SIZE"), _number("SLURM_NTASKS") if several else 1))
 
 
 def processes_started_elsewhere() -> int | None:
@@ -56,9 +72,38 @@ def processes_started_elsewhere() -> int | None:
 
     The processes that a run starts itself find the same variables: see `unite_mm.training.parallel.handed_on`.
     """
-    names = ["LOCAL_WORLD_SIZE", "WORLD_SIZE"] + (["SLURM_NTASKS_PER_NODE", "SLURM_NTASKS"] if _in_slurm() else [])
-    found = (os.environ.get(name, "") for name in names)
-    return next((int(count) for count in found if count.isdecimal() and int(count) > 0), None)
+    if local := _number("LOCAL_WORLD_SIZE", 0) or _number("WORLD_SIZE", 0):
+        return local
+    if not _in_slurm():
+        return None
+    return _number("SLURM_NTASKS_PER_NODE", 0) or max(1, _number("SLURM_NTASKS") // _number("SLURM_NNODES")) or None
+
+
+def nodes(devices: int) -> int:
+    """Machines that take part in the run, as torchrun or SLURM says; 1 without them.
+
+    SLURM's tasks are parts of one run where they are as many as the devices of all its machines; else each is a run of
+    its own.
+
+    Args:
+        devices: of the run, on each machine.
+    """
+    if "WORLD_SIZE" in os.environ and "LOCAL_WORLD_SIZE" in os.environ:
+        return max(1, _number("WORLD_SIZE") // _number("LOCAL_WORLD_SIZE"))
+    if _in_slurm() and devices * _number("SLURM_NNODES") == _number("SLURM_NTASKS"):
+        return _number("SLURM_NNODES")
+    return 1
+
+
+def was_restarted() -> bool:
+    """Whether torchrun or SLURM runs this command again, after a process or a machine failed or was taken away."""
+    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0 or _number("SLURM_RESTART_COUNT", 0) > 0
+
+
+def _number(name: str, otherwise: int = 1) -> int:
+    """A positive number from the environment."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and 0 < int(text) < 10**6 else otherwise
 
 
 def _in_slurm() -> bool:
@@ -117,6 +162,14 @@ class Ranks:
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
         dist.broadcast(shared, 0)
         return float(shared)
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """The mean over all ranks of scalars that every rank has under the same names."""
+        if self.shard.ranks == 1:
+            return {name: float(value) for name, value in values.items()}
+        shared = torch.stack([value.detach().float().to(self.device) for value in values.values()])
+        dist.all_reduce(shared)
+        return dict(zip(values, (shared / self.shard.ranks).tolist(), strict=True))
 
     def save(self, write: Callable[[], None]) -> None:
         """Call `write` on the first rank; the others wait for it."""

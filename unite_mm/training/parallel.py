@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from unite_mm.errors import UsageError
-from unite_mm.training.distribution import processes_started_elsewhere
+from unite_mm.training.distribution import nodes, processes_started_elsewhere
 from unite_mm.utils.compilers import find_compiler
 from unite_mm.utils.cores import cores, thread_limit
 from unite_mm.utils.memory import machine_memory
@@ -55,7 +55,8 @@ class Machine:
         memory: bytes.
         compiler: the name of a compiler that works; None: none was found, or none was looked for.
         thread_limit: threads of each process that the user asked for in the environment.
-        started: processes that torchrun or SLURM have started for the run; None: they have not.
+        started: processes that torchrun or SLURM have started for the run on this machine; None: they have not.
+        nodes: machines on which they have.
         may_start: whether the run may start processes of its own: the command line may, a library call may not.
     """
 
@@ -66,6 +67,7 @@ class Machine:
     compiler: str | None = None
     thread_limit: int | None = None
     started: int | None = None
+    nodes: int = 1
     may_start: bool = True
 
 
@@ -95,7 +97,10 @@ def settle(config: RunConfig, *, may_start: bool, resumed: bool = False) -> Deci
     Raises:
         UsageError: as `decide`.
     """
-    decision = decide(config, machine := observe(config, may_start=may_start, resumed=resumed))
+    machine = observe(config, may_start=may_start, resumed=resumed)
+    if resumed and machine.started is not None:  # whoever started the processes says how many there are this time
+        config = config.model_copy(update={"train": config.train.model_copy(update={"devices": None})})
+    decision = decide(config, machine)
     return replace(decision, notes=differences(decision.config, machine)) if resumed else decision
 
 
@@ -111,6 +116,7 @@ def decide(config: RunConfig, machine: Machine) -> Decision:
     seconds = expected_seconds(config, machine)
     compiles = seconds >= COMPILING_PAYS_AFTER[machine.kind]
     devices = settings.devices or _devices(config, machine, seconds)
+    _check_started(settings, machine, devices)
     wanted = max(1, machine.cores // devices)
     changes: dict[str, Any] = {
         "devices": devices,
@@ -167,6 +173,24 @@ def _check_gpus(settings: TrainConfig, machine: Machine) -> None:
     )
 
 
+def _check_started(settings: TrainConfig, machine: Machine, devices: int) -> None:
+    """Refuse processes of torchrun or SLURM that do not fit the run."""
+    if machine.started is None:
+        return
+    if machine.nodes > 1 and devices != machine.started:
+        raise UsageError(
+            f"train.devices={devices}, but {machine.started} processes were started on each of {machine.nodes} "
+            "machines",
+            "leave --devices out: it follows from what was started",
+        )
+    if settings.batch_size % (devices * machine.nodes):
+        raise UsageError(
+            f"{devices * machine.nodes} processes were started for the run, and train.batch_size="
+            f"{settings.batch_size} is no multiple",
+            "start another number of processes, or change train.batch_size",
+        )
+
+
 def _trunk_weights(config: RunConfig) -> int:
     return 12 * config.trunk.width**2 * config.trunk.depth
 
@@ -174,11 +198,6 @@ def _trunk_weights(config: RunConfig) -> int:
 def _devices(config: RunConfig, machine: Machine, seconds: float) -> int:
     batch = config.train.batch_size
     if machine.started is not None:
-        if batch % machine.started:
-            raise UsageError(
-                f"{machine.started} processes were started for the run, and train.batch_size={batch} is no multiple",
-                "start another number of processes, or change train.batch_size",
-            )
         return machine.started
     if machine.kind != "cpu" or not machine.may_start or seconds < PROCESSES_PAY_AFTER:
         return 1
@@ -207,8 +226,9 @@ def describe(settings: TrainConfig, machine: Machine) -> str:
     devices, threads = settings.devices or 1, settings.threads or 1
     what = counted(devices, "GPU") if machine.kind != "cpu" else counted(devices, "process", "es")
     blocks = "compiled blocks" if settings.compile else "blocks not compiled"
+    where = f" on each of {machine.nodes} machines" if machine.nodes > 1 else ""
     found = counted(machine.cores, "core") + (f", {machine.compiler}" if settings.compile and machine.compiler else "")
-    return f"{what} of {counted(threads, 'thread')}, {blocks} ({found})"
+    return f"{what} of {counted(threads, 'thread')}{where}, {blocks} ({found})"
 
 
 # ------------------------------------------------------------------------------------------------------- what there is
@@ -217,13 +237,15 @@ def describe(settings: TrainConfig, machine: Machine) -> str:
 def observe(config: RunConfig, *, may_start: bool, resumed: bool = False) -> Machine:
     """The machine that this process runs on; a compiler is looked for only where the decision depends on it."""
     kind = _kind(config.train.accelerator)
+    started = processes_started_elsewhere()
     found = Machine(
         kind=kind,
         cores=cores(),
         gpus=torch.cuda.device_count() if kind == "cuda" else int(kind == "mps"),
         memory=machine_memory(),
         thread_limit=thread_limit(),
-        started=processes_started_elsewhere(),
+        started=started,
+        nodes=nodes(started or config.train.devices or 1),
         may_start=may_start,
     )
     open_end = config.train.compile is None or resumed

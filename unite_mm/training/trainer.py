@@ -87,6 +87,7 @@ def train(
         if not resume and first:
             check_new(folder)
         ranks = launch(config.train)
+        resume = bool(ranks.from_first(float(resume)))
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
@@ -277,7 +278,7 @@ class Trainer:
             yield log
 
     def _record(self, log: RunLog | None, losses: dict[str, Tensor]) -> None:
-        values = {name: float(value) for name, value in losses.items()}
+        values = self.ranks.mean(losses)
         values["learning_rate"] = self.config.optim.learning_rate * rate_factor(
             self.config.optim, self.step, self._progress_share()
         )

@@ -1,0 +1,213 @@
+"""One run on several machines, here on localhost: torchrun and SLURM as their scripts start it, restarts, mistakes."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers.repository import ROOT
+
+from unite_mm.training.distribution import is_first_process, nodes, processes_started_elsewhere, was_restarted
+
+SCRIPTS = ROOT / "docs" / "examples" / "clusters"
+CLEARED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+TINY = (
+    "trunk.width=16", "trunk.depth=1", "trunk.heads=1", "trunk.time_features=8", "flow.draws=1", "flow.chunk=1",
+    "image.size=16", "image.lpips_weight=0", "image.decoder_width=16", "image.decoder_depth=1",
+    "image.decoder_heads=1", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=3",
+    "train.augment=false", "train.precision=32-true", "train.threads=1", "optim.schedule=constant", "sampling.steps=2",
+)  # fmt: skip
+RUN = ["--modality", "image", "--data", "shapes", *(word for setting in TINY for word in ("--set", setting))]
+
+SRUN = f"""#!{sys.executable}
+import os, subprocess, sys
+words = [word for word in sys.argv[1:] if not word.startswith("--kill")]
+nodes, each = int(os.environ["SLURM_NNODES"]), int(os.environ["SLURM_NTASKS_PER_NODE"])
+started = []
+for task in range(nodes * each):
+    own = {{"SLURM_PROCID": task, "SLURM_LOCALID": task % each, "SLURM_NODEID": task // each}}
+    started.append(subprocess.Popen(words, env=os.environ | {{name: str(value) for name, value in own.items()}}))
+sys.exit(max(process.wait() for process in started))
+"""
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in CLEARED and not name.startswith("SLURM")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return kept | {"PATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | more
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def losses(run: Path) -> list[float]:
+    """Reconstruction of each step, a mean over all processes."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [row["reconstruction"] for row in rows if row["kind"] == "train"]
+
+
+def torchrun(out: Path, port: str, node: int, *more: str, nodes: int = 2) -> "subprocess.Popen[str]":
+    """One machine's processes, one of them, as the script starts them."""
+    own = {"NODES": str(nodes), "NODE": str(node), "PROCESSES": "1" if nodes > 1 else "2", "FIRST": f"127.0.0.1:{port}"}
+    words = [str(SCRIPTS / "torchrun.sh"), *RUN, "--cache", str(out.parent / "cache"), "--out", str(out), *more]
+    return subprocess.Popen(
+        words,
+        env=environment(**own),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def ended(process: "subprocess.Popen[str]") -> str:
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed[-3000:]
+    return printed
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    """The losses of nine steps in one process."""
+    out = tmp_path_factory.mktemp("single") / "run"
+    words = [sys.executable, "-m", "unite_mm", "train", *RUN, "--devices", "1", "--max-steps", "9", "--out", str(out)]
+    subprocess.run([*words, "--cache", str(out.parent)], env=environment(), check=True, capture_output=True)
+    return losses(out)
+
+
+def test_two_machines_of_torchrun_train_as_one_process_does(tmp_path: Path, single: list[float]) -> None:
+    port = free_port()
+    first, second = (torchrun(tmp_path / "run", port, node, "--max-steps", "9") for node in (0, 1))
+    told, other = ended(first), ended(second)
+    assert losses(tmp_path / "run") == pytest.approx(single, rel=1e-5)
+    assert "1 process of 1 thread on each of 2 machines" in told
+    assert "Training" not in other  # only the first speaks
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()].count("step-000000009") == 1
+
+
+def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_been(
+    tmp_path: Path, single: list[float]
+) -> None:
+    """The same command, without a hand: torchrun starts both again, and they go on from the newest checkpoint."""
+    out = tmp_path / "run"
+    launcher = torchrun(out, free_port(), 0, "--max-steps", "9", nodes=1)
+    deadline = time.monotonic() + 200
+    while not (out / "checkpoints" / "step-000000003" / "record.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
+    ended(launcher)
+    assert losses(out) == pytest.approx(single, rel=1e-5)
+
+
+def test_slurm_tasks_on_two_machines_are_one_run_and_go_on_when_queued_again(
+    tmp_path: Path, single: list[float]
+) -> None:
+    """The batch script, with an srun of our own that starts the tasks of both machines here."""
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(srun.stat().st_mode | stat.S_IXUSR)
+    job = {
+        "SLURM_JOB_ID": "1234", "SLURM_JOB_NAME": "unite", "SLURM_NNODES": "2", "SLURM_NTASKS_PER_NODE": "1",
+        "SLURM_NTASKS": "2", "SLURM_NODELIST": "localhost", "MASTER_PORT": free_port(), "MASTER_ADDR": "127.0.0.1",
+    }  # fmt: skip
+    environ = environment(**job)
+    environ["PATH"] = f"{tmp_path}{os.pathsep}{environ['PATH']}"
+    words = ["bash", str(SCRIPTS / "slurm.sbatch"), *RUN, "--cache", str(tmp_path), "--out", str(tmp_path / "run")]
+
+    def call(steps: int, **more: str) -> str:
+        done = subprocess.run(
+            [*words, "--max-steps", str(steps)], env=environ | more, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    told = call(4)
+    assert told.count("run folder") == 1
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    saved["train"]["max_steps"] = 9  # a job that SLURM stopped before its end
+    (tmp_path / "run" / "config.json").write_text(json.dumps(saved))
+    call(9, SLURM_RESTART_COUNT="1", MASTER_PORT=free_port())
+    assert losses(tmp_path / "run") == pytest.approx(single, rel=1e-5)
+
+
+MISTAKES = {
+    "devices": (
+        {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"},
+        ["--devices", "4"],
+        "train.devices=4, but 2 processes were started on each of 2 machines",
+    ),
+    "batch": (
+        {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "1"},
+        [],
+        "3 processes were started for the run, and train.batch_size=4 is no multiple",
+    ),
+    "tasks": (
+        {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "unite", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+        [],
+        "this process cannot take its place among those that were started: You set `--ntasks=2`",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_wrong_environment_is_one_clear_line(name: str, tmp_path: Path) -> None:
+    variables, flags, message = MISTAKES[name]
+    words = [
+        sys.executable,
+        "-m",
+        "unite_mm",
+        "train",
+        *RUN,
+        *flags,
+        "--max-steps",
+        "2",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    done = subprocess.run(
+        [*words, "--cache", str(tmp_path)], env=environment(**variables), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+FOUR_TASKS = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "a"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "devices", "found"),
+    [
+        ({}, 2, (None, 1, True, False)),
+        ({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "8", "LOCAL_RANK": "0"}, 8, (8, 2, False, False)),
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "TORCHELASTIC_RESTART_COUNT": "2"}, 1,
+         (1, 2, True, True)),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 2, (2, 1, False, False)),  # a process that the run itself has started
+        (FOUR_TASKS | {"SLURM_NNODES": "4"}, 1, (1, 4, False, False)),
+        (FOUR_TASKS | {"SLURM_NNODES": "2"}, 1, (2, 1, True, False)),
+        (FOUR_TASKS | {"SLURM_NNODES": "2", "SLURM_RESTART_COUNT": "1"}, 2, (2, 2, False, True)),
+    ],
+)  # fmt: skip
+def test_what_launchers_say(
+    variables: dict[str, str],
+    devices: int,
+    found: tuple[int | None, int, bool, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in list(os.environ):
+        if name in CLEARED or name.startswith(("SLURM", "TORCHELASTIC")):
+            monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert (processes_started_elsewhere(), nodes(devices), is_first_process(devices), was_restarted()) == found
