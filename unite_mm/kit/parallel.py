@@ -184,7 +184,7 @@ def _start() -> ProcessPoolExecutor:
     except BrokenProcessPool as error:
         raise UniteError(
             "worker processes cannot be started",
-            "in a script, put the calls under `if __name__ == '__main__':`, or pass workers=1",
+            "in a script, put the calls under `if __name__ == '__main__':`",
         ) from error
     return pool
 
