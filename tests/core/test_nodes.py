@@ -69,6 +69,14 @@ def torchrun(out: Path, port: str, node: int, *more: str, nodes: int = 2) -> "su
     )
 
 
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def ended(process: "subprocess.Popen[str]") -> str:
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed[-3000:]
@@ -100,13 +108,40 @@ def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_be
     """The same command, without a hand: torchrun starts both again, and they go on from the newest checkpoint."""
     out = tmp_path / "run"
     launcher = torchrun(out, free_port(), 0, "--max-steps", "9", nodes=1)
-    deadline = time.monotonic() + 200
-    while not (out / "checkpoints" / "step-000000003" / "record.json").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(out / "checkpoints" / "step-000000003" / "record.json", launcher)
     workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
     os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
     ended(launcher)
     assert losses(out) == pytest.approx(single, rel=1e-5)
+
+
+HANGING = """
+import sys, time
+import torch
+from unite_mm.errors import UniteError
+from unite_mm.training.distribution import launch
+from unite_mm_schemas.config import TrainConfig
+
+ranks = launch(TrainConfig(devices=2, batch_size=2, accelerator="cpu", threads=1, timeout=2, max_steps=1))
+weight = torch.nn.Parameter(torch.zeros(3))
+weight.grad = torch.full((3,), float(ranks.shard.rank))
+ranks.reduce_gradients([weight])
+assert weight.grad.tolist() == [0.5] * 3
+if ranks.shard.rank:
+    time.sleep(600)
+try:
+    ranks.reduce_gradients([weight])
+except UniteError as error:
+    print("TOLD", error.message, flush=True)
+"""
+
+
+def test_a_process_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> None:
+    """And ended, if the run has started it."""
+    script = tmp_path / "hanging.py"
+    script.write_text(HANGING, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=200)
+    assert "TOLD process 1 of 2 did not come to the end of the step within train.timeout=2 s" in done.stdout
 
 
 def test_slurm_tasks_on_two_machines_are_one_run_and_go_on_when_queued_again(

@@ -4,19 +4,24 @@ Devices, precision and process launch come from Lightning Fabric. No recipe asks
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteError, UsageError
 from unite_mm.training.fabric import Fabric
 from unite_mm.training.noise import Shard
 from unite_mm.utils.cores import threads_for
 from unite_mm_schemas.config import TrainConfig
+
+_START = 600.0
+"""Seconds that processes may be apart when they start, at least."""
 
 
 def launch(settings: TrainConfig) -> "Ranks":
@@ -35,7 +40,7 @@ def launch(settings: TrainConfig) -> "Ranks":
             devices=devices,
             num_nodes=machines,
             precision=settings.precision,
-            strategy="ddp" if devices * machines > 1 else "auto",
+            strategy=_strategy(settings) if devices * machines > 1 else "auto",
         )
         fabric.launch()
     except (ValueError, RuntimeError, KeyError) as error:
@@ -45,7 +50,13 @@ def launch(settings: TrainConfig) -> "Ranks":
             f"this process cannot take its place among those that were started: {' '.join(str(error).split())}",
             "docs/clusters.md shows how torchrun and SLURM start a run",
         ) from error
-    return Ranks(fabric)
+    return Ranks(fabric, settings.timeout)
+
+
+def _strategy(settings: TrainConfig) -> Any:
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    return DDPStrategy(timeout=timedelta(seconds=max(settings.timeout, _START)))
 
 
 def is_first_process(devices: int) -> bool:
@@ -116,13 +127,15 @@ class Ranks:
 
     Args:
         fabric: launched.
+        timeout: seconds that one rank waits for another.
 
     Attributes:
         shard: this rank's part of every batch.
     """
 
-    def __init__(self, fabric: Fabric) -> None:
+    def __init__(self, fabric: Fabric, timeout: float = 1800.0) -> None:
         self._fabric = fabric
+        self._timeout = timedelta(seconds=timeout)
         self.shard = Shard(fabric.global_rank, fabric.world_size)
 
     @property
@@ -140,8 +153,29 @@ class Ranks:
         return self._fabric.autocast()
 
     def reduce_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Average the gradients over all ranks, once, after every backward pass of the step."""
-        reduce_gradients(parameters)
+        """Average the gradients over all ranks, once, after every backward pass of the step.
+
+        Raises:
+            UniteError: a rank does not come in time; the message names it.
+        """
+        try:
+            if self.shard.ranks > 1 and dist.get_backend() == "gloo":  # names who does not come; NCCL cannot
+                dist.monitored_barrier(timeout=self._timeout)
+            reduce_gradients(parameters)
+        except RuntimeError as error:
+            raise self._left_alone(error) from error
+
+    def _left_alone(self, error: RuntimeError) -> UniteError:
+        """What is said where another process did not come to a meeting, whom the error may name."""
+        for process in getattr(self._fabric.strategy.launcher, "procs", ()):
+            process.kill()  # one that hangs would stay for ever
+        named = re.search(r"\bRanks? (\d+) failed", str(error))
+        who = f"process {named[1]} of {self.shard.ranks}" if named else "another process"
+        return UniteError(
+            f"{who} did not come to the end of the step within train.timeout={self._timeout.total_seconds():g} s, "
+            "or has ended",
+            "see what it printed last; --resume goes on from the newest checkpoint",
+        )
 
     def clip_gradients(self, parameters: list[nn.Parameter], limit: float) -> Tensor:
         """Scale reduced gradients down to a global norm of `limit`; returns the norm they had, ()."""
