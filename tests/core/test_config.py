@@ -268,6 +268,10 @@ ERRORS = {
         {"preset": "wild"},
         "modality 'dots' has no preset 'wild'\n  did you mean 'wide'? it has: plain, wide",
     ),
+    "unknown regime": (
+        {"regime": "seperate"},
+        "--regime seperate: there is no such regime\n  did you mean 'separate'?",
+    ),
     "unselected modality": (
         {"assignments": ("modalities.spots.weight=2",)},
         "modalities.spots: this modality is not selected (--set modalities.spots.weight=2)",
@@ -379,6 +383,7 @@ def test_resume_may_change_rates_clipping_and_where_the_data_lie(
         ({"start": Layer("--init other", {})}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
+        ({"regime": "separate"}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("optim.optimizer=adamw",)}, "optim.optimizer cannot change on --resume"),
         ({"base": (Layer("--init-trunk other", {}),)}, "--resume takes the configuration of the run folder"),
         ({"modalities": ("spots",)}, "the run was started with dots"),
