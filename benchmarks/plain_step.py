@@ -31,7 +31,7 @@ def plain_backward(
     share = 1.0 if config.flow.reduction == "sum" else 1.0 / config.flow.draws
     with autocast():
         latents = recipe.tokenize(modality, batch, drawn)
-        loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.decoder_times, drawn.decoder)
+        loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.view)
         clean = latents.detach() if config.regime.stop_gradient else latents
         with checkpointed_blocks(recipe.network) if config.flow.draws > HELD else nullcontext():
             for _ in range(config.flow.draws):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unite_mm.contract import LatentLayout
+from unite_mm.contract import LatentLayout, Registers
+from unite_mm.flow.path import expand_time
 from unite_mm.flow.times import draw_times
 from unite_mm_schemas.config import FlowConfig, LatentConfig
 
@@ -29,20 +30,43 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class DecoderView:
+    """How the decoder sees latents: scale z0 + spread eps.
+
+    Attributes:
+        scale: (B,).
+        spread: (B,), standard deviation of the noise.
+        noise: (B, L, C), eps.
+    """
+
+    scale: Tensor
+    spread: Tensor
+    noise: Tensor
+
+    @classmethod
+    def at(cls, time: Tensor, noise: Tensor) -> "DecoderView":
+        """As on the path of the flow at timesteps (B,)."""
+        return cls(time, 1 - time, noise)
+
+    def of(self, latents: Tensor, registers: Registers) -> Tensor:
+        """Latents (B, L, C) as the decoder sees them; unused registers stay zero."""
+        seen = expand_time(self.scale, latents) * latents + expand_time(self.spread, latents) * self.noise
+        return seen * registers.mask[:, :, None] if registers.padded else seen
+
+
+@dataclass(frozen=True)
 class ReconstructionNoise:
     """Random numbers of tokenizing and decoding a batch.
 
     Attributes:
         registers: (B, L, C) noise that the registers start from.
         tokenize_times: (B,) timesteps of tokenization.
-        decoder_times: (B,) timesteps the decoder sees the latents at; None: it sees them clean.
-        decoder: (B, L, C) noise of the latents that the decoder sees; None with `decoder_times`.
+        view: how the decoder sees the latents.
     """
 
     registers: Tensor
     tokenize_times: Tensor
-    decoder_times: Tensor | None
-    decoder: Tensor | None
+    view: DecoderView
 
 
 @dataclass(frozen=True)
@@ -112,7 +136,8 @@ class StepNoise:
     def reconstruction(self, config: LatentConfig, length: int) -> ReconstructionNoise:
         """Numbers of tokenizing and decoding."""
         registers, tokenize_times = self.normal(length), self.tokenize_times(config)
-        return ReconstructionNoise(registers, tokenize_times, self.decoder_times(config), self.normal(length))
+        view = DecoderView.at(self.decoder_times(config), self.normal(length))
+        return ReconstructionNoise(registers, tokenize_times, view)
 
     def left_open(self, parts: int) -> Tensor:
         """(B, P) bool: each sample leaves open a share of its parts that is itself uniform.

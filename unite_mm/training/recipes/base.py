@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch, Statistics
-from unite_mm.flow.path import interpolate
+from unite_mm.contract import Batch, LossTerm, Statistics
 from unite_mm.model.network import Network
-from unite_mm.training.noise import ReconstructionNoise, StepNoise
+from unite_mm.training.noise import DecoderView, ReconstructionNoise, StepNoise
 from unite_mm.training.optim import ParameterGroups, parameter_groups
 from unite_mm_schemas.config import RunConfig
 
@@ -94,24 +93,21 @@ class Recipe(ABC):
         return self.network.tokenize(modality, batch, noise.registers, noise.tokenize_times)
 
     def reconstruction_losses(
-        self,
-        modality: str,
-        batch: Batch,
-        latents: Tensor,
-        decoder_times: Tensor | None = None,
-        noise: Tensor | None = None,
+        self, modality: str, batch: Batch, latents: Tensor, view: DecoderView | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Decode latents (B, L, C), noised to `decoder_times` (B,) if given, and compare with the batch.
+        """Decode latents (B, L, C), as a view shows them or clean, and compare with the batch.
 
         Returns:
             The weighted total, averaged over the batch, and each unweighted term's mean.
         """
-        seen = latents
-        if decoder_times is not None and noise is not None:
-            seen = interpolate(latents, noise, decoder_times)
-            if batch.registers.padded:
-                seen = seen * batch.registers.mask[:, :, None]
+        seen = latents if view is None else view.of(latents, batch.registers)
         output = self.network.decode(modality, seen, batch.registers)
         terms = self.network.modules_of(modality).losses(output, batch)
-        total = torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()
-        return total, {name: term.values.detach().float().mean() for name, term in terms.items()}
+        return self.total(modality, batch, terms), {
+            name: term.values.detach().float().mean() for name, term in terms.items()
+        }
+
+    def total(self, modality: str, batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
+        """The reconstruction loss () of the terms of a batch: their weighted sum, averaged over the batch."""
+        del modality, batch
+        return torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()

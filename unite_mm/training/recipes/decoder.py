@@ -80,9 +80,7 @@ class DecoderRecipe(Recipe):
         with autocast():
             with torch.no_grad():
                 latents = self.tokenize(modality, batch, drawn)
-            reconstruction, terms = self.reconstruction_losses(
-                modality, batch, latents, drawn.decoder_times, drawn.decoder
-            )
+            reconstruction, terms = self.reconstruction_losses(modality, batch, latents, drawn.view)
         (self.weight(modality) * reconstruction).backward()
         return {"reconstruction": reconstruction.detach(), **terms}
 
