@@ -74,6 +74,9 @@ class ImageConfig(Schema):
     meant for imported models only."""
     lpips_vgg: str | None = None
     """File with torchvision's weights of VGG16 (vgg16-397923af.pth); None: torch's cache of models, or a download."""
+    laplace_scale: float = Field(0.05, gt=0, le=1e3)
+    """Scale of the Laplace distribution as whose logarithm the regime unified-latents counts errors of pixels: how
+    large an error of a pixel in [0, 1] costs one nat."""
     flip: bool = True
     """Flip training images left to right at random."""
     max_unreadable: float = Field(0.01, ge=0, le=1)

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
-from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
+from unite_mm_schemas.combinations import disagreement
+from unite_mm_schemas.recipe import JointRecipeConfig, RecipeConfig
+from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share, or a timestep."""
@@ -291,7 +293,7 @@ class RunConfig(Schema):
     flow: FlowConfig = FlowConfig()
     """Flow matching."""
     regime: RegimeConfig = UniteRegime()
-    """Which system is trained: shared or separate weights, stop-gradient or not; the default is UNITE."""
+    """Which networks there are, and what space the flow lives in; the default is UNITE."""
     recipe: RecipeConfig = JointRecipeConfig()
     """What one training step is; the default trains all parts jointly."""
     optim: OptimConfig = OptimConfig()
@@ -300,3 +302,10 @@ class RunConfig(Schema):
     """The training run."""
     sampling: SamplingConfig = SamplingConfig()
     """Defaults for generation."""
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> "RunConfig":
+        reason = disagreement(self.regime, self.recipe)
+        if reason is not None:
+            raise ValueError(reason)
+        return self

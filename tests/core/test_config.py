@@ -219,7 +219,8 @@ ERRORS = {
     ),
     "unknown kind": (
         {"assignments": ("regime.kind=seperate",)},
-        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate "
+        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate, "
+        "unified-latents, two-stage "
         "(--set regime.kind=seperate)",
     ),
     "key of another kind": (

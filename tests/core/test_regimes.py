@@ -30,7 +30,7 @@ def test_the_default_is_unite_and_settings_count_above_a_regime() -> None:
 
 def test_the_help_and_the_page_name_every_regime(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--help"]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split()).replace("- ", "-")
     page = (ROOT / "docs" / "regimes.md").read_text(encoding="utf-8")
     for name in REGIMES:
         assert name in shown.partition("--regime NAME")[2].partition("--config")[0], name

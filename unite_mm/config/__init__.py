@@ -3,8 +3,9 @@
 Every source becomes a `Layer`, a nested mapping with a name for messages; later layers win key by key. The result is a
 validated `RunConfig` that also holds each plugin's own configuration, complete with its defaults.
 
-`options` says what a user may ask for, `files`, `presets`, `regimes` and `assignments` turn it into layers, `layers` merges them,
-`complete` validates the result, `resolve` does all of it for a run and `plugins` for one plugin without a run.
+`options` says what a user may ask for, `files`, `presets`, `regimes` and `assignments` turn it into layers, `layers`
+merges them, `complete` validates the result, `resolve` does all of it for a run and `plugins` for one plugin without a
+run.
 """
 
 from unite_mm.config.files import parse_duration, read_yaml

@@ -29,10 +29,20 @@ def _joint(kind: str, stop_gradient: bool) -> dict[str, Any]:
 
 
 REGIMES: dict[str, NamedRegime] = {
-    "unite": NamedRegime("one network tokenizes and denoises; the flow loss stops at the latents", _joint("unite", True)),
+    "unite": NamedRegime(
+        "one network tokenizes and denoises; the flow loss stops at the latents", _joint("unite", True)
+    ),
     "unite-no-stop": NamedRegime("the same, and the flow loss reaches the latents", _joint("unite", False)),
     "separate": NamedRegime("two networks; the flow loss stops at the latents", _joint("separate", True)),
     "separate-no-stop": NamedRegime("two networks, and the flow loss reaches the latents", _joint("separate", False)),
+    "unified-latents": NamedRegime(
+        "two networks; latents of a fixed noise, and a bound on their bits as loss",
+        {"regime": {"kind": "unified-latents"}, "recipe": {"kind": "bound"}, "latent": {"affine": True}},
+    ),
+    "two-stage": NamedRegime(
+        "two networks; first tokenizer and decoder, then the denoiser on their frozen latents",
+        {"regime": {"kind": "two-stage"}, "recipe": {"kind": "staged"}},
+    ),
 }
 """The regimes by the names that users give."""
 

@@ -13,7 +13,7 @@ from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.model.trunk import Trunk
 from unite_mm.progress import Progress
-from unite_mm.random_streams import Stream, stream_seed
+from unite_mm.random_streams import Stream, global_stream
 from unite_mm.registry import discover
 from unite_mm.utils.memory import Allowance, LargeOnMeta, machine_memory, size_text
 from unite_mm_schemas.checkpoint import ModalityRecord
@@ -106,11 +106,10 @@ def build_network(
     trunk = BYTES * trunk_parameters(config.trunk) * (1 if config.regime.shared_weights else 2)
     allowance.take(trunk)
     allowance.left += ROUNDING
-    with torch.random.fork_rng(devices=[]), allowance:
-        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
+    with global_stream(Stream.START_WEIGHTS, config.train.seed), allowance:
         modules = _modules(config, modalities, statistics)
         allowance.left += trunk
-        return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+        return Network(config.trunk, config.latent, modules, config.regime)
 
 
 def outline_network(
@@ -125,7 +124,7 @@ def outline_network(
             with LargeOnMeta():
                 modules = _modules(config, modalities, statistics)
         with torch.device("meta"):
-            return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+            return Network(config.trunk, config.latent, modules, config.regime)
 
 
 def trunk_parameters(trunk: TrunkConfig) -> int:

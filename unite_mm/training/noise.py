@@ -13,7 +13,7 @@ from torch import Tensor
 from unite_mm.contract import LatentLayout, Registers
 from unite_mm.flow.path import expand_time
 from unite_mm.flow.times import draw_times
-from unite_mm_schemas.config import FlowConfig, LatentConfig
+from unite_mm_schemas.config import FlowConfig, LatentConfig, RunConfig
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,12 @@ class StepNoise:
         """(B,) uniform in [0, 1)."""
         return self.shard.cut(torch.rand(self.size, generator=self.generator, device=self.generator.device))
 
+    def spread(self, end: float) -> Tensor:
+        """(B,) in [0, end): each uniform, and together evenly spread over the joined batch."""
+        offset = torch.rand((), generator=self.generator, device=self.generator.device)
+        even = torch.arange(self.size, device=self.generator.device) / self.size
+        return self.shard.cut((even + offset) % 1) * end
+
     def tokenize_times(self, config: LatentConfig) -> Tensor:
         """(B,) timesteps of tokenization."""
         return self.uniform() * config.tokenize_time_max
@@ -133,11 +139,21 @@ class StepNoise:
         noisy = config.decoder_noise_start + (1 - config.decoder_noise_start) * self.uniform()
         return torch.where(clean, 1.0, noisy)
 
-    def reconstruction(self, config: LatentConfig, length: int) -> ReconstructionNoise:
-        """Numbers of tokenizing and decoding."""
-        registers, tokenize_times = self.normal(length), self.tokenize_times(config)
-        view = DecoderView.at(self.decoder_times(config), self.normal(length))
+    def reconstruction(self, config: RunConfig, length: int) -> ReconstructionNoise:
+        """Numbers of tokenizing and decoding a training batch."""
+        registers, tokenize_times = self.normal(length), self.tokenize_times(config.latent)
+        view = self.lasting_view(config, length)
+        if view is None:
+            view = DecoderView.at(self.decoder_times(config.latent), self.normal(length))
         return ReconstructionNoise(registers, tokenize_times, view)
+
+    def lasting_view(self, config: RunConfig, length: int) -> DecoderView | None:
+        """How the decoder sees latents outside training, too: with the noise where the flow ends; None: clean."""
+        end = config.regime.end_time
+        if end == 1:
+            return None
+        noise = self.normal(length)
+        return DecoderView.at(torch.full((len(noise),), end, device=noise.device), noise)
 
     def left_open(self, parts: int) -> Tensor:
         """(B, P) bool: each sample leaves open a share of its parts that is itself uniform.

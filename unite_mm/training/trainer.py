@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unite_mm.contract import SPLITS
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
-from unite_mm.registry.build import OpenModality, build_network, load_modalities, open_modalities
+from unite_mm.registry.build import OpenModality, build_network, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.display import StoppedAtOnce, StopRequest, training_bar
 from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.feed import BatchFeed
+from unite_mm.training.opening import open_for_training
 from unite_mm.training.parallel import settle
+from unite_mm.training.passes import TrainingPass
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
@@ -87,34 +88,10 @@ def train(
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
-        opened = _open(config, cache, shown, workers, resume)
+        opened = open_for_training(config, cache, shown, workers, resume)
         trainer = Trainer(config, folder, opened, ranks, shown)
         trainer.restore() if resume else trainer.begin()
         return trainer.fit()
-
-
-def _open(config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool) -> dict[str, OpenModality]:
-    """The modalities with their data, after saying which held-out splits are empty."""
-    try:
-        opened = open_modalities(config, cache, progress, workers)
-    except UsageError as error:
-        if not resume:
-            raise
-        hint = f"{error.hint}; " if error.hint else ""
-        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
-    for name, entry in opened.items():
-        empty = [split for split in SPLITS[1:] if entry.data.size(split) == 0]
-        if empty:
-            which = f"the {empty[0]} split of the {name} data is" if len(empty) == 1 else f"the {name} data have"
-            rest = "empty" if len(empty) == 1 else f"no {' and no '.join(empty)} split"
-            progress.say(f"note: {which} {rest}; nothing can be {_missed(empty)}")
-    return opened
-
-
-def _missed(empty: list[str]) -> str:
-    """What there is no data for."""
-    uses = {"validation": "validated while training", "test": "reconstructed by evaluate"}
-    return " or ".join(uses[split] for split in empty)
 
 
 class Trainer:
@@ -164,6 +141,8 @@ class Trainer:
         with self.stop.listening(), self._log() as log:
             with training_bar(self.progress, settings, state.step, before) as show:
                 while not self._done():
+                    if state.stage_is_over(self._progress_share()):
+                        self._next_stage()
                     losses = self._step_or_stop()
                     if losses is None:
                         return self._summary(interrupted=True)
@@ -187,6 +166,14 @@ class Trainer:
     def _summary(self, *, interrupted: bool) -> TrainSummary:
         state = self.state
         return TrainSummary(self.folder.path, state.step, state.seconds, dict(self.newest), interrupted)
+
+    def _next_stage(self) -> None:
+        """Begin the next stage of the recipe, with optimizers and an average of its own."""
+        for feed in self.feeds.values():
+            feed.settle()
+        data = {name: entry.data for name, entry in self.opened.items()}
+        self.state.next_stage(TrainingPass(data, self.network, self.config.train, self.ranks, self.progress))
+        self.progress.say(f"stage {self.state.stage.number} begins at step {self.state.step}")
 
     def _step_or_stop(self) -> dict[str, Tensor] | None:
         """The losses of a step; None where a signal ended it while it was compiled for the first time."""
@@ -317,7 +304,7 @@ class Trainer:
         if (name := state.not_finite()) is not None:
             raise self._not_finite(f"the weights stopped being finite by step {state.step}: {name}")
         tensors = state.tensors()
-        self.ranks.save(lambda: self.folder.save(state.step, state.seconds, tensors))
+        self.ranks.save(lambda: self.folder.save(state.step, state.seconds, state.stage, tensors))
         state.saved = state.step
 
     def restore(self) -> None:

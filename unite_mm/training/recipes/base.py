@@ -15,6 +15,7 @@ from unite_mm.contract import Batch, LossTerm, Statistics
 from unite_mm.model.network import Network
 from unite_mm.training.noise import DecoderView, ReconstructionNoise, StepNoise
 from unite_mm.training.optim import ParameterGroups, parameter_groups
+from unite_mm.training.passes import TrainingPass
 from unite_mm_schemas.config import RunConfig
 
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -24,23 +25,42 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 class Recipe(ABC):
     """One training step: what it trains, its losses, its optimizers' groups, what of it is saved.
 
-    Making a recipe decides which parameters of the network are trained (`requires_grad`).
+    Making a recipe decides which parameters of the network are trained (`requires_grad`). A recipe may have several
+    stages, one after the other, that train different parts; each has optimizers and an average of its own.
 
     Args:
         config: the run.
         network: what is trained.
+
+    Attributes:
+        boundaries: shares of the run, rising, at which the second and further stages begin.
+        stage: the current one, from 1.
     """
+
+    boundaries: tuple[float, ...] = ()
 
     def __init__(self, config: RunConfig, network: Network) -> None:
         self.config = config
         self.network = network
-        network.requires_grad_(False)
-        for parameter in self.trained():
-            parameter.requires_grad_(True)
+        self.enter(1)
 
     @abstractmethod
     def trained(self) -> Iterable[nn.Parameter]:
-        """The parameters that this recipe trains."""
+        """The parameters of the network that this recipe trains in its current stage."""
+
+    def enter(self, stage: int) -> None:
+        """Be in a stage: train its parameters and no others. Changes no weight."""
+        self.stage = stage
+        self.network.requires_grad_(False)
+        for parameter in self.trained():
+            parameter.requires_grad_(True)
+
+    def begin_stage(self, data: TrainingPass) -> None:  # noqa: B027 - most recipes have one stage
+        """Called once when a further stage is entered, with the averaged weights of the one before; not on resume.
+
+        Args:
+            data: the training split, for what the stage needs to know of it.
+        """
 
     def groups(self) -> ParameterGroups:
         """The trained parameters by optimizer; here hidden matrices by Muon and the rest by AdamW, as configured."""
@@ -106,6 +126,17 @@ class Recipe(ABC):
         return self.total(modality, batch, terms), {
             name: term.values.detach().float().mean() for name, term in terms.items()
         }
+
+    def validate_reconstruction(
+        self, modality: str, batch: Batch, noise: StepNoise
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clean latents of a validation batch; `reconstruction`, as a trained model decodes them, with every term."""
+        length = batch.registers.mask.shape[1]
+        times = noise.tokenize_times(self.config.latent)
+        latents = self.network.tokenize(modality, batch, noise.normal(length), times)
+        view = noise.lasting_view(self.config, length)
+        total, terms = self.reconstruction_losses(modality, batch, latents, view)
+        return latents, {"reconstruction": total, **terms}
 
     def total(self, modality: str, batch: Batch, terms: Mapping[str, LossTerm]) -> Tensor:
         """The reconstruction loss () of the terms of a batch: their weighted sum, averaged over the batch."""

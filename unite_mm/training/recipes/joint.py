@@ -1,17 +1,14 @@
 """The joint step: reconstruction plus flow matching on all parts of the network (arXiv 2603.22283, alg. 1)."""
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from unite_mm.contract import Batch, Statistics
+from unite_mm.contract import Statistics
 from unite_mm.storage.pretrained import load_trunk
-from unite_mm.training.noise import StepNoise
-from unite_mm.training.recipes.base import Autocast
 from unite_mm.training.recipes.flow import FlowRecipe
-from unite_mm_schemas.regime import JointRecipeConfig
+from unite_mm_schemas.recipe import JointRecipeConfig
 
 
 class JointRecipe(FlowRecipe):
@@ -34,9 +31,3 @@ class JointRecipe(FlowRecipe):
         del statistics
         if self._own.init_trunk is not None:
             load_trunk(self.network, Path(self._own.init_trunk))
-
-    def backward(
-        self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext
-    ) -> dict[str, Tensor]:
-        """`reconstruction`, `flow` (reduced as configured), and every reconstruction term."""
-        return self.whole_backward(modality, batch, noise, autocast)
