@@ -33,13 +33,21 @@ def plain_backward(
         loss = latents.new_zeros(())
         if recipe.reconstructs:
             loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.view)
-        clean = (
-            latents if recipe.reaches_latents else recipe.network.to_flow(modality, latents, batch.registers).detach()
-        )
+        clean = recipe.network.to_flow(modality, latents, batch.registers)
+        for addition in recipe.additions:
+            addition.prepare(recipe.network, modality, batch)
         with checkpointed_blocks(recipe.network) if config.flow.draws > HELD else nullcontext():
             for _ in range(config.flow.draws if recipe.denoises else 0):
-                seen = recipe.denoise(modality, batch, clean, recipe.draw_flow(modality, noise, length))
-                loss = loss + recipe.flow_weight(modality) * recipe.flow_share * recipe.flow_values(seen).mean()
+                draw, further = recipe.draw_all(modality, noise, length)
+                seen = {
+                    reaches: recipe.denoise(modality, batch, clean if reaches else clean.detach(), draw)
+                    for reaches in {recipe.flow_reaches, *(addition.reaches for addition in recipe.additions)}
+                }
+                values = recipe.flow_values(seen[recipe.flow_reaches])
+                loss = loss + recipe.flow_weight(modality) * recipe.flow_share * values.mean()
+                for addition, drawn in zip(recipe.additions, further, strict=True):
+                    value = addition.values(recipe.network, seen[addition.reaches], drawn).mean()
+                    loss = loss + addition.weight / config.flow.draws * value
     (recipe.weight(modality) * loss).backward()
 
 

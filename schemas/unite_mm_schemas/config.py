@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from unite_mm_schemas.additions import AlignmentConfig, LatentGradientConfig, NoAlignment, NoLatentGradient
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
 from unite_mm_schemas.combinations import disagreement
 from unite_mm_schemas.recipe import JointRecipeConfig, RecipeConfig
@@ -296,6 +297,10 @@ class RunConfig(Schema):
     """Which networks there are, and what space the flow lives in; the default is UNITE."""
     recipe: RecipeConfig = JointRecipeConfig()
     """What one training step is; the default trains all parts jointly."""
+    alignment: AlignmentConfig = NoAlignment()
+    """What the inside of the denoiser is aligned to, beside the flow loss."""
+    latent_gradient: LatentGradientConfig = NoLatentGradient()
+    """What data say of latents that are denoised, beside the flow loss."""
     optim: OptimConfig = OptimConfig()
     """Optimization."""
     train: TrainConfig = TrainConfig()
@@ -305,7 +310,7 @@ class RunConfig(Schema):
 
     @model_validator(mode="after")
     def _sections_go_together(self) -> "RunConfig":
-        reason = disagreement(self.regime, self.recipe)
+        reason = disagreement(self.regime, self.recipe, self.alignment, self.latent_gradient)
         if reason is not None:
             raise ValueError(reason)
         return self

@@ -14,6 +14,7 @@ from torch import Tensor
 from unite_mm.config import REGIMES
 from unite_mm.training.recipes.flow import FlowRecipe
 from unite_mm.training.state import TrainState
+from unite_mm_schemas.additions import SelfAlignment, TeacherAlignment
 from unite_mm_schemas.config import FlowConfig
 
 PLAIN = load_script("benchmarks/plain_step.py")
@@ -21,6 +22,8 @@ PLAIN = load_script("benchmarks/plain_step.py")
 TOKENIZER = ("modality_modules.points.tokenizer.", "encoder.")
 DECODER = "modality_modules.points.decoder."
 DENOISER = "separate_denoiser."
+
+ALL = (*TOKENIZER, DECODER, DENOISER)
 
 BOUND_TWICE = {"recipe": regime_sections("unified-latents")["recipe"].model_copy(update={"second_stage": 0.4})}
 
@@ -33,6 +36,13 @@ CASES: dict[str, tuple[Case, tuple[str, ...]]] = {
     "unified-latents, second stage": (("unified-latents", 2, BOUND_TWICE), (DENOISER,)),
     "two-stage, first": (("two-stage", 1, {}), (*TOKENIZER, DECODER)),
     "two-stage, second": (("two-stage", 2, {}), (DENOISER,)),
+    "teacher": (("unite", 1, {"alignment": TeacherAlignment()}), (*TOKENIZER, DECODER)),
+    "teacher, end to end": (("separate", 1, {"alignment": TeacherAlignment(end_to_end=True)}), ALL),
+    "teacher, flow reaches": (("separate-no-stop", 1, {"alignment": TeacherAlignment()}), ALL),
+    "teacher, bound": (("unified-latents", 1, {"alignment": TeacherAlignment(end_to_end=True)}), ALL),
+    "self": (("unite", 1, {"alignment": SelfAlignment()}), (*TOKENIZER, DECODER)),
+    "self, end to end": (("unite", 1, {"alignment": SelfAlignment(end_to_end=True)}), (*TOKENIZER, DECODER)),
+    "self, second stage": (("two-stage", 2, {"alignment": SelfAlignment()}), (DENOISER,)),
 }
 """Every regime in each of its stages, and the beginnings of the names of the parameters that a step reaches."""
 
@@ -83,8 +93,30 @@ def test_stop_gradient_stops_and_its_absence_lets_through(name: str) -> None:
             recipe.flow_weight = lambda modality, own=recipe, w=weight, s=scale: s * w(own, modality)  # type: ignore
         recipe.backward("points", make_batch(8), make_noise(recipe.network, 8))
         found.append(gradients(recipe.network)["modality_modules.points.tokenizer.embed.weight"])
-    reaches = name in ("unite-no-stop", "separate-no-stop", "unified-latents")
+    (regime, stage, _), _ = CASES[name]
+    reaches = stage == 1 and regime in ("unite-no-stop", "separate-no-stop", "unified-latents")
     assert torch.allclose(*found, atol=1e-7) != reaches
+
+
+ADDED = [name for name, ((_, _, sections), _) in CASES.items() if {"alignment", "latent_gradient"} & sections.keys()]
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_an_addition_reaches_the_tokenizer_where_it_is_to_and_nowhere_else(name: str) -> None:
+    found = []
+    for scale in (1.0, 0.0):
+        recipe = recipe_of(name, flow=FlowConfig(draws=2))
+        for addition in recipe.additions:
+            addition.weight *= scale
+        recipe.backward("points", make_batch(8), make_noise(recipe.network, 8))
+        found.append(gradients(recipe.network))
+    tokenizer, decoder = "modality_modules.points.tokenizer.embed.weight", "modality_modules.points.decoder.up.weight"
+    reaches = "end to end" in name or "bound" in name
+    assert torch.allclose(found[0][tokenizer], found[1][tokenizer], atol=1e-6) != reaches
+    assert torch.allclose(found[0][decoder], found[1][decoder], atol=1e-7) != ("decoder" in name)
+    inside = "encoder" if recipe.network.separate_denoiser is None else "separate_denoiser"
+    block = f"{inside}.trunk.blocks.0.attention.qkv.weight"
+    assert not torch.allclose(found[0][block], found[1][block], atol=1e-6)
 
 
 @each_case
@@ -115,7 +147,8 @@ def peak_of_graphs(recipe: Any) -> int:
 
     def pack(tensor: Tensor) -> Held:
         nonlocal held, peak
-        kept, size = Held(tensor), tensor.numel() * tensor.element_size()
+        # Detached: an output that its own node saves would keep that node alive for good.
+        kept, size = Held(tensor.detach()), tensor.numel() * tensor.element_size()
         weakref.finalize(kept, release, size)
         held += size
         peak = max(peak, held)

@@ -6,13 +6,13 @@ layout. Every modality has its own `Head` (projections of its latents, register 
 (arXiv 2603.22283, section 3.1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch, ConditionSpec, LatentLayout, ModalityModules, Registers, Tokens
+from unite_mm.contract import Batch, ConditionSpec, LatentLayout, ModalityModules, Registers, Teacher, Tokens
 from unite_mm.model.condition import ConditionEmbedding
 from unite_mm.model.latents import Standardisation
 from unite_mm.model.layers import DecoderBlock, EncoderBlock, HiddenLinear, sincos_table
@@ -150,6 +150,7 @@ class Network(nn.Module):
 
     Attributes:
         end_time: timestep at which the flow ends and the decoder sees latents.
+        teachers: make the modalities' teachers, where they are needed.
     """
 
     def __init__(
@@ -162,6 +163,8 @@ class Network(nn.Module):
         super().__init__()
         self.regime = regime or UniteRegime()
         self.end_time = self.regime.end_time
+        self.teachers: dict[str, Callable[[], Teacher]] = {}
+        self._made: dict[str, Teacher] = {}
         self.modality_modules = nn.ModuleDict(modules)
         self.encoder = GenerativeEncoder(trunk, latent, modules)
         self._sizes = (trunk, latent)
@@ -190,6 +193,16 @@ class Network(nn.Module):
         modules = self.modality_modules[modality]
         assert isinstance(modules, ModalityModules)
         return modules
+
+    def teacher(self, modality: str) -> Teacher:
+        """The frozen teacher of a modality, which is no part of the network.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if modality not in self._made:
+            self._made[modality] = self.teachers[modality]()
+        return self._made[modality]
 
     def tokenize(self, modality: str, batch: Batch, noise: Tensor, time: Tensor) -> Tensor:
         """Clean latents z0 (B, L, C) of a batch.

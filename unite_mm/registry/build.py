@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -109,7 +110,8 @@ def build_network(
     with global_stream(Stream.START_WEIGHTS, config.train.seed), allowance:
         modules = _modules(config, modalities, statistics)
         allowance.left += trunk
-        return Network(config.trunk, config.latent, modules, config.regime)
+        network = Network(config.trunk, config.latent, modules, config.regime)
+    return _with_teachers(network, modalities, statistics)
 
 
 def outline_network(
@@ -124,7 +126,16 @@ def outline_network(
             with LargeOnMeta():
                 modules = _modules(config, modalities, statistics)
         with torch.device("meta"):
-            return Network(config.trunk, config.latent, modules, config.regime)
+            network = Network(config.trunk, config.latent, modules, config.regime)
+    return _with_teachers(network, modalities, statistics)
+
+
+def _with_teachers(
+    network: Network, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
+) -> Network:
+    """The network, with teachers that are made when they are asked for."""
+    network.teachers = {name: partial(own.teacher, statistics[name]) for name, own in modalities.items()}
+    return network
 
 
 def trunk_parameters(trunk: TrunkConfig) -> int:

@@ -47,6 +47,7 @@ class TrainState:
         optim = self.config.optim
         self.optimizers = Optimizers(self.recipe.groups(), optim)
         self.ema = EMA(self.optimizers.named(self.network), optim.ema, optim.ema_ramp)
+        self.recipe.average = self.ema.average
 
     # -------------------------------------------------------------------------------------------------------- stages
 
@@ -123,6 +124,7 @@ class TrainState:
             self.recipe.enter(self.stage.number)
             self._equip()
         load_state(self.network, read_tensors(where, "weights"), str(where))
+        self.recipe.load_extra(where)
         self.ema.load(read_tensors(where, "ema", str(self.network.device)))
         self.optimizers.load_state(read_tensors(where, "optimizer"))
         self.step, self.seconds, self.saved = record.step, record.seconds, record.step

@@ -6,6 +6,7 @@ Dimensions: B batch, L registers of the batch, C latent channels.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +14,14 @@ from torch import Tensor, nn
 
 from unite_mm.contract import Batch, LossTerm, Statistics
 from unite_mm.model.network import Network
+from unite_mm.storage.checkpoint import load_state, read_tensors
 from unite_mm.training.noise import DecoderView, ReconstructionNoise, StepNoise
 from unite_mm.training.optim import ParameterGroups, parameter_groups
 from unite_mm.training.passes import TrainingPass
 from unite_mm_schemas.config import RunConfig
+
+EXTRA = "training"
+"""Stem of the file of a checkpoint that holds what is trained beside the network."""
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 """Makes the context of the forward passes: their arithmetic."""
@@ -35,6 +40,8 @@ class Recipe(ABC):
     Attributes:
         boundaries: shares of the run, rising, at which the second and further stages begin.
         stage: the current one, from 1.
+        extra: what is trained beside the network and is no part of the model: in checkpoints, in no exported folder.
+        average: the averaged parameters by their names in the network; whoever averages sets it.
     """
 
     boundaries: tuple[float, ...] = ()
@@ -42,6 +49,8 @@ class Recipe(ABC):
     def __init__(self, config: RunConfig, network: Network) -> None:
         self.config = config
         self.network = network
+        self.extra = nn.ModuleDict()
+        self.average: Mapping[str, Tensor] = {}
         self.enter(1)
 
     @abstractmethod
@@ -63,8 +72,15 @@ class Recipe(ABC):
         """
 
     def groups(self) -> ParameterGroups:
-        """The trained parameters by optimizer; here hidden matrices by Muon and the rest by AdamW, as configured."""
-        return parameter_groups(self.network, self.config.optim.optimizer)
+        """The trained parameters by optimizer: hidden matrices by Muon and the rest by AdamW, as configured."""
+        groups, beside = (parameter_groups(one, self.config.optim.optimizer) for one in (self.network, self.parts))
+        named = [[(f"{EXTRA}.{name}", value) for name, value in own] for own in (beside.muon, beside.adamw)]
+        return ParameterGroups(groups.muon + named[0], groups.adamw + named[1])
+
+    @property
+    def parts(self) -> nn.Module:
+        """What of `extra` the current stage trains."""
+        return self.extra
 
     def start(self, statistics: Mapping[str, Statistics]) -> None:  # noqa: B027 - most recipes start from fresh weights
         """Give the network the weights that a new run starts from; here the fresh ones that it has.
@@ -98,7 +114,17 @@ class Recipe(ABC):
 
     def saved(self) -> Mapping[str, Mapping[str, Tensor]]:
         """Tensors of a checkpoint beside the average and the optimizer's state: file stem -> name -> tensor."""
-        return {"weights": self.network.state_dict()}
+        extra = self.extra.state_dict()
+        return {"weights": self.network.state_dict()} | ({EXTRA: extra} if extra else {})
+
+    def load_extra(self, where: Path) -> None:
+        """Restore what is trained beside the network from a checkpoint.
+
+        Raises:
+            UniteError: its file is missing, damaged, or does not fit.
+        """
+        if self.extra.state_dict():
+            load_state(self.extra, read_tensors(where, EXTRA), str(where))
 
     def facts(self) -> list[tuple[str, str]]:
         """Rows (what, how much) that `--dry-run` shows of a step; here none."""

@@ -20,7 +20,8 @@ from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, global_stream
 from unite_mm.training.noise import FlowNoise, StepNoise
 from unite_mm.training.passes import TrainingPass
-from unite_mm.training.recipes.flow import FlowPass, FlowRecipe
+from unite_mm.training.recipes.additions import FlowPass
+from unite_mm.training.recipes.flow import FlowRecipe
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.recipe import BoundRecipeConfig
 

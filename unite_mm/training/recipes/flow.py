@@ -9,60 +9,62 @@ Dimensions: B batch, L registers of the batch, C latent channels, W width; n dra
 
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch, Registers
+from unite_mm.contract import Batch
 from unite_mm.flow.loss import flow_loss
 from unite_mm.flow.path import interpolate
+from unite_mm.model.network import Network
+from unite_mm.random_streams import Stream, global_stream
 from unite_mm.training.noise import FlowNoise, StepNoise
+from unite_mm.training.recipes.additions import Addition, DecodedPredictions, FlowPass
+from unite_mm.training.recipes.alignment import SelfAligned, TeacherAligned
 from unite_mm.training.recipes.base import Autocast, Recipe
-
-
-@dataclass(frozen=True)
-class FlowPass:
-    """What the denoiser makes of n draws for the same B samples, one draw after the other along the batch.
-
-    Attributes:
-        modality: whose samples they are.
-        batch: the B samples.
-        clean: z0 (n B, L, C) in the space of the flow.
-        noise: (n B, L, C).
-        time: (n B,).
-        registers: (n B, L).
-        condition: of n B samples, or None.
-        dropped: (n B,) bool, or None.
-        predicted: z0_hat (n B, L, C).
-        states: registers (n B, L, W) after every block; empty where nobody asked for them.
-    """
-
-    modality: str
-    batch: Batch
-    clean: Tensor
-    noise: Tensor
-    time: Tensor
-    registers: Registers
-    condition: Tensor | None
-    dropped: Tensor | None
-    predicted: Tensor
-    states: list[Tensor]
+from unite_mm_schemas.config import RunConfig
 
 
 class FlowRecipe(Recipe):
     """A recipe with flow minibatches.
 
     Attributes:
-        wants_states: whether anything needs what the denoiser's blocks put out.
+        additions: further losses of every flow minibatch.
     """
 
-    wants_states = False
+    def __init__(self, config: RunConfig, network: Network) -> None:
+        super().__init__(config, network)
+        self.additions = self._additions()
+        for addition in self.additions:
+            self.extra[addition.name] = addition.to(network.device)
+
+    def _additions(self) -> list[Addition]:
+        """What the configuration adds, with fresh weights."""
+        alignment, gradient = self.config.alignment, self.config.latent_gradient
+        found: list[Addition] = []
+        with global_stream(Stream.TRAINING_PARTS, self.config.train.seed):
+            if alignment.kind == "teacher":
+                found.append(TeacherAligned(alignment, self.network))
+            elif alignment.kind == "self":
+                found.append(SelfAligned(alignment, self.network, lambda: self.average))
+        if gradient.kind == "decoded":
+            found.append(DecodedPredictions(gradient))
+        return found
+
+    @property
+    def parts(self) -> nn.Module:
+        """What the additions train, while there is anything to add to."""
+        return self.extra if self.denoises else nn.ModuleDict()
+
+    @property
+    def flow_reaches(self) -> bool:
+        """Whether the flow loss reaches the latents it is computed on."""
+        return not self.config.regime.stop_gradient
 
     @property
     def reaches_latents(self) -> bool:
-        """Whether any loss of the flow minibatches reaches the latents they are computed on."""
-        return not self.config.regime.stop_gradient
+        """Whether any loss of the flow minibatches does."""
+        return self.flow_reaches or any(addition.reaches for addition in self.additions)
 
     @property
     def flow_share(self) -> float:
@@ -120,19 +122,44 @@ class FlowRecipe(Recipe):
     def flow_backward(
         self, modality: str, batch: Batch, clean: Tensor, noise: StepNoise, autocast: Autocast
     ) -> dict[str, Tensor]:
-        """Forward and backward of every flow minibatch in turn; returns what `flow_records` adds up to."""
-        config = self.config.flow
+        """Forward and backward of every flow minibatch in turn; returns what `flow_records` and additions add up to."""
+        config, weight = self.config.flow, self.weight(modality)
         totals: dict[str, Tensor] = {}
+        for addition in self.additions:
+            addition.prepare(self.network, modality, batch)
         for start in range(0, config.draws, config.chunk):
             count = min(config.chunk, config.draws - start)
-            draws = [self.draw_flow(modality, noise, clean.shape[1]) for _ in range(count)]
+            draws = [self.draw_all(modality, noise, clean.shape[1]) for _ in range(count)]
             with autocast():
-                seen = self.denoise(modality, batch, clean.repeat(count, 1, 1), FlowNoise.join(draws))
+                joined = FlowNoise.join([draw for draw, _ in draws])
+                seen = self.denoise(modality, batch, clean.repeat(count, 1, 1), joined)
                 loss = self.flow_values(seen).sum() / len(clean) * self.flow_share
-            (self.weight(modality) * self.flow_weight(modality) * loss).backward()
-            for name, value in self.flow_records(seen, loss.detach(), config.draws).items():
+                parts = [(weight * self.flow_weight(modality) * loss, self.flow_reaches)]
+                records = self.flow_records(seen, loss.detach(), config.draws)
+                for addition, drawn in zip(self.additions, zip(*(own for _, own in draws), strict=True), strict=True):
+                    value = addition.values(self.network, seen, torch.cat(drawn)).sum() / len(clean) / config.draws
+                    parts.append((weight * addition.weight * value, addition.reaches))
+                    records[addition.name] = value.detach()
+            self._descend(parts, clean)
+            for name, value in records.items():
                 totals[name] = totals.get(name, 0) + value
         return totals
+
+    def draw_all(self, modality: str, noise: StepNoise, length: int) -> tuple[FlowNoise, list[Tensor]]:
+        """Random numbers of one flow minibatch, and of its additions."""
+        return self.draw_flow(modality, noise, length), [addition.draw(noise) for addition in self.additions]
+
+    def _descend(self, parts: list[tuple[Tensor, bool]], clean: Tensor) -> None:
+        """Backward of weighted losses, of which some do not reach the latents though others of the same pass do."""
+        stopped = [loss for loss, reaches in parts if not reaches]
+        reaching = [loss for loss, reaches in parts if reaches]
+        if not clean.requires_grad or not stopped or not reaching:
+            torch.stack([loss for loss, _ in parts]).sum().backward()
+            return
+        leaves = [*self.network.parameters(), *self.extra.parameters()]
+        leaves = [parameter for parameter in leaves if parameter.requires_grad]
+        torch.autograd.backward(torch.stack(stopped).sum(), inputs=leaves, retain_graph=True)
+        torch.stack(reaching).sum().backward()
 
     def draw_flow(self, modality: str, noise: StepNoise, length: int) -> FlowNoise:
         """Random numbers of one flow minibatch; none of a condition is left open, or parts of it, unless it may be."""
@@ -167,7 +194,7 @@ class FlowRecipe(Recipe):
             registers,
             condition=condition,
             dropped=dropped,
-            states=states if self.wants_states else None,
+            states=states if any(addition.wants_states for addition in self.additions) else None,
         )
         return FlowPass(modality, batch, clean, draw.noise, draw.time, registers, condition, dropped, predicted, states)
 
@@ -189,7 +216,8 @@ class FlowRecipe(Recipe):
     def facts(self) -> list[tuple[str, str]]:
         """How many flow minibatches a step computes, and how many in a pass."""
         flow = self.config.flow
-        return [("flow minibatches per step", f"{flow.draws} in chunks of {flow.chunk}")]
+        rows = [("flow minibatches per step", f"{flow.draws} in chunks of {flow.chunk}")]
+        return rows + [("added to the flow loss", addition.title) for addition in self.additions]
 
     def validate(self, modality: str, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         """`reconstruction` as a trained model decodes, `flow` of one draw, and every reconstruction term."""
