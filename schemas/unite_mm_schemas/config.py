@@ -40,6 +40,11 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 Auto = Literal["auto"]
 
 
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+Shift = Annotated[Factor | None, BeforeValidator(_none_of_auto, json_schema_input_type=Factor | Auto | None)]
+"""a in t <- a t / (1 + (a - 1) t); null or `auto`: by the size of the latents, decided when a run begins."""
+
+
 class TrunkConfig(Schema):
     """The weight-shared transformer, the Generative Encoder (paper, section 3)."""
 
@@ -112,8 +117,9 @@ class FlowConfig(Schema):
     """Mean of the normal inside the sigmoid."""
     time_std: float = Field(1.0, gt=0, le=100)
     """Standard deviation of the normal inside the sigmoid."""
-    shift: float = Field(0.5, ge=1e-6, le=1e6)
-    """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is."""
+    shift: Shift = 0.5
+    """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is. `auto` or null:
+    sqrt(4096 / (K C)) for K registers of C channels (arXiv 2510.11690), decided when the run begins."""
     min_remaining: float = Field(0.05, ge=1e-6, le=1)
     """Floor of 1 - t in the loss weight 1 / max(1 - t, floor)^2; larger floors weigh late timesteps less."""
     condition_drop: float = Field(0.1, ge=0, le=1)
@@ -233,8 +239,8 @@ class SamplingConfig(Schema):
     """ODE solver of torchdiffeq; dopri5 controls its step for each sample on its own."""
     steps: int = Field(50, ge=1, le=100_000)
     """Steps of the fixed-step solvers."""
-    shift: float = Field(0.5, ge=1e-6, le=1e6)
-    """Shift of the time grid, as in training."""
+    shift: Shift = 0.5
+    """Shift of the time grid, as in training; `auto` or null: as `flow.shift`, decided when the run begins."""
     rtol: float = Field(1e-3, ge=1e-12, le=1)
     """Relative tolerance of dopri5."""
     atol: float = Field(1e-6, ge=1e-12, le=1)

@@ -17,7 +17,7 @@ class _Regime(Schema):
     recipes: ClassVar[tuple[str, ...]] = ("joint",)
     """Kinds of recipes that train it from the start."""
     shared_weights: ClassVar[bool] = False
-    """Whether one network tokenizes and denoises."""
+    """Whether there is one Generative Encoder, and not a second one that denoises."""
     denoiser_norm: ClassVar[bool] = False
     """Whether what is denoised passes a LayerNorm over the channels, as what is tokenized does."""
     standardised: ClassVar[bool] = False
@@ -94,7 +94,26 @@ class TwoStageRegime(_Regime):
         return True
 
 
+class FrozenFeaturesRegime(_Regime):
+    """Latents are a frozen teacher's features; first the decoder is trained on them, then the denoiser (2510.11690)."""
+
+    recipes: ClassVar[tuple[str, ...]] = ("staged",)
+    shared_weights: ClassVar[bool] = True
+    features: ClassVar[bool] = True
+
+    kind: Literal["frozen-features"] = "frozen-features"
+    """A teacher's features as latents."""
+    noise_std: float = Field(0.8, ge=0, le=100)
+    """The decoder is trained on features with noise of a standard deviation |N(0, this^2)| for each sample."""
+
+    @property
+    def stop_gradient(self) -> bool:
+        """The teacher is frozen."""
+        return True
+
+
 RegimeConfig = Annotated[
-    UniteRegime | SeparateRegime | UnifiedLatentsRegime | TwoStageRegime, Field(discriminator="kind")
+    UniteRegime | SeparateRegime | UnifiedLatentsRegime | TwoStageRegime | FrozenFeaturesRegime,
+    Field(discriminator="kind"),
 ]
 """Which system is trained: whose weights are shared, and where the flow loss reaches."""

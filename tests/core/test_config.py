@@ -220,7 +220,7 @@ ERRORS = {
     "unknown kind": (
         {"assignments": ("regime.kind=seperate",)},
         "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate, "
-        "unified-latents, two-stage "
+        "unified-latents, two-stage, frozen-features "
         "(--set regime.kind=seperate)",
     ),
     "key of another kind": (

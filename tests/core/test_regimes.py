@@ -8,6 +8,7 @@ from helpers.repository import ROOT
 from unite_mm.cli.main import run
 from unite_mm.config import REGIMES, RunOptions, regime_layer, resolve
 from unite_mm.registry import discover
+from unite_mm_schemas.config import AUTO
 
 
 @pytest.mark.parametrize("name", REGIMES)
@@ -18,7 +19,7 @@ def test_every_regime_is_a_configuration_of_every_modality(name: str, modality: 
     assert config.trunk == plain.trunk and config.optim == plain.optim
     for section, values in REGIMES[name].values.items():
         for key, value in values.items():
-            assert getattr(getattr(config, section), key) == value, (section, key)
+            assert getattr(getattr(config, section), key) == (None if value == AUTO else value), (section, key)
 
 
 def test_the_default_is_unite_and_settings_count_above_a_regime() -> None:

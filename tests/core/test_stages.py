@@ -30,7 +30,7 @@ WORDS = ["train", "--modality", "points", "--set", "points.samples=200"]
 SHORT = ["trunk.width=16", "trunk.depth=1", "flow.draws=1", "train.batch_size=32", "train.checkpoint_every=1"]
 SHORT += ["train.keep_checkpoints=100", "train.log_every=1", "train.validate_every=5", "sampling.steps=2"]
 
-STAGED = {"two-stage": (), "unified-latents": ("recipe.second_stage=0.5",)}
+STAGED = {"two-stage": (), "unified-latents": ("recipe.second_stage=0.5",), "frozen-features": ()}
 """Regimes of two stages, half and half, and what else must be set."""
 
 
@@ -65,14 +65,15 @@ def test_the_second_stage_trains_the_denoiser_on_the_averaged_first(staged: Path
     before, first, last = (tensors(staged, step) for step in (half, half + 1, STEPS))
     stages = [read_record(checkpoint_folder(staged, step)).stage for step in (half, half + 1, STEPS)]
     assert [stage.number for stage in stages] == [1, 2, 2] and stages[-1].step == half
+    denoiser = "encoder." if staged.name == "frozen-features" else "separate_denoiser."
     for name, value in last.items():
         stem, _, name = name.partition("/")
-        if stem == "weights" and not name.startswith(("separate_denoiser.", "spaces.")):
+        if stem == "weights" and not name.startswith((denoiser, "spaces.")):
             assert torch.equal(value, first[f"weights/{name}"]), name
             assert torch.equal(value, before.get(f"ema/{name}", value)), name
         elif stem != "weights":
-            assert name.startswith("separate_denoiser."), name
-    moved = [name for name in last if name.startswith("weights/separate_denoiser.")]
+            assert name.startswith(denoiser), name
+    moved = [name for name in last if name.startswith(f"weights/{denoiser}")]
     assert any(not torch.equal(last[name], first[name]) for name in moved)
 
 

@@ -17,6 +17,7 @@ from unite_mm.training import recipes
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.shift import with_shift
 from unite_mm_schemas.config import ModalityRun, RunConfig, TrunkConfig
 
 STATISTICS = {"counts": [1, 1, 1]}
@@ -47,7 +48,9 @@ def regime_sections(name: str) -> dict[str, Any]:
 def make_regime(name: str, *, stage: int = 1, **changes: Any) -> Recipe:
     """The recipe of a regime in one of its stages, on the network of `make_model`."""
     model = make_model(**(regime_sections(name) | changes))
-    recipe = recipes.make_recipe(model.config, model.network)
+    recipe = recipes.make_recipe(with_shift(model.config, model.network), model.network)
+    recipe.start(model.statistics)
+    recipe.start(model.statistics)
     if stage > 1:
         recipe.enter(stage)
     return recipe

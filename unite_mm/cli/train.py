@@ -46,7 +46,8 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option(
     "--regime",
     metavar="NAME",
-    help="Which system to train: unite, unite-no-stop, separate, separate-no-stop, unified-latents, two-stage.",
+    help="Which system to train: unite, unite-no-stop, separate, separate-no-stop, unified-latents, "
+    "two-stage, frozen-features.",
 )
 @click.option("--config", "file", type=PathName(dir_okay=False), help="A YAML configuration file.")
 @set_option

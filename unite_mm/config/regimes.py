@@ -9,6 +9,7 @@ from typing import Any
 from unite_mm.config.options import Layer
 from unite_mm.errors import UsageError
 from unite_mm.utils.validation import did_you_mean
+from unite_mm_schemas.config import AUTO
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,15 @@ REGIMES: dict[str, NamedRegime] = {
     "two-stage": NamedRegime(
         "two networks; first tokenizer and decoder, then the denoiser on their frozen latents",
         {"regime": {"kind": "two-stage"}, "recipe": {"kind": "staged"}},
+    ),
+    "frozen-features": NamedRegime(
+        "a frozen teacher's features as latents; first the decoder, then the denoiser",
+        {
+            "regime": {"kind": "frozen-features"},
+            "recipe": {"kind": "staged"},
+            "flow": {"shift": AUTO},
+            "sampling": {"shift": AUTO},
+        },
     ),
 }
 """The regimes by the names that users give."""

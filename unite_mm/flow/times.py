@@ -18,6 +18,7 @@ def draw_times(config: FlowConfig, count: int, generator: torch.Generator) -> Te
     else:
         normal = torch.randn(count, generator=generator, device=generator.device)
         time = torch.sigmoid(config.time_mean + config.time_std * normal)
+    assert config.shift is not None, "a run decides it when it begins"
     return shift_time(time, config.shift)
 
 

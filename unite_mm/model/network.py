@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from unite_mm.contract import Batch, ConditionSpec, LatentLayout, ModalityModules, Registers, Teacher, Tokens
 from unite_mm.model.condition import ConditionEmbedding
-from unite_mm.model.latents import Standardisation
+from unite_mm.model.latents import FeatureLatents, Standardisation
 from unite_mm.model.layers import DecoderBlock, EncoderBlock, HiddenLinear, sincos_table
 from unite_mm.model.trunk import Trunk
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
@@ -166,10 +166,16 @@ class Network(nn.Module):
         self.teachers: dict[str, Callable[[], Teacher]] = {}
         self._made: dict[str, Teacher] = {}
         self.modality_modules = nn.ModuleDict(modules)
-        self.encoder = GenerativeEncoder(trunk, latent, modules)
+        normed = self.regime.denoiser_norm or not self.regime.features
+        self.encoder = GenerativeEncoder(trunk, latent, modules, normed)
         self._sizes = (trunk, latent)
         self.separate_denoiser = None if self.regime.shared_weights else self._new_denoiser()
-        self.spaces = None
+        self.spaces: nn.ModuleDict | None = None
+        self.features: nn.ModuleDict | None = None
+        if self.regime.features:
+            self.features = nn.ModuleDict({name: FeatureLatents(own.layout.channels) for name, own in modules.items()})
+            for own in modules.values():
+                own.tokenizer = nn.Identity()  # the teacher takes its place
         if self.regime.standardised:
             self.spaces = nn.ModuleDict({name: Standardisation(own.layout.channels) for name, own in modules.items()})
 
@@ -213,6 +219,10 @@ class Network(nn.Module):
             noise: (B, L, C) in the registers.
             time: (B,) near 0.
         """
+        if self.features is not None:
+            with torch.no_grad():
+                features: Tensor = self.features[modality](self.teacher(modality)(batch), batch.registers)
+            return features
         tokens = self.modules_of(modality).tokenizer(batch)
         if self.regime.deterministic:
             noise, time = torch.zeros_like(noise), torch.zeros_like(time)
@@ -238,6 +248,16 @@ class Network(nn.Module):
             modality, state, time, registers, condition=condition, dropped=dropped, normalise=normalise, states=states
         )
         return latents
+
+    def fit_features(self) -> None:
+        """Draw the projections of features as latents, where they are, for the teachers at hand.
+
+        Raises:
+            UsageError: a teacher is not at hand, or has too few features.
+        """
+        for name, own in (self.features or {}).items():
+            assert isinstance(own, FeatureLatents)
+            own.fit(self.teacher(name).width)
 
     def to_flow(self, modality: str, latents: Tensor, registers: Registers) -> Tensor:
         """Latents (B, L, C) in the space that the flow lives in."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from unite_mm.errors import UsageError
 from unite_mm.flow.times import time_grid
 from unite_mm_schemas.config import SamplingConfig
 
@@ -69,9 +70,14 @@ def integrate(
         fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
         on_state: gets the states on the way; it must not change them.
         end: timestep at which the flow ends.
+
+    Raises:
+        UsageError: the shift of the grid was left open.
     """
     adaptive = config.solver == "dopri5"
     field = _Field(drift, on_state, adaptive)
+    if config.shift is None:
+        raise UsageError("sampling.shift=auto is decided when training begins", "give a number")
     grid = time_grid(config.steps, config.shift, end).to(noise.device)
     if adaptive:
         ends = torch.tensor([0.0, end], device=noise.device)

@@ -14,6 +14,7 @@ from unite_mm.contract import LatentLayout, Registers
 from unite_mm.flow.path import expand_time
 from unite_mm.flow.times import draw_times
 from unite_mm_schemas.config import FlowConfig, LatentConfig, RunConfig
+from unite_mm_schemas.regime import FrozenFeaturesRegime
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,17 @@ class StepNoise:
         """Numbers of tokenizing and decoding a training batch."""
         registers, tokenize_times = self.normal(length), self.tokenize_times(config.latent)
         view = self.lasting_view(config, length)
-        if view is None:
+        if isinstance(config.regime, FrozenFeaturesRegime):
+            view = self.widened(config.regime.noise_std, length)
+        elif view is None:
             view = DecoderView.at(self.decoder_times(config.latent), self.normal(length))
         return ReconstructionNoise(registers, tokenize_times, view)
+
+    def widened(self, std: float, length: int) -> DecoderView:
+        """Latents as they are, with noise of a standard deviation |N(0, std^2)| for each sample."""
+        joined = torch.randn(self.size, generator=self.generator, device=self.generator.device)
+        spread = self.shard.cut(joined).abs() * std
+        return DecoderView(torch.ones_like(spread), spread, self.normal(length))
 
     def lasting_view(self, config: RunConfig, length: int) -> DecoderView | None:
         """How the decoder sees latents outside training, too: with the noise where the flow ends; None: clean."""

@@ -26,6 +26,7 @@ from unite_mm.training.passes import TrainingPass
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
+from unite_mm.training.shift import with_shift
 from unite_mm.training.state import TrainState
 from unite_mm.training.validation import validate
 from unite_mm.utils.lock import locked
@@ -108,11 +109,12 @@ class Trainer:
     def __init__(
         self, config: RunConfig, folder: Path, opened: dict[str, OpenModality], ranks: Ranks, progress: Progress
     ) -> None:
-        self.config, self.opened, self.ranks, self.progress = config, opened, ranks, progress
-        self.folder = RunFolder(folder, config, opened, progress)
+        self.opened, self.ranks, self.progress = opened, ranks, progress
         modalities = {name: entry.modality for name, entry in opened.items()}
         statistics = {name: entry.statistics for name, entry in opened.items()}
         self.network = build_network(config, modalities, statistics).to(ranks.device)
+        self.config = config = with_shift(config, self.network)
+        self.folder = RunFolder(folder, config, opened, progress)
         if config.train.compile:
             self.network.compile_for_training()
         self.recipe = make_recipe(config, self.network)

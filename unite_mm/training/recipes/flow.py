@@ -78,9 +78,9 @@ class FlowRecipe(Recipe):
         return self.config.flow.weight
 
     def all_but_denoiser(self) -> Iterable[nn.Parameter]:
-        """The parameters of the network without a separate denoiser."""
-        other = self.network.separate_denoiser
-        denoiser = set() if other is None else {id(parameter) for parameter in other.parameters()}
+        """The parameters of the network without those of a denoiser that tokenizes nothing."""
+        apart = self.network.separate_denoiser is not None or self.network.features is not None
+        denoiser = {id(parameter) for parameter in self.network.denoiser.parameters()} if apart else set()
         return [parameter for parameter in self.network.parameters() if id(parameter) not in denoiser]
 
     @property

@@ -6,12 +6,12 @@ the start, and the decoder. The second begins with the averaged weights of the f
 Dimensions: B batch, L registers of the batch, C latent channels.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch
+from unite_mm.contract import Batch, Statistics
 from unite_mm.model.network import Network
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.passes import TrainingPass
@@ -30,6 +30,11 @@ class StagedRecipe(FlowRecipe):
 
     def trained(self) -> Iterable[nn.Parameter]:
         return self.all_but_denoiser() if self.stage == 1 else self.network.denoiser.parameters()
+
+    def start(self, statistics: Mapping[str, Statistics]) -> None:
+        """With the projection of features, where they are the latents."""
+        del statistics
+        self.network.fit_features()
 
     def begin_stage(self, data: TrainingPass) -> None:
         """Measure mean and deviation of every channel, over the used registers of the training split."""
