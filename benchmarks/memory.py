@@ -49,7 +49,7 @@ def measure(draws: int, batch: int, width: int, steps: int) -> tuple[float, floa
         opened = open_modalities(config, Path(folder), Silent(), workers=1)
         trainer = Trainer(config, Path(folder) / "run", opened, launch(config.train), Silent())
         before = own_peak()
-        for trainer.step in range(steps):
+        for trainer.state.step in range(steps):
             trainer.train_step(0.0)
     return before, own_peak()
 

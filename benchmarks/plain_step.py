@@ -15,29 +15,39 @@ from torch.utils.checkpoint import checkpoint
 from unite_mm.model.network import Network
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.base import Autocast
-from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.recipes.flow import FlowRecipe
 
 HELD = 4
 """Flow minibatches up to which all activations are held."""
 
 
 def plain_backward(
-    recipe: JointRecipe, modality: str, batch: Any, noise: StepNoise, autocast: Autocast = nullcontext
+    recipe: FlowRecipe, modality: str, batch: Any, noise: StepNoise, autocast: Autocast = nullcontext
 ) -> None:
-    """Add the gradients of one joint step to the parameters; arguments as those of `JointRecipe.backward`."""
+    """Add the gradients of one joint step to the parameters; arguments as those of `Recipe.backward`."""
     config = recipe.config
     length = batch.registers.mask.shape[1]
-    drawn = noise.reconstruction(config.latent, length)
-    share = 1.0 if config.flow.reduction == "sum" else 1.0 / config.flow.draws
+    drawn = noise.reconstruction(config, length)
     with autocast():
         latents = recipe.tokenize(modality, batch, drawn)
-        loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.decoder_times, drawn.decoder)
-        clean = latents.detach() if config.regime.stop_gradient else latents
+        loss = latents.new_zeros(())
+        if recipe.reconstructs:
+            loss, _ = recipe.reconstruction_losses(modality, batch, latents, drawn.view)
+        clean = recipe.network.to_flow(modality, latents, batch.registers)
+        for addition in recipe.additions:
+            addition.prepare(recipe.network, modality, batch)
         with checkpointed_blocks(recipe.network) if config.flow.draws > HELD else nullcontext():
-            for _ in range(config.flow.draws):
-                draw = noise.flow(config.flow, length)
-                losses = recipe.flow_losses(modality, batch, clean, draw.time, draw.noise, draw.dropped)
-                loss = loss + config.flow.weight * share * losses.mean()
+            for _ in range(config.flow.draws if recipe.denoises else 0):
+                draw, further = recipe.draw_all(modality, noise, length)
+                seen = {
+                    reaches: recipe.denoise(modality, batch, clean if reaches else clean.detach(), draw)
+                    for reaches in {recipe.flow_reaches, *(addition.reaches for addition in recipe.additions)}
+                }
+                values = recipe.flow_values(seen[recipe.flow_reaches])
+                loss = loss + recipe.flow_weight(modality) * recipe.flow_share * values.mean()
+                for addition, drawn in zip(recipe.additions, further, strict=True):
+                    value = addition.values(recipe.network, seen[addition.reaches], drawn).mean()
+                    loss = loss + addition.weight / config.flow.draws * value
     (recipe.weight(modality) * loss).backward()
 
 

@@ -50,7 +50,7 @@ def build(args: argparse.Namespace) -> Trainer:
 def whole_step(trainer: Trainer) -> None:
     """One optimizer step."""
     trainer.train_step(0.5)
-    trainer.step += 1
+    trainer.state.step += 1
 
 
 def parts(trainer: Trainer, wait: Callable[[], None]) -> dict[str, float]:
@@ -65,15 +65,15 @@ def parts(trainer: Trainer, wait: Callable[[], None]) -> dict[str, float]:
         return found
 
     name, feed = next(iter(trainer.feeds.items()))
-    optimizers: Optimizers = trainer.optimizers
+    optimizers: Optimizers = trainer.state.optimizers
     optimizers.zero_grad()
-    batch = timed("batch", lambda: feed.batch(trainer.step))
-    noise = feed.noise(trainer.step)
+    batch = timed("batch", lambda: feed.batch(trainer.state.step))
+    noise = feed.noise(trainer.state.step)
     timed("gradients", lambda: trainer.recipe.backward(name, batch, noise, trainer.ranks.autocast))
     timed("clipping", lambda: trainer.ranks.clip_gradients(optimizers.parameters, trainer.config.optim.clip))
     timed("optimizers", lambda: optimizers.step(0.5))
-    timed("average", lambda: trainer.ema.update(trainer.step + 1))
-    trainer.step += 1
+    timed("average", lambda: trainer.state.ema.update(trainer.state.step + 1))
+    trainer.state.step += 1
     return taken
 
 

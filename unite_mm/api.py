@@ -31,7 +31,7 @@ from unite_mm.sampling.generate import (
     stacked_conditions,
 )
 from unite_mm.sampling.options import chosen_options
-from unite_mm.sampling.tokenization import tokenize
+from unite_mm.sampling.tokenization import seen_by_decoder, tokenize
 from unite_mm.storage.pretrained import export_model, load_model
 from unite_mm.utils.validation import not_negative, one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
@@ -153,7 +153,7 @@ class UNITE:
 
     @torch.no_grad()
     def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:
-        """Latents of a batch (a plugin's batch object or a list of native samples).
+        """Latents of a batch (a plugin's batch object or a list of native samples), as the decoder sees them.
 
         Args:
             batch: what to tokenize.
@@ -171,7 +171,8 @@ class UNITE:
         batch = batch.to(self.device)
         count = len(batch.registers.mask)
         generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, first + index) for index in range(count)]
-        values = tokenize(self.network, name, batch, generators, self.config.latent.tokenize_time_max)
+        clean = tokenize(self.network, name, batch, generators, self.config.latent.tokenize_time_max)
+        values = seen_by_decoder(self.network, name, clean, batch.registers, generators)
         return Latents(values, batch.registers, name)
 
     @torch.no_grad()
@@ -186,7 +187,7 @@ class UNITE:
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
-        """Clean latents predicted from noisy ones at timesteps `time` (B,); t = 1 is data."""
+        """Clean latents predicted from noisy ones at timesteps `time` (B,), both in the space of the flow."""
         values = self.network.denoise(latents.modality, latents.values, time, latents.registers, condition=condition)
         return Latents(values, latents.registers, latents.modality)
 

@@ -5,6 +5,8 @@ member of its own, so that no two uses can share numbers however the integers fa
 3 of training and sample 3 of generation would otherwise be the same stream.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum, unique
 
 import numpy as np
@@ -44,6 +46,14 @@ class Stream(IntEnum):
     """(seed, sample): how a fragment stands in a sample to generate."""
     FRAGMENT_NOISE = 13
     """(seed, sample): register noise and timestep when a fragment is tokenized."""
+    STAGE_PASS = 14
+    """(seed, modality, batch): register noise and timesteps of the pass over the data between two stages."""
+    STAGE_WEIGHTS = 15
+    """(seed, stage): weights that are made anew when a stage begins."""
+    FEATURE_PROJECTION = 17
+    """(features, channels): the fixed projection of a teacher's features."""
+    TRAINING_PARTS = 16
+    """(seed): weights of what is trained beside a network and is no part of the model."""
 
 
 def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:
@@ -60,3 +70,14 @@ def stream_seed(stream: Stream, *names: int) -> int:
 def stream_generator(stream: Stream, *names: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on `device` at the beginning of a stream."""
     return torch.Generator(device).manual_seed(stream_seed(stream, *names))
+
+
+@contextmanager
+def global_stream(stream: Stream, *names: int) -> Iterator[None]:
+    """torch's global CPU generator at the beginning of a stream, for modules that draw their start weights from it.
+
+    Afterwards it is where it was before.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(stream, *names))
+        yield

@@ -74,6 +74,15 @@ class ImageConfig(Schema):
     meant for imported models only."""
     lpips_vgg: str | None = None
     """File with torchvision's weights of VGG16 (vgg16-397923af.pth); None: torch's cache of models, or a download."""
+    teacher: str = "efficientnet-lite0"
+    """Frozen network that describes images where a regime or an alignment needs one: efficientnet-lite0, from its
+    package (extra `features`), or a TorchScript file, from RGB images (B, 3, S, S) in [0, 1] to feature maps
+    (B, F, h, w) or tokens (B, N, F) of a square grid."""
+    teacher_size: int = Field(128, ge=32, le=4096, multiple_of=32)
+    """S, pixels on each side of the images that the teacher sees; larger ones tell more, and take longer."""
+    laplace_scale: float = Field(0.05, gt=0, le=1e3)
+    """Scale of the Laplace distribution as whose logarithm the regime unified-latents counts errors of pixels: how
+    large an error of a pixel in [0, 1] costs one nat."""
     flip: bool = True
     """Flip training images left to right at random."""
     max_unreadable: float = Field(0.01, ge=0, le=1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from PIL.Image import Image
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics, SweepMetric
+from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics, SweepMetric, Teacher
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
@@ -62,6 +62,12 @@ class Images(Modality):
         from unite_mm_image.model.modules import ImageModules
 
         return ImageModules(self.config, statistics, width)
+
+    def teacher(self, statistics: Statistics) -> Teacher:
+        """EfficientNet-Lite0, or the network of a file."""
+        from unite_mm_image.model.teacher import make_teacher
+
+        return make_teacher(self.config)
 
     def encode_samples(self, samples: Sequence[Image], statistics: Statistics) -> ImageBatch:
         """A batch of images, scaled and cut to the model's size; classes where every image has one.

@@ -111,6 +111,9 @@ class MoleculeConfig(Schema):
     least; three times the error after the same time (docs/experiments/order-of-hydrogens.md)."""
     distance_weight: float = Field(0.0, ge=0, le=1e6)
     """Weight of the loss of the distances between bonded atoms and between second neighbours."""
+    laplace_scale: float = Field(0.05, gt=0, le=1e3)
+    """Scale of the Laplace distribution as whose logarithm the regime unified-latents counts errors of positions, in
+    scaled units: how large an error of a coordinate costs one nat."""
     refinement_rounds: int = Field(0, ge=0, le=64)
     """Rounds of equivariant message passing over the decoded graph that correct the decoded positions."""
     refinement_width: int = Field(64, ge=8, le=4096)

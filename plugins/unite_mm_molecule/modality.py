@@ -30,6 +30,7 @@ from unite_mm_molecule.data.package import find_package
 from unite_mm_molecule.data.prepare import CACHE
 from unite_mm_molecule.data.sources import QM9
 from unite_mm_molecule.model.modules import MoleculeModules
+from unite_mm_molecule.model.teacher import AtomDescriptor
 from unite_mm_molecule.molecule import Molecule
 from unite_mm_schemas.metrics import Score
 
@@ -67,6 +68,9 @@ class MoleculeModality(Modality):
 
     def build_modules(self, statistics: Statistics, width: int) -> MoleculeModules:
         return MoleculeModules(self.config, statistics, width)
+
+    def teacher(self, statistics: Statistics) -> AtomDescriptor:
+        return AtomDescriptor(statistics, self.config.geometry)
 
     def encode_samples(self, samples: Sequence[Any], statistics: Statistics) -> MoleculeBatch:
         return encode(samples, statistics, self.config, self.name)

@@ -35,6 +35,17 @@ class SettingChange(Schema):
     """What it is from then on."""
 
 
+class StageRecord(Schema):
+    """Where the current stage of a run began; runs of one stage are in it from the start."""
+
+    number: int = Field(1, ge=1, le=100)
+    """The stage, from 1."""
+    step: int = Field(0, ge=0, le=MOST_STEPS)
+    """Optimizer steps done when it began."""
+    seconds: float = Field(0.0, ge=0, le=1e12)
+    """Seconds of training when it began."""
+
+
 class CheckpointRecord(Schema):
     """`record.json` of a checkpoint or exported folder."""
 
@@ -46,6 +57,8 @@ class CheckpointRecord(Schema):
     """Optimizer steps done."""
     seconds: float = Field(0.0, ge=0, le=1e12)
     """Seconds of training so far, over all resumed parts."""
+    stage: StageRecord = StageRecord()
+    """Stage of a run that is trained in several."""
     samples: dict[str, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     """Training samples seen of each modality: the position in its data stream."""
     config: RunConfig

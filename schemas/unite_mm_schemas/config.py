@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from unite_mm_schemas.additions import AlignmentConfig, LatentGradientConfig, NoAlignment, NoLatentGradient
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
-from unite_mm_schemas.regime import JointRecipeConfig, RecipeConfig, RegimeConfig, UniteRegime
+from unite_mm_schemas.combinations import disagreement
+from unite_mm_schemas.recipe import JointRecipeConfig, RecipeConfig
+from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """A share, or a timestep."""
@@ -35,6 +38,11 @@ def _none_of_auto(value: Any) -> Any:
 Devices = Annotated[int, Field(ge=1, le=4096)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Auto = Literal["auto"]
+
+
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
+Shift = Annotated[Factor | None, BeforeValidator(_none_of_auto, json_schema_input_type=Factor | Auto | None)]
+"""a in t <- a t / (1 + (a - 1) t); null or `auto`: by the size of the latents, decided when a run begins."""
 
 
 class TrunkConfig(Schema):
@@ -109,8 +117,9 @@ class FlowConfig(Schema):
     """Mean of the normal inside the sigmoid."""
     time_std: float = Field(1.0, gt=0, le=100)
     """Standard deviation of the normal inside the sigmoid."""
-    shift: float = Field(0.5, ge=1e-6, le=1e6)
-    """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is."""
+    shift: Shift = 0.5
+    """a in t <- a t / (1 + (a - 1) t); below 1 pulls toward noise, 1 leaves t as it is. `auto` or null:
+    sqrt(4096 / (K C)) for K registers of C channels (arXiv 2510.11690), decided when the run begins."""
     min_remaining: float = Field(0.05, ge=1e-6, le=1)
     """Floor of 1 - t in the loss weight 1 / max(1 - t, floor)^2; larger floors weigh late timesteps less."""
     condition_drop: float = Field(0.1, ge=0, le=1)
@@ -232,8 +241,8 @@ class SamplingConfig(Schema):
     """ODE solver of torchdiffeq; dopri5 controls its step for each sample on its own."""
     steps: int = Field(50, ge=1, le=100_000)
     """Steps of the fixed-step solvers."""
-    shift: float = Field(0.5, ge=1e-6, le=1e6)
-    """Shift of the time grid, as in training."""
+    shift: Shift = 0.5
+    """Shift of the time grid, as in training; `auto` or null: as `flow.shift`, decided when the run begins."""
     rtol: float = Field(1e-3, ge=1e-12, le=1)
     """Relative tolerance of dopri5."""
     atol: float = Field(1e-6, ge=1e-12, le=1)
@@ -293,12 +302,23 @@ class RunConfig(Schema):
     flow: FlowConfig = FlowConfig()
     """Flow matching."""
     regime: RegimeConfig = UniteRegime()
-    """Which system is trained: shared or separate weights, stop-gradient or not; the default is UNITE."""
+    """Which networks there are, and what space the flow lives in; the default is UNITE."""
     recipe: RecipeConfig = JointRecipeConfig()
     """What one training step is; the default trains all parts jointly."""
+    alignment: AlignmentConfig = NoAlignment()
+    """What the inside of the denoiser is aligned to, beside the flow loss."""
+    latent_gradient: LatentGradientConfig = NoLatentGradient()
+    """What data say of latents that are denoised, beside the flow loss."""
     optim: OptimConfig = OptimConfig()
     """Optimization."""
     train: TrainConfig = TrainConfig()
     """The training run."""
     sampling: SamplingConfig = SamplingConfig()
     """Defaults for generation."""
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> "RunConfig":
+        reason = disagreement(self.regime, self.recipe, self.alignment, self.latent_gradient)
+        if reason is not None:
+            raise ValueError(reason)
+        return self

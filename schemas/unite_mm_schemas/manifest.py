@@ -23,7 +23,8 @@ def _object_reference(value: str) -> str:
 ObjectReference = Annotated[str, AfterValidator(_object_reference)]
 
 RESERVED_NAMES = (
-    *("schema_version", "modalities", "trunk", "latent", "flow", "regime", "recipe", "optim", "train", "sampling"),
+    *("schema_version", "modalities", "trunk", "latent", "flow", "regime", "recipe", "alignment", "latent_gradient"),
+    *("optim", "train", "sampling"),
 )
 """Sections of a run's configuration: `--set NAME.key=value` could not tell them from a modality."""
 

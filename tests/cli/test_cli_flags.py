@@ -10,7 +10,7 @@ DATA = "--modality --data --preset --set --cache --workers"
 
 FLAGS = {
     "": "--debug --version",
-    "train": "--modality --data --preset --config --set --out --resume --recipe --init --init-trunk "
+    "train": "--modality --data --preset --regime --config --set --out --resume --recipe --init --init-trunk "
     "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "

@@ -28,7 +28,7 @@ each_package = pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: fo
 each_plugin = pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 
 NUMERICS = {"torch", "lightning_fabric", "torchdiffeq", "torch_geometric", "numpy", "scipy"}
-IMAGES = {"PIL", "matplotlib", "torchvision", "lpips", "torchmetrics", "torch_fidelity"}
+IMAGES = {"PIL", "matplotlib", "torchvision", "lpips", "torchmetrics", "torch_fidelity", "efficientnet_lite_pytorch"}
 CHEMISTRY = {"rdkit", "torch_geometric", "pymatgen", "openbabel", "posebusters", "fcd", "tblite"}
 
 

@@ -219,7 +219,8 @@ ERRORS = {
     ),
     "unknown kind": (
         {"assignments": ("regime.kind=seperate",)},
-        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate "
+        "regime.kind: unknown kind 'seperate'; did you mean 'separate'? there are: unite, separate, "
+        "unified-latents, two-stage, frozen-features "
         "(--set regime.kind=seperate)",
     ),
     "key of another kind": (
@@ -267,6 +268,10 @@ ERRORS = {
     "unknown preset": (
         {"preset": "wild"},
         "modality 'dots' has no preset 'wild'\n  did you mean 'wide'? it has: plain, wide",
+    ),
+    "unknown regime": (
+        {"regime": "seperate"},
+        "--regime seperate: there is no such regime\n  did you mean 'separate'?",
     ),
     "unselected modality": (
         {"assignments": ("modalities.spots.weight=2",)},
@@ -379,6 +384,7 @@ def test_resume_may_change_rates_clipping_and_where_the_data_lie(
         ({"start": Layer("--init other", {})}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("dots.channels=5",)}, "modalities.dots.config.channels cannot change on --resume"),
         ({"preset": "wide"}, "--resume takes the configuration of the run folder"),
+        ({"regime": "separate"}, "--resume takes the configuration of the run folder"),
         ({"assignments": ("optim.optimizer=adamw",)}, "optim.optimizer cannot change on --resume"),
         ({"base": (Layer("--init-trunk other", {}),)}, "--resume takes the configuration of the run folder"),
         ({"modalities": ("spots",)}, "the run was started with dots"),

@@ -15,7 +15,7 @@ from unite_mm.storage.runs import newest_checkpoint
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.recipes.decoder import DecoderRecipe
 from unite_mm.training.recipes.joint import JointRecipe
-from unite_mm_schemas.regime import DecoderRecipeConfig, JointRecipeConfig
+from unite_mm_schemas.recipe import DecoderRecipeConfig, JointRecipeConfig
 
 DECODER = "modality_modules.points.decoder."
 TRAIN = ["train", "--modality", "points", "--set", "train.batch_size=16", "--set", "train.log_every=1"]

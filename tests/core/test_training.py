@@ -2,7 +2,6 @@
 
 import copy
 import math
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,6 @@ import pytest
 import torch
 from helpers.repository import load_script
 from helpers.toy_models import gradients, make_batch, make_noise, make_recipe
-from helpers.two_ranks import one_rank
 from unite_mm_toy.config import PointsConfig
 from unite_mm_toy.points import RingData
 
@@ -65,27 +63,6 @@ def test_decoder_noise_reaches_the_configured_share_and_range():
     noisy = times[times < 1]
     assert len(noisy) / len(times) == pytest.approx(0.5, abs=0.02)
     assert noisy.min() >= 0.7 and noisy.mean().item() == pytest.approx(0.85, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("regime", REGIMES, ids=str)
-def test_two_ranks_have_the_gradients_of_the_joined_batch(regime):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=one_rank, args=(rank, port, regime, queue)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    found = queue.get(timeout=240)
-    for worker in workers:
-        worker.join(timeout=60)
-        assert worker.exitcode == 0
-    recipe = make_recipe(flow=FlowConfig(draws=2), regime=regime)
-    recipe.backward("points", make_batch(8), make_noise(recipe.network, 8))
-    for name, expected in gradients(recipe.network).items():
-        assert torch.allclose(torch.from_numpy(found[name]), expected, rtol=1e-3, atol=1e-5), name
 
 
 def test_noise_of_a_rank_is_its_part_of_the_joined_noise():

@@ -8,12 +8,16 @@ from unite_mm_toy.config import PointsConfig
 from unite_mm_toy.points import PointBatch, Points, draw_ring
 
 from unite_mm.api import UNITE
+from unite_mm.config import REGIMES
 from unite_mm.contract import Registers
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry.build import build_network
+from unite_mm.training import recipes
 from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.shift import with_shift
 from unite_mm_schemas.config import ModalityRun, RunConfig, TrunkConfig
 
 STATISTICS = {"counts": [1, 1, 1]}
@@ -32,6 +36,24 @@ def make_model(
     for parameter in network.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
     return UNITE(network, config, modalities, statistics)
+
+
+def regime_sections(name: str) -> dict[str, Any]:
+    """The sections that `--regime` sets, complete and validated."""
+    values = REGIMES[name].values
+    config = RunConfig.model_validate(values)
+    return {section: getattr(config, section) for section in values}
+
+
+def make_regime(name: str, *, stage: int = 1, **changes: Any) -> Recipe:
+    """The recipe of a regime in one of its stages, on the network of `make_model`."""
+    model = make_model(**(regime_sections(name) | changes))
+    recipe = recipes.make_recipe(with_shift(model.config, model.network), model.network)
+    recipe.start(model.statistics)
+    recipe.start(model.statistics)
+    if stage > 1:
+        recipe.enter(stage)
+    return recipe
 
 
 def make_recipe(**changes: Any) -> JointRecipe:

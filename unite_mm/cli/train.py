@@ -43,6 +43,12 @@ UNSHOWN = ("learning_rate", "seconds")
     metavar="PRESET",
     help="A preset of the modality, or NAME=PRESET; `unite-mm plugins show NAME` lists them.",
 )
+@click.option(
+    "--regime",
+    metavar="NAME",
+    help="Which system to train: unite, unite-no-stop, separate, separate-no-stop, unified-latents, "
+    "two-stage, frozen-features.",
+)
 @click.option("--config", "file", type=PathName(dir_okay=False), help="A YAML configuration file.")
 @set_option
 @click.option("--out", type=PathName(file_okay=False), help="Run folder.  [default: runs/NAME-TIME]")

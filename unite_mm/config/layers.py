@@ -50,7 +50,8 @@ class Merged:
     def error(self, path: str, message: str) -> UsageError:
         """The error of a key, with the layer that set it, or the section it is in."""
         # Rules over several keys name these keys themselves.
-        text = message if message.startswith(f"{path}.") or path.endswith(".") else f"{path}: {message}"
+        named = not path or message.startswith(f"{path}.") or path.endswith(".")
+        text = message if named else f"{path}: {message}"
         parts = tuple(path.rstrip(".").split("."))
         for depth in range(len(parts), 0, -1):
             if parts[:depth] in self.origins:

@@ -32,7 +32,8 @@ class RunOptions:
         file: a YAML (or JSON) configuration file.
         assignments: `key=value` pairs.
         flags: nested mapping of what flags set.
-        base: layers that count above the presets and below everything else, such as `trunk_layer`.
+        regime: a name of `unite_mm.config.regimes.REGIMES`; None: what the presets say.
+        base: layers that count above the presets and the regime and below everything else, such as `trunk_layer`.
         start: a whole configuration in place of the presets, such as `decoder_layer`.
     """
 
@@ -42,6 +43,7 @@ class RunOptions:
     file: Path | None = None
     assignments: tuple[str, ...] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
+    regime: str | None = None
     base: tuple[Layer, ...] = ()
     start: Layer | None = None
 

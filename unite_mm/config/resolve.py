@@ -9,6 +9,7 @@ from unite_mm.config.files import read_yaml
 from unite_mm.config.layers import KIND, check_shape, flatten
 from unite_mm.config.options import Layer, RunOptions
 from unite_mm.config.presets import expand, preset_layers
+from unite_mm.config.regimes import regime_layer
 from unite_mm.errors import UsageError
 from unite_mm.registry import Plugin, Registry
 from unite_mm_schemas.config import RunConfig
@@ -28,7 +29,7 @@ def resolve(options: RunOptions, registry: Registry) -> RunConfig:
     check_shape(str(options.file), file)
     plugins = _select(options, file, registry)
     below = preset_layers(plugins, options.preset) if options.start is None else [options.start]
-    layers = [*below, *options.base]
+    layers = [*below, *([] if options.regime is None else [regime_layer(options.regime)]), *options.base]
     if options.file is not None:
         layers.append(Layer(str(options.file), expand(file, plugins, str(options.file))))
     layers += assignment_layers(options.assignments, plugins)
@@ -49,10 +50,11 @@ def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -
     Raises:
         UsageError: something that decides what the run computes would change.
     """
-    if options.preset is not None or options.file is not None or options.base or options.start:
+    given = (options.preset, options.file, options.regime, options.start)
+    if any(option is not None for option in given) or options.base:
         raise UsageError(
             "--resume takes the configuration of the run folder",
-            "leave out --preset, --config, --recipe and --init-trunk",
+            "leave out --preset, --regime, --config, --recipe and --init-trunk",
         )
     if options.modalities and set(options.modalities) != set(saved.modalities):
         raise UsageError(f"the run was started with {', '.join(saved.modalities)}", "leave --modality out")
@@ -103,6 +105,8 @@ def _started(options: RunOptions, start: Layer, registry: Registry) -> list[Plug
     """The plugins of the configuration that a run starts from."""
     if options.preset is not None:
         raise UsageError(f"--preset cannot be combined with {start.origin}", "change settings with --set or --config")
+    if options.regime is not None:
+        raise UsageError(f"--regime cannot be combined with {start.origin}", "a trained model keeps its regime")
     trained = list(start.values["modalities"])
     if options.modalities and set(options.modalities) != set(trained):
         raise UsageError(f"{start.origin}: that model has {', '.join(trained)}", "leave --modality out")

@@ -11,6 +11,7 @@ from unite_mm.contract.data import DataRequest, ModalityData, Reference
 from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.metrics import SweepMetric
 from unite_mm.contract.model import Batch, ModalityModules, PriorSample, Statistics
+from unite_mm.contract.teacher import Teacher
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score
@@ -64,6 +65,15 @@ class Modality(ABC):
     @abstractmethod
     def build_modules(self, statistics: Statistics, width: int) -> ModalityModules:
         """Build the model parts for a trunk of `width`; parameters initialised from torch's global generator."""
+
+    def teacher(self, statistics: Statistics) -> Teacher:
+        """What describes inputs without being trained; here there is none. Nothing is loaded before it is called.
+
+        Raises:
+            UsageError: there is none.
+        """
+        del statistics
+        raise UsageError(f"modality {self.name!r} has no teacher", "choose another regime, or another alignment.kind")
 
     def sampling_options(self) -> Any:
         """Options of the plugin's own for generation, with their defaults: a Pydantic model, or None for none.

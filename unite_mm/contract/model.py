@@ -162,6 +162,21 @@ class ModalityModules(nn.Module, ABC):
     def losses(self, output: Any, batch: Any) -> dict[str, LossTerm]:
         """Named terms of the reconstruction loss of a decoder output against its batch."""
 
+    def nats(self, terms: Mapping[str, LossTerm], batch: Any) -> Tensor:
+        """What a reconstruction costs each sample, in nats (B,), up to a constant, for the regime `unified-latents`.
+
+        Here every register is taken to cost the weighted sum of the terms: right for cross-entropies that are means
+        over registers. A plugin whose terms are means over anything else, or errors of numbers, says it better: an
+        absolute error is the logarithm of a Laplace distribution, times its number of values over its scale.
+
+        Args:
+            terms: what `losses` gave for the batch.
+            batch: the batch.
+        """
+        weighted = torch.stack([term.weight * term.values.float() for term in terms.values()]).sum(0)
+        counts: Tensor = batch.registers.mask.sum(1)
+        return weighted * counts
+
     def compile_losses(self) -> None:
         """Called where a run compiles the transformer blocks: compile what is slow in the losses; here nothing."""
 

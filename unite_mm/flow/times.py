@@ -18,11 +18,12 @@ def draw_times(config: FlowConfig, count: int, generator: torch.Generator) -> Te
     else:
         normal = torch.randn(count, generator=generator, device=generator.device)
         time = torch.sigmoid(config.time_mean + config.time_std * normal)
+    assert config.shift is not None, "a run decides it when it begins"
     return shift_time(time, config.shift)
 
 
-def time_grid(steps: int, shift: float) -> Tensor:
-    """(steps + 1,) increasing timesteps from 0 to 1 inclusive, shifted like the training times."""
-    grid = shift_time(torch.linspace(0, 1, steps + 1, dtype=torch.float64), shift)
-    grid[-1] = 1.0
+def time_grid(steps: int, shift: float, end: float = 1.0) -> Tensor:
+    """(steps + 1,) increasing timesteps from 0 to `end` inclusive, shifted like the training times."""
+    grid = end * shift_time(torch.linspace(0, 1, steps + 1, dtype=torch.float64), shift)
+    grid[-1] = end
     return grid.float()

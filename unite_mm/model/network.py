@@ -6,17 +6,19 @@ layout. Every modality has its own `Head` (projections of its latents, register 
 (arXiv 2603.22283, section 3.1).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from unite_mm.contract import Batch, ConditionSpec, LatentLayout, ModalityModules, Registers, Tokens
+from unite_mm.contract import Batch, ConditionSpec, LatentLayout, ModalityModules, Registers, Teacher, Tokens
 from unite_mm.model.condition import ConditionEmbedding
+from unite_mm.model.latents import FeatureLatents, Standardisation
 from unite_mm.model.layers import DecoderBlock, EncoderBlock, HiddenLinear, sincos_table
 from unite_mm.model.trunk import Trunk
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
+from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
 
 class Head(nn.Module):
@@ -24,14 +26,16 @@ class Head(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, layout: LatentLayout, spec: ConditionSpec, trunk: TrunkConfig, latent: LatentConfig) -> None:
+    def __init__(
+        self, layout: LatentLayout, spec: ConditionSpec, trunk: TrunkConfig, latent: LatentConfig, normed: bool
+    ) -> None:
         super().__init__()
         self.project_in = HiddenLinear(layout.channels, trunk.width)
         self.registers = nn.Parameter(torch.empty(layout.registers, trunk.width))
         self.register_buffer("positions", layout.positions.clone(), persistent=False)
         self.condition = ConditionEmbedding(spec, trunk.width)
         self.project_out = nn.Linear(trunk.width, layout.channels)
-        self.norm = nn.LayerNorm(layout.channels, elementwise_affine=latent.affine)
+        self.norm = nn.LayerNorm(layout.channels, elementwise_affine=latent.affine) if normed else nn.Identity()
 
 
 class GenerativeEncoder(nn.Module):
@@ -41,13 +45,16 @@ class GenerativeEncoder(nn.Module):
         trunk: size of the transformer.
         latent: the latent norm.
         modules: the modalities' parts, for their layouts and conditions.
+        normed: whether what it infers passes the latent norm.
     """
 
-    def __init__(self, trunk: TrunkConfig, latent: LatentConfig, modules: Mapping[str, ModalityModules]) -> None:
+    def __init__(
+        self, trunk: TrunkConfig, latent: LatentConfig, modules: Mapping[str, ModalityModules], normed: bool = True
+    ) -> None:
         super().__init__()
         self.trunk = Trunk(trunk)
         self.heads = nn.ModuleDict(
-            {name: Head(own.layout, own.condition, trunk, latent) for name, own in modules.items()}
+            {name: Head(own.layout, own.condition, trunk, latent, normed) for name, own in modules.items()}
         )
         self.initialise(trunk)
 
@@ -88,6 +95,7 @@ class GenerativeEncoder(nn.Module):
         condition: Tensor | None = None,
         dropped: Tensor | None = None,
         normalise: bool = True,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Infer clean latents: from noise and input tokens (tokenization) or from noisy latents alone (denoising).
 
@@ -99,10 +107,12 @@ class GenerativeEncoder(nn.Module):
             tokens: input tokens, or None when denoising.
             condition: classes (B,), numbers (B, M) or None.
             dropped: (B,) bool, conditions to replace by null.
-            normalise: apply the latent norm. The flow lives in the normed space; see `sampling.latent_norm`.
+            normalise: apply the latent norm, if there is one. The flow lives in the normed space; see
+                `sampling.latent_norm`.
+            states: gets the registers (B, L, W) after every block of the trunk.
 
         Returns:
-            (B, L, C), layer-normalised over C, zero at unused registers.
+            (B, L, C), zero at unused registers.
         """
         head = self.heads[modality]
         assert isinstance(head, Head)
@@ -119,7 +129,7 @@ class GenerativeEncoder(nn.Module):
                     real = torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=x.device)
                 mask = torch.cat((registers.mask, real), dim=1)
         embedded = head.condition(condition, dropped, batch)
-        out = self.trunk(stream, count, time, embedded, positions, mask)
+        out = self.trunk(stream, count, time, embedded, positions, mask, states)
         latents: Tensor = head.project_out(out).float()
         if normalise:
             latents = head.norm(latents)
@@ -136,7 +146,11 @@ class Network(nn.Module):
         trunk: size of the transformer.
         latent: the latent norm.
         modules: the modalities' parts by name.
-        shared_weights: whether one Generative Encoder tokenizes and denoises; else two of the same shape.
+        regime: which networks there are, and what space the flow lives in.
+
+    Attributes:
+        end_time: timestep at which the flow ends and the decoder sees latents.
+        teachers: make the modalities' teachers, where they are needed.
     """
 
     def __init__(
@@ -144,13 +158,26 @@ class Network(nn.Module):
         trunk: TrunkConfig,
         latent: LatentConfig,
         modules: Mapping[str, ModalityModules],
-        *,
-        shared_weights: bool = True,
+        regime: RegimeConfig | None = None,
     ) -> None:
         super().__init__()
+        self.regime = regime or UniteRegime()
+        self.end_time = self.regime.end_time
+        self.teachers: dict[str, Callable[[], Teacher]] = {}
+        self._made: dict[str, Teacher] = {}
         self.modality_modules = nn.ModuleDict(modules)
-        self.encoder = GenerativeEncoder(trunk, latent, modules)
-        self.separate_denoiser = None if shared_weights else GenerativeEncoder(trunk, latent, modules)
+        normed = self.regime.denoiser_norm or not self.regime.features
+        self.encoder = GenerativeEncoder(trunk, latent, modules, normed)
+        self._sizes = (trunk, latent)
+        self.separate_denoiser = None if self.regime.shared_weights else self._new_denoiser()
+        self.spaces: nn.ModuleDict | None = None
+        self.features: nn.ModuleDict | None = None
+        if self.regime.features:
+            self.features = nn.ModuleDict({name: FeatureLatents(own.layout.channels) for name, own in modules.items()})
+            for own in modules.values():
+                own.tokenizer = nn.Identity()  # the teacher takes its place
+        if self.regime.standardised:
+            self.spaces = nn.ModuleDict({name: Standardisation(own.layout.channels) for name, own in modules.items()})
 
     @property
     def denoiser(self) -> GenerativeEncoder:
@@ -173,6 +200,16 @@ class Network(nn.Module):
         assert isinstance(modules, ModalityModules)
         return modules
 
+    def teacher(self, modality: str) -> Teacher:
+        """The frozen teacher of a modality, which is no part of the network.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if modality not in self._made:
+            self._made[modality] = self.teachers[modality]()
+        return self._made[modality]
+
     def tokenize(self, modality: str, batch: Batch, noise: Tensor, time: Tensor) -> Tensor:
         """Clean latents z0 (B, L, C) of a batch.
 
@@ -182,7 +219,13 @@ class Network(nn.Module):
             noise: (B, L, C) in the registers.
             time: (B,) near 0.
         """
+        if self.features is not None:
+            with torch.no_grad():
+                features: Tensor = self.features[modality](self.teacher(modality)(batch), batch.registers)
+            return features
         tokens = self.modules_of(modality).tokenizer(batch)
+        if self.regime.deterministic:
+            noise, time = torch.zeros_like(noise), torch.zeros_like(time)
         latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
         return latents
 
@@ -195,12 +238,53 @@ class Network(nn.Module):
         condition: Tensor | None = None,
         dropped: Tensor | None = None,
         normalise: bool = True,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
-        """Clean latents (B, L, C) predicted from noisy ones; arguments as for `GenerativeEncoder.forward`."""
+        """Clean latents (B, L, C) predicted from noisy ones, both in the space of the flow.
+
+        Arguments as for `GenerativeEncoder.forward`.
+        """
         latents: Tensor = self.denoiser(
-            modality, state, time, registers, condition=condition, dropped=dropped, normalise=normalise
+            modality, state, time, registers, condition=condition, dropped=dropped, normalise=normalise, states=states
         )
         return latents
+
+    def fit_features(self) -> None:
+        """Draw the projections of features as latents, where they are, for the teachers at hand.
+
+        Raises:
+            UsageError: a teacher is not at hand, or has too few features.
+        """
+        for name, own in (self.features or {}).items():
+            assert isinstance(own, FeatureLatents)
+            own.fit(self.teacher(name).width)
+
+    def to_flow(self, modality: str, latents: Tensor, registers: Registers) -> Tensor:
+        """Latents (B, L, C) in the space that the flow lives in."""
+        space = self.space(modality)
+        return latents if space is None else space.to_flow(latents, registers)
+
+    def from_flow(self, modality: str, values: Tensor, registers: Registers) -> Tensor:
+        """What the decoder sees of the end of a flow (B, L, C)."""
+        space = self.space(modality)
+        return values if space is None else space.from_flow(values, registers)
+
+    def space(self, modality: str) -> Standardisation | None:
+        """How the space of the flow differs from the latents; None: it does not."""
+        if self.spaces is None:
+            return None
+        space = self.spaces[modality]
+        assert isinstance(space, Standardisation)
+        return space
+
+    def renew_denoiser(self) -> None:
+        """Give a separate denoiser fresh weights, from torch's global generator."""
+        assert self.separate_denoiser is not None
+        self.separate_denoiser.load_state_dict(self._new_denoiser().state_dict())
+
+    def _new_denoiser(self) -> GenerativeEncoder:
+        modules = {name: self.modules_of(name) for name in self.names}
+        return GenerativeEncoder(*self._sizes, modules, self.regime.denoiser_norm)
 
     def decode(self, modality: str, values: Tensor, registers: Registers) -> Any:
         """Decoder output, of the plugin's own type, for latents (B, L, C)."""

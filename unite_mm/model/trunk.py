@@ -28,7 +28,14 @@ class Trunk(nn.Module):
         self.final_modulation = nn.Linear(config.width, 2 * config.width)
 
     def forward(
-        self, x: Tensor, registers: int, time: Tensor, condition: Tensor, positions: Tensor, mask: Tensor | None
+        self,
+        x: Tensor,
+        registers: int,
+        time: Tensor,
+        condition: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Run the blocks and return the registers.
 
@@ -39,6 +46,7 @@ class Trunk(nn.Module):
             condition: (B, W) embedding of the condition.
             positions: (N,) rotary positions.
             mask: (B, N) bool, True for real tokens; None when all are.
+            states: gets the registers (B, L, W) after every block.
 
         Returns:
             (B, L, W), normalised and modulated, ready for a latent projection.
@@ -55,6 +63,8 @@ class Trunk(nn.Module):
                 table = rotary_table(positions, config.width // config.heads, config.rope_base, config.rope_highest)
                 mask = None if mask is None else F.pad(mask, (extra, 0), value=True)
             x = block(x, modulation, table, mask)
+            if states is not None:
+                states.append(x[:, extra : extra + registers])
         x = x[:, extra : extra + registers]
         shift, scale = self.final_modulation(modulation)[:, None, :].chunk(2, dim=-1)
         out: Tensor = self.final_norm(x) * (1 + scale) + shift

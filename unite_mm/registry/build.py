@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.model.trunk import Trunk
 from unite_mm.progress import Progress
-from unite_mm.random_streams import Stream, stream_seed
+from unite_mm.random_streams import Stream, global_stream
 from unite_mm.registry import discover
 from unite_mm.utils.memory import Allowance, LargeOnMeta, machine_memory, size_text
 from unite_mm_schemas.checkpoint import ModalityRecord
@@ -106,11 +107,11 @@ def build_network(
     trunk = BYTES * trunk_parameters(config.trunk) * (1 if config.regime.shared_weights else 2)
     allowance.take(trunk)
     allowance.left += ROUNDING
-    with torch.random.fork_rng(devices=[]), allowance:
-        torch.manual_seed(stream_seed(Stream.START_WEIGHTS, config.train.seed))
+    with global_stream(Stream.START_WEIGHTS, config.train.seed), allowance:
         modules = _modules(config, modalities, statistics)
         allowance.left += trunk
-        return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+        network = Network(config.trunk, config.latent, modules, config.regime)
+    return _with_teachers(network, modalities, statistics)
 
 
 def outline_network(
@@ -125,7 +126,16 @@ def outline_network(
             with LargeOnMeta():
                 modules = _modules(config, modalities, statistics)
         with torch.device("meta"):
-            return Network(config.trunk, config.latent, modules, shared_weights=config.regime.shared_weights)
+            network = Network(config.trunk, config.latent, modules, config.regime)
+    return _with_teachers(network, modalities, statistics)
+
+
+def _with_teachers(
+    network: Network, modalities: Mapping[str, Modality], statistics: Mapping[str, Statistics]
+) -> Network:
+    """The network, with teachers that are made when they are asked for."""
+    network.teachers = {name: partial(own.teacher, statistics[name]) for name, own in modalities.items()}
+    return network
 
 
 def trunk_parameters(trunk: TrunkConfig) -> int:

@@ -80,8 +80,9 @@ class Growth:
         held = self.modality.hold(self.fragment, priors, generators, self.statistics)
         check_held(held, priors)
         noise = [stream_generator(Stream.FRAGMENT_NOISE, seed, index) for index in indices]
-        values: Tensor = tokenize(network, self.modality.name, held.batch.to(network.device), noise, time_max)
-        return HeldLatents(values, held.mask.to(network.device))
+        name, batch = self.modality.name, held.batch.to(network.device)
+        clean: Tensor = tokenize(network, name, batch, noise, time_max)
+        return HeldLatents(network.to_flow(name, clean, batch.registers), held.mask.to(network.device))
 
     def score(self, samples: Sequence[Any], progress: Progress) -> Score:
         """How many samples are sound and contain the fragment."""

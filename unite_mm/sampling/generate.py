@@ -34,7 +34,7 @@ class Latents:
     """Latent tokens of a batch.
 
     Attributes:
-        values: (B, L, C), layer-normalised over C, zero at unused registers.
+        values: (B, L, C) as the decoder sees them, zero at unused registers.
         registers: which registers each sample uses.
         modality: whose latents they are.
         condition: what they were generated under, as in a batch; None where there was none.
@@ -135,7 +135,7 @@ def sample_latents(
     on_state: StateCallback | None = None,
     held: HeldLatents | None = None,
 ) -> tuple[Latents, int]:
-    """Integrate one batch from noise to latents.
+    """Integrate one batch from noise to latents, as the decoder sees them.
 
     Args:
         network: what denoises.
@@ -144,7 +144,8 @@ def sample_latents(
         generators: CPU generators of each sample's noise.
         settings: solver, steps, guidance, temperature, churn.
         on_state: see `unite_mm.sampling.solvers.integrate`.
-        held: latents of registers that are not generated, on the network's device, of any length up to L.
+        held: latents of registers that are not generated, in the space of the flow, on the network's device, of any
+            length up to L.
 
     Returns:
         The latents, and the number of function evaluations.
@@ -161,9 +162,14 @@ def sample_latents(
 
     held = None if held is None else held.padded(used.shape[1])
     drift = Drift(NetworkDenoiser(network, modality, registers, condition, settings), settings, held)
-    solution = integrate(drift, fresh_noise() * settings.temperature, settings, fresh_noise, on_state)
-    state = solution.state if held is None or settings.hold_until < 1 else held.put_into(solution.state)
-    return Latents(state * registers.mask[:, :, None], registers, modality, condition), solution.evaluations
+    start = fresh_noise() * settings.temperature
+    solution = integrate(drift, start, settings, fresh_noise, on_state, network.end_time)
+    state = solution.state
+    # A flow that ends before t = 1 ends at the noised latents that the decoder knows, and the held ones with it.
+    if held is not None and settings.hold_until == 1 and network.end_time == 1:
+        state = held.put_into(state)
+    values = network.from_flow(modality, state * registers.mask[:, :, None], registers)
+    return Latents(values, registers, modality, condition), solution.evaluations
 
 
 def check_conditions(spec: ConditionSpec, condition: Any, count: int) -> list[Tensor | None]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from unite_mm.errors import UsageError
 from unite_mm.flow.times import time_grid
 from unite_mm_schemas.config import SamplingConfig
 
@@ -15,7 +16,7 @@ DriftFunction = Callable[[Tensor, Tensor], Tensor]
 """(timestep (), state (B, L, C)) -> velocity (B, L, C)."""
 
 StateCallback = Callable[[float, Tensor], None]
-"""(timestep, state (B, L, C)): called at the beginning of every accepted step, and with the last state at t = 1."""
+"""(timestep, state (B, L, C)): called at the beginning of every accepted step, and with the last state at its end."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Solution:
     """Where the flow ended.
 
     Attributes:
-        state: (B, L, C) at t = 1.
+        state: (B, L, C) at the end.
         evaluations: velocities evaluated (NFE).
     """
 
@@ -55,8 +56,9 @@ def integrate(
     config: SamplingConfig,
     fresh_noise: Callable[[], Tensor] | None = None,
     on_state: StateCallback | None = None,
+    end: float = 1.0,
 ) -> Solution:
-    """Follow a drift from noise at t = 0 to t = 1.
+    """Follow a drift from noise at t = 0 to data at t = 1, or to where the flow ends before.
 
     Fixed-step solvers use `config.steps` steps on the shifted grid. dopri5 adapts its step to the error of the whole
     batch it is given; for results that do not depend on batch mates, give it one sample at a time, as `generate` does.
@@ -67,24 +69,30 @@ def integrate(
         config: solver, steps, tolerances, churn.
         fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
         on_state: gets the states on the way; it must not change them.
+        end: timestep at which the flow ends.
+
+    Raises:
+        UsageError: the shift of the grid was left open.
     """
     adaptive = config.solver == "dopri5"
     field = _Field(drift, on_state, adaptive)
-    grid = time_grid(config.steps, config.shift).to(noise.device)
+    if config.shift is None:
+        raise UsageError("sampling.shift=auto is decided when training begins", "give a number")
+    grid = time_grid(config.steps, config.shift, end).to(noise.device)
     if adaptive:
-        ends = torch.tensor([0.0, 1.0], device=noise.device)
+        ends = torch.tensor([0.0, end], device=noise.device)
         state = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
     elif not config.churn or fresh_noise is None:
         state = odeint(field, noise, grid, method=config.solver)[-1]
     else:
         state = noise
         low, high = config.churn_interval
-        for start, end in pairwise(grid):
+        for start, stop in pairwise(grid):
             if low < float(start) < high:
                 state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
-            state = odeint(field, state, torch.stack((start, end)), method=config.solver)[-1]
+            state = odeint(field, state, torch.stack((start, stop)), method=config.solver)[-1]
     if on_state is not None:
-        on_state(1.0, state)
+        on_state(end, state)
     return Solution(state, field.evaluations)
 
 

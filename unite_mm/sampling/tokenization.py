@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from unite_mm.contract import Batch
+from unite_mm.contract import Batch, Registers
+from unite_mm.flow.path import interpolate
 from unite_mm.model.network import Network
 from unite_mm.sampling.generate import normal_noise
 
@@ -16,7 +17,7 @@ from unite_mm.sampling.generate import normal_noise
 def tokenize(
     network: Network, modality: str, batch: Batch, generators: Sequence[torch.Generator], time_max: float
 ) -> Tensor:
-    """Latents (B, L, C) of a batch on the network's device.
+    """Clean latents (B, L, C) of a batch on the network's device.
 
     Args:
         network: encodes.
@@ -29,3 +30,22 @@ def tokenize(
     noise = normal_noise(network.modules_of(modality), generators, length).to(network.device)
     time = torch.stack([torch.rand((), generator=g) for g in generators]) * time_max
     return network.tokenize(modality, batch, noise, time.to(network.device))
+
+
+def seen_by_decoder(
+    network: Network, modality: str, clean: Tensor, registers: Registers, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """Clean latents (B, L, C) as the decoder sees them: with the noise that is left where the flow ends, if any is.
+
+    Args:
+        network: knows where its flow ends.
+        modality: whose latents.
+        clean: as `tokenize` gives them.
+        registers: used by the samples.
+        generators: CPU generators of each sample's noise (B).
+    """
+    if network.end_time == 1:
+        return clean
+    noise = normal_noise(network.modules_of(modality), generators, clean.shape[1]).to(clean)
+    seen = interpolate(clean, noise, torch.full((len(clean),), network.end_time, device=clean.device))
+    return seen * registers.mask[:, :, None]

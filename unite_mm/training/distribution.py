@@ -205,6 +205,14 @@ class Ranks:
         dist.all_reduce(shared)
         return dict(zip(values, (shared / self.shard.ranks).tolist(), strict=True))
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, on the CPU; the same on all."""
+        if self.shard.ranks == 1:
+            return values.cpu()
+        shared = values.to(self.device)
+        dist.all_reduce(shared, dist.ReduceOp.SUM)
+        return shared.cpu()
+
     def save(self, write: Callable[[], None]) -> None:
         """Call `write` on the first rank; the others wait for it."""
         if self.is_first:

@@ -10,6 +10,7 @@ from unite_mm.progress import Progress
 from unite_mm.registry.build import BYTES, open_modalities, outline_network
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.recipes import make_recipe
+from unite_mm.training.shift import with_shift
 from unite_mm.utils.memory import machine_memory, size_text
 from unite_mm_schemas.config import RunConfig
 
@@ -51,6 +52,7 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
     opened = open_modalities(config, cache, progress)
     modalities = {name: entry.modality for name, entry in opened.items()}
     network = outline_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    config = with_shift(config, network)
     counts = {"parameters": sum(p.numel() for p in network.parameters())}
     counts["  shared trunk"] = sum(p.numel() for p in network.encoder.trunk.parameters())
     recipe = make_recipe(config, network)

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unite_mm.contract import LatentLayout
+from unite_mm.contract import LatentLayout, Registers
+from unite_mm.flow.path import expand_time
 from unite_mm.flow.times import draw_times
-from unite_mm_schemas.config import FlowConfig, LatentConfig
+from unite_mm_schemas.config import FlowConfig, LatentConfig, RunConfig
+from unite_mm_schemas.regime import FrozenFeaturesRegime
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,43 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class DecoderView:
+    """How the decoder sees latents: scale z0 + spread eps.
+
+    Attributes:
+        scale: (B,).
+        spread: (B,), standard deviation of the noise.
+        noise: (B, L, C), eps.
+    """
+
+    scale: Tensor
+    spread: Tensor
+    noise: Tensor
+
+    @classmethod
+    def at(cls, time: Tensor, noise: Tensor) -> "DecoderView":
+        """As on the path of the flow at timesteps (B,)."""
+        return cls(time, 1 - time, noise)
+
+    def of(self, latents: Tensor, registers: Registers) -> Tensor:
+        """Latents (B, L, C) as the decoder sees them; unused registers stay zero."""
+        seen = expand_time(self.scale, latents) * latents + expand_time(self.spread, latents) * self.noise
+        return seen * registers.mask[:, :, None] if registers.padded else seen
+
+
+@dataclass(frozen=True)
 class ReconstructionNoise:
     """Random numbers of tokenizing and decoding a batch.
 
     Attributes:
         registers: (B, L, C) noise that the registers start from.
         tokenize_times: (B,) timesteps of tokenization.
-        decoder_times: (B,) timesteps the decoder sees the latents at; None: it sees them clean.
-        decoder: (B, L, C) noise of the latents that the decoder sees; None with `decoder_times`.
+        view: how the decoder sees the latents.
     """
 
     registers: Tensor
     tokenize_times: Tensor
-    decoder_times: Tensor | None
-    decoder: Tensor | None
+    view: DecoderView
 
 
 @dataclass(frozen=True)
@@ -99,6 +124,12 @@ class StepNoise:
         """(B,) uniform in [0, 1)."""
         return self.shard.cut(torch.rand(self.size, generator=self.generator, device=self.generator.device))
 
+    def spread(self, end: float) -> Tensor:
+        """(B,) in [0, end): each uniform, and together evenly spread over the joined batch."""
+        offset = torch.rand((), generator=self.generator, device=self.generator.device)
+        even = torch.arange(self.size, device=self.generator.device) / self.size
+        return self.shard.cut((even + offset) % 1) * end
+
     def tokenize_times(self, config: LatentConfig) -> Tensor:
         """(B,) timesteps of tokenization."""
         return self.uniform() * config.tokenize_time_max
@@ -109,10 +140,29 @@ class StepNoise:
         noisy = config.decoder_noise_start + (1 - config.decoder_noise_start) * self.uniform()
         return torch.where(clean, 1.0, noisy)
 
-    def reconstruction(self, config: LatentConfig, length: int) -> ReconstructionNoise:
-        """Numbers of tokenizing and decoding."""
-        registers, tokenize_times = self.normal(length), self.tokenize_times(config)
-        return ReconstructionNoise(registers, tokenize_times, self.decoder_times(config), self.normal(length))
+    def reconstruction(self, config: RunConfig, length: int) -> ReconstructionNoise:
+        """Numbers of tokenizing and decoding a training batch."""
+        registers, tokenize_times = self.normal(length), self.tokenize_times(config.latent)
+        view = self.lasting_view(config, length)
+        if isinstance(config.regime, FrozenFeaturesRegime):
+            view = self.widened(config.regime.noise_std, length)
+        elif view is None:
+            view = DecoderView.at(self.decoder_times(config.latent), self.normal(length))
+        return ReconstructionNoise(registers, tokenize_times, view)
+
+    def widened(self, std: float, length: int) -> DecoderView:
+        """Latents as they are, with noise of a standard deviation |N(0, std^2)| for each sample."""
+        joined = torch.randn(self.size, generator=self.generator, device=self.generator.device)
+        spread = self.shard.cut(joined).abs() * std
+        return DecoderView(torch.ones_like(spread), spread, self.normal(length))
+
+    def lasting_view(self, config: RunConfig, length: int) -> DecoderView | None:
+        """How the decoder sees latents outside training, too: with the noise where the flow ends; None: clean."""
+        end = config.regime.end_time
+        if end == 1:
+            return None
+        noise = self.normal(length)
+        return DecoderView.at(torch.full((len(noise),), end, device=noise.device), noise)
 
     def left_open(self, parts: int) -> Tensor:
         """(B, P) bool: each sample leaves open a share of its parts that is itself uniform.

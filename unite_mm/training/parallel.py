@@ -18,6 +18,7 @@ from unite_mm.training.distribution import nodes, processes_started_elsewhere
 from unite_mm.utils.compilers import find_compiler
 from unite_mm.utils.cores import cores, thread_limit
 from unite_mm.utils.memory import machine_memory
+from unite_mm_schemas.combinations import FINE_TUNES
 from unite_mm_schemas.config import RunConfig, TrainConfig
 
 DECIDED = "UNITE_MM_PARALLEL"
@@ -139,7 +140,7 @@ def expected_seconds(config: RunConfig, machine: Machine) -> float:
     settings = config.train
     if settings.max_steps is None:
         return settings.max_time or 0.0
-    passes = 1 + config.flow.draws if config.recipe.kind == "joint" else 1
+    passes = 1 if config.recipe.kind in FINE_TUNES else 1 + config.flow.draws
     products = _trunk_weights(config) * TOKENS * settings.batch_size * passes * len(config.modalities)
     return settings.max_steps * products / (PRODUCTS[machine.kind] * (machine.cores if machine.kind == "cpu" else 1))
 

@@ -21,7 +21,7 @@ from unite_mm.training.run_log import RunLog, removed
 from unite_mm.utils.files import write_text
 from unite_mm.utils.lock import LOCK
 from unite_mm_schemas.card import DataCard
-from unite_mm_schemas.checkpoint import CheckpointRecord, SettingChange
+from unite_mm_schemas.checkpoint import CheckpointRecord, SettingChange, StageRecord
 from unite_mm_schemas.config import RunConfig
 
 CONFIG = "config.json"
@@ -100,12 +100,13 @@ class RunFolder:
         finally:
             log.close()
 
-    def save(self, step: int, seconds: float, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def save(self, step: int, seconds: float, stage: StageRecord, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Write a checkpoint and drop the oldest ones.
 
         Args:
             step: optimizer steps done.
             seconds: of training so far.
+            stage: where the current stage began.
             tensors: file stem -> name -> tensor.
 
         Raises:
@@ -116,6 +117,7 @@ class RunFolder:
         record = CheckpointRecord(
             step=step,
             seconds=seconds,
+            stage=stage,
             samples={name: step * self.config.train.batch_size for name in self.opened},
             config=self.config,
             modalities={name: entry.record for name, entry in self.opened.items()},

@@ -13,22 +13,21 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unite_mm.contract import SPLITS
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
-from unite_mm.registry.build import OpenModality, build_network, load_modalities, open_modalities
-from unite_mm.storage.checkpoint import load_state, read_tensors
+from unite_mm.registry.build import OpenModality, build_network, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.display import StoppedAtOnce, StopRequest, training_bar
 from unite_mm.training.distribution import Ranks, is_first_process, launch
-from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
-from unite_mm.training.optim import Optimizers
+from unite_mm.training.opening import open_for_training
 from unite_mm.training.parallel import settle
+from unite_mm.training.passes import TrainingPass
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
-from unite_mm.training.schedule import rate_factor
+from unite_mm.training.shift import with_shift
+from unite_mm.training.state import TrainState
 from unite_mm.training.validation import validate
 from unite_mm.utils.lock import locked
 from unite_mm_schemas.config import RunConfig
@@ -91,34 +90,10 @@ def train(
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
-        opened = _open(config, cache, shown, workers, resume)
+        opened = open_for_training(config, cache, shown, workers, resume)
         trainer = Trainer(config, folder, opened, ranks, shown)
         trainer.restore() if resume else trainer.begin()
         return trainer.fit()
-
-
-def _open(config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool) -> dict[str, OpenModality]:
-    """The modalities with their data, after saying which held-out splits are empty."""
-    try:
-        opened = open_modalities(config, cache, progress, workers)
-    except UsageError as error:
-        if not resume:
-            raise
-        hint = f"{error.hint}; " if error.hint else ""
-        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
-    for name, entry in opened.items():
-        empty = [split for split in SPLITS[1:] if entry.data.size(split) == 0]
-        if empty:
-            which = f"the {empty[0]} split of the {name} data is" if len(empty) == 1 else f"the {name} data have"
-            rest = "empty" if len(empty) == 1 else f"no {' and no '.join(empty)} split"
-            progress.say(f"note: {which} {rest}; nothing can be {_missed(empty)}")
-    return opened
-
-
-def _missed(empty: list[str]) -> str:
-    """What there is no data for."""
-    uses = {"validation": "validated while training", "test": "reconstructed by evaluate"}
-    return " or ".join(uses[split] for split in empty)
 
 
 class Trainer:
@@ -135,26 +110,23 @@ class Trainer:
     def __init__(
         self, config: RunConfig, folder: Path, opened: dict[str, OpenModality], ranks: Ranks, progress: Progress
     ) -> None:
-        self.config, self.opened, self.ranks, self.progress = config, opened, ranks, progress
-        self.folder = RunFolder(folder, config, opened, progress)
+        self.opened, self.ranks, self.progress = opened, ranks, progress
         modalities = {name: entry.modality for name, entry in opened.items()}
         statistics = {name: entry.statistics for name, entry in opened.items()}
         self.network = build_network(config, modalities, statistics).to(ranks.device)
+        self.config = config = with_shift(config, self.network)
+        self.folder = RunFolder(folder, config, opened, progress)
         if config.train.compile:
             self.network.compile_for_training()
         self.recipe = make_recipe(config, self.network)
-        self.optimizers = Optimizers(self.recipe.groups(), config.optim)
-        self.ema = EMA(self.optimizers.named(self.network), config.optim.ema, config.optim.ema_ramp)
+        self.state = TrainState(config, self.network, self.recipe)
         self.feeds = {
             name: BatchFeed(
                 config.train, number, entry.data, self.network.modules_of(name).layout, ranks.device, ranks.shard
             )
             for number, (name, entry) in enumerate(opened.items())
         }
-        self.step = 0
-        self.saved: int | None = None
         self.compiled = False
-        self.seconds = 0.0
         self.stop = StopRequest(progress, self._compiles_first)
         self.stopping = False
         self.newest: dict[str, float] = {}
@@ -166,31 +138,45 @@ class Trainer:
 
         But for a signal that comes while the first step is compiled, which takes minutes: nothing has been trained yet.
         """
-        settings = self.config.train
-        before, started = self.seconds, time.monotonic()
+        settings, state = self.config.train, self.state
+        before, started = state.seconds, time.monotonic()
         self.network.train()
         with self.stop.listening(), self._log() as log:
-            with training_bar(self.progress, settings, self.step, before) as show:
+            with training_bar(self.progress, settings, state.step, before) as show:
                 while not self._done():
+                    if state.stage_is_over(self._progress_share()):
+                        self._next_stage()
                     losses = self._step_or_stop()
                     if losses is None:
-                        return TrainSummary(self.folder.path, self.step, self.seconds, dict(self.newest), True)
-                    self.step += 1
+                        return self._summary(interrupted=True)
+                    state.step += 1
                     self.compiled = True
-                    self.seconds = before + time.monotonic() - started
-                    if self.step % settings.log_every == 0 or self.step == 1:
+                    state.seconds = before + time.monotonic() - started
+                    if state.step % settings.log_every == 0 or state.step == 1:
                         self._record(log, losses)
-                    show(self.step, self.seconds, self.newest)
-                    if self.step % settings.validate_every == 0:
+                    show(state.step, state.seconds, self.newest)
+                    if state.step % settings.validate_every == 0:
                         self._validate(log)
-                    if self.step % settings.checkpoint_every == 0:
+                    if state.step % settings.checkpoint_every == 0:
                         self.save()
-                if self.saved != self.step:
+                if state.saved != state.step:
                     self.save()
             finished = not self.stopping
-            if finished and self.step % settings.validate_every:
+            if finished and state.step % settings.validate_every:
                 self._validate(log)
-        return TrainSummary(self.folder.path, self.step, self.seconds, dict(self.newest), interrupted=not finished)
+        return self._summary(interrupted=not finished)
+
+    def _summary(self, *, interrupted: bool) -> TrainSummary:
+        state = self.state
+        return TrainSummary(self.folder.path, state.step, state.seconds, dict(self.newest), interrupted)
+
+    def _next_stage(self) -> None:
+        """Begin the next stage of the recipe, with optimizers and an average of its own."""
+        for feed in self.feeds.values():
+            feed.settle()
+        data = {name: entry.data for name, entry in self.opened.items()}
+        self.state.next_stage(TrainingPass(data, self.network, self.config.train, self.ranks, self.progress))
+        self.progress.say(f"stage {self.state.stage.number} begins at step {self.state.step}")
 
     def _step_or_stop(self) -> dict[str, Tensor] | None:
         """The losses of a step; None where a signal ended it while it was compiled for the first time."""
@@ -222,28 +208,28 @@ class Trainer:
         Raises:
             TrainingError: the gradient is not finite; nothing was changed.
         """
-        self.optimizers.zero_grad()
+        optimizers, step = self.state.optimizers, self.state.step
+        optimizers.zero_grad()
         losses: dict[str, Tensor] = {}
         for name, feed in self.feeds.items():
-            batch, noise = feed.batch(self.step), feed.noise(self.step)
+            batch, noise = feed.batch(step), feed.noise(step)
             terms = self.recipe.backward(name, batch, noise, self.ranks.autocast)
             losses |= {self._prefix(name) + term: value for term, value in terms.items()}
-        parameters = self.optimizers.parameters
-        self.ranks.reduce_gradients(parameters)
-        norm = self.ranks.clip_gradients(parameters, self.config.optim.clip)
+        self.ranks.reduce_gradients(optimizers.parameters)
+        norm = self.ranks.clip_gradients(optimizers.parameters, self.config.optim.clip)
         if not torch.isfinite(norm):
             found = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
-            raise self._not_finite(f"the loss stopped being finite at step {self.step + 1}: {found}")
-        self.optimizers.step(rate_factor(self.config.optim, self.step + 1, progress))
-        self.ema.update(self.step + 1)
+            raise self._not_finite(f"the loss stopped being finite at step {step + 1}: {found}")
+        self.state.update(progress)
         return losses | {"gradient_norm": norm}
 
     def _not_finite(self, message: str) -> TrainingError:
         """The error of a run that has blown up, with what may help."""
-        kept = f"the checkpoint of step {self.saved} is kept; " if self.saved is not None else ""
+        saved = self.state.saved
+        kept = f"the checkpoint of step {saved} is kept; " if saved is not None else ""
         where = f"then --resume goes on {'there' if kept else 'from the beginning'}"
         change = "lower optim.learning_rate or optim.clip, or use --precision 32-true; "
-        if self.saved == self.step:
+        if saved == self.state.step:
             where += f", or remove {self.folder.newest_name()} to go on before it"
         return TrainingError(message, kept + change + where)
 
@@ -255,9 +241,9 @@ class Trainer:
         """Share of the run that is done, equal on all ranks: by steps, or by the first rank's clock."""
         settings = self.config.train
         if settings.max_steps is not None:
-            return self.step / settings.max_steps
+            return self.state.step / settings.max_steps
         assert settings.max_time is not None
-        return min(1.0, self.ranks.from_first(self.seconds / settings.max_time))
+        return min(1.0, self.ranks.from_first(self.state.seconds / settings.max_time))
 
     def _done(self) -> bool:
         """Whether to stop now: the same answer on all ranks."""
@@ -274,25 +260,24 @@ class Trainer:
         if not self.ranks.is_first:
             yield None
             return
-        with self.folder.log(self.step) as log:
+        with self.folder.log(self.state.step) as log:
             yield log
 
     def _record(self, log: RunLog | None, losses: dict[str, Tensor]) -> None:
         values = self.ranks.mean(losses)
-        values["learning_rate"] = self.config.optim.learning_rate * rate_factor(
-            self.config.optim, self.step, self._progress_share()
-        )
-        values["seconds"] = round(self.seconds, 3)
+        rate = self.state.rate(self.state.step, self._progress_share())
+        values["learning_rate"] = self.config.optim.learning_rate * rate
+        values["seconds"] = round(self.state.seconds, 3)
         self.newest |= values
         if log is not None:
-            log.write("train", self.step, values)
+            log.write("train", self.state.step, values)
 
     def _validate(self, log: RunLog | None) -> None:
         """Validate the averaged weights; every rank computes the same, the first records it."""
         values: dict[str, float] = {}
         for feed in self.feeds.values():
             feed.settle()
-        with self.ema.swapped():
+        with self.state.ema.swapped():
             self.network.eval()
             for name, entry in self.opened.items():
                 found = validate(self.recipe, name, entry.data, self.config.train, self.ranks.autocast)
@@ -300,14 +285,14 @@ class Trainer:
         self.network.train()
         self.newest |= {f"validation {name}": value for name, value in values.items()}
         if log is not None:
-            log.write("validation", self.step, values)
+            log.write("validation", self.state.step, values)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
     def begin(self) -> None:
         """Start at step 0, from the weights that the recipe starts from."""
         self.recipe.start({name: entry.statistics for name, entry in self.opened.items()})
-        self.ema.load(dict(self.network.named_parameters()))
+        self.state.begin()
         if self.ranks.is_first:
             self.folder.create()
 
@@ -318,12 +303,12 @@ class Trainer:
             TrainingError: the weights are not finite.
             UniteError: it cannot be written; earlier checkpoints stay.
         """
-        for name, parameter in self.network.named_parameters():
-            if not bool(torch.isfinite(parameter).all()):
-                raise self._not_finite(f"the weights stopped being finite by step {self.step}: {name}")
-        tensors = {**self.recipe.saved(), "ema": self.ema.average, "optimizer": self.optimizers.state()}
-        self.ranks.save(lambda: self.folder.save(self.step, self.seconds, tensors))
-        self.saved = self.step
+        state = self.state
+        if (name := state.not_finite()) is not None:
+            raise self._not_finite(f"the weights stopped being finite by step {state.step}: {name}")
+        tensors = state.tensors()
+        self.ranks.save(lambda: self.folder.save(state.step, state.seconds, state.stage, tensors))
+        state.saved = state.step
 
     def restore(self) -> None:
         """Continue from the newest intact checkpoint; with none yet, from the start.
@@ -337,10 +322,7 @@ class Trainer:
             self.begin()
             return
         where, record = found
-        load_state(self.network, read_tensors(where, "weights"), str(where))
-        self.ema.load(read_tensors(where, "ema", str(self.ranks.device)))
-        self.optimizers.load_state(read_tensors(where, "optimizer"))
-        self.step, self.seconds, self.saved = record.step, record.seconds, record.step
+        self.state.load(where, record)
         if self.ranks.is_first:
             self.folder.write_config()
         self.progress.say(f"resuming from {where.name} ({record.seconds:.0f} s of training so far)")

@@ -1,5 +1,6 @@
 """The image's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -38,6 +39,11 @@ class ImageModules(ModalityModules):
 
     def losses(self, output: Tensor, batch: ImageBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config, self.perceptual)
+
+    def nats(self, terms: Mapping[str, LossTerm], batch: ImageBatch) -> Tensor:
+        """Every pixel of every colour costs the weighted terms over the scale of a Laplace distribution."""
+        weighted = torch.stack([term.weight * term.values.float() for term in terms.values()]).sum(0)
+        return weighted * (batch.pixels[0].numel() / self.config.laplace_scale)
 
     def compile_losses(self) -> None:
         self.perceptual.compile()

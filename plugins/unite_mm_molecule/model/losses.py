@@ -3,6 +3,7 @@
 Dimensions: B batch, L registers of the batch, S = 4 places for hydrogens of each, P = 24 orders of these places.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from itertools import permutations
 
@@ -51,6 +52,22 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
     if config.distance_weight:
         terms["distances"] = LossTerm(distance_loss(output, batch, matched), config.distance_weight)
     return terms
+
+
+VALUES = {"positions": 3, "hydrogens": 3, "distances": 1}
+"""Terms that are errors of numbers, by the numbers of each atom that they are means over."""
+
+
+def reconstruction_nats(terms: Mapping[str, LossTerm], batch: MoleculeBatch, config: MoleculeConfig) -> Tensor:
+    """What the weighted terms cost each molecule in nats, (B,): all are means over atoms.
+
+    Cross-entropies count as they are, errors of numbers as the logarithm of a Laplace distribution.
+    """
+    costs = [
+        term.weight * term.values.float() * (VALUES[name] / config.laplace_scale if name in VALUES else 1.0)
+        for name, term in terms.items()
+    ]
+    return torch.stack(costs).sum(0) * batch.registers.mask.sum(1)
 
 
 def bond_loss(logits: Tensor, bonds: Tensor, mask: Tensor) -> Tensor:

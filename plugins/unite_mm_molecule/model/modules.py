@@ -1,5 +1,6 @@
 """The molecule's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch
 from unite_mm_molecule.hydrogens import count_table, with_hydrogens
 from unite_mm_molecule.model.decoder import DecoderSizes, MoleculeDecoder, MoleculeLogits
-from unite_mm_molecule.model.losses import reconstruction_terms
+from unite_mm_molecule.model.losses import reconstruction_nats, reconstruction_terms
 from unite_mm_molecule.model.prior import CompositionPrior, condition_spec
 from unite_mm_molecule.model.tokenizer import GraphTokenizer
 from unite_mm_molecule.molecule import Molecule
@@ -67,6 +68,9 @@ class MoleculeModules(ModalityModules):
 
     def losses(self, output: MoleculeLogits, batch: MoleculeBatch) -> dict[str, LossTerm]:
         return reconstruction_terms(output, batch, self.config)
+
+    def nats(self, terms: Mapping[str, LossTerm], batch: MoleculeBatch) -> Tensor:
+        return reconstruction_nats(terms, batch, self.config)
 
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         return self.prior_for(generator, SampleRequest(condition))

@@ -25,6 +25,7 @@ from unite_mm.contract import (
     SampleRequest,
     Statistics,
     SweepMetric,
+    Teacher,
     Tokens,
 )
 from unite_mm.errors import UsageError
@@ -173,7 +174,19 @@ class PointModules(ModalityModules):
         return [points[mask].cpu() for points, mask in zip(output, registers.mask, strict=True)]
 
 
+class PointTeacher(Teacher):
+    name = "products of coordinates"
+    width = 6
+
+    def __call__(self, batch: PointBatch) -> Tensor:
+        x, y = batch.points.unbind(-1)
+        return torch.stack((x, y, x * x, y * y, x * y, torch.ones_like(x)), -1)
+
+
 class Points(Modality):
+    def teacher(self, statistics: Statistics) -> PointTeacher:
+        return PointTeacher()
+
     def open_data(self, request: DataRequest) -> RingData:
         return RingData(self.config, self.name, request)
 

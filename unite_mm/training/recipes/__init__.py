@@ -2,12 +2,19 @@
 
 from unite_mm.model.network import Network
 from unite_mm.training.recipes.base import Recipe
+from unite_mm.training.recipes.bound import BoundRecipe
 from unite_mm.training.recipes.decoder import DecoderRecipe
 from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.recipes.staged import StagedRecipe
 from unite_mm_schemas.config import RunConfig
 
-RECIPES: dict[str, type[Recipe]] = {"joint": JointRecipe, "decoder": DecoderRecipe}
-"""Recipes by the `kind` of their configuration (`unite_mm_schemas.regime.RecipeConfig`)."""
+RECIPES: dict[str, type[Recipe]] = {
+    "joint": JointRecipe,
+    "bound": BoundRecipe,
+    "staged": StagedRecipe,
+    "decoder": DecoderRecipe,
+}
+"""Recipes by the `kind` of their configuration (`unite_mm_schemas.recipe.RecipeConfig`)."""
 
 
 def make_recipe(config: RunConfig, network: Network) -> Recipe:

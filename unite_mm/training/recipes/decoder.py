@@ -18,7 +18,7 @@ from unite_mm.storage.checkpoint import load_state
 from unite_mm.storage.pretrained import load_weights
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.base import Autocast, Recipe
-from unite_mm_schemas.regime import DecoderRecipeConfig
+from unite_mm_schemas.recipe import DecoderRecipeConfig
 
 FIXED = ("trunk", "latent.affine", "regime")
 """Settings that a fine-tune cannot change: the weights are those of the trained model."""
@@ -76,19 +76,14 @@ class DecoderRecipe(Recipe):
         self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext
     ) -> dict[str, Tensor]:
         """`reconstruction` and every reconstruction term."""
-        drawn = noise.reconstruction(self.config.latent, batch.registers.mask.shape[1])
+        drawn = noise.reconstruction(self.config, batch.registers.mask.shape[1])
         with autocast():
             with torch.no_grad():
                 latents = self.tokenize(modality, batch, drawn)
-            reconstruction, terms = self.reconstruction_losses(
-                modality, batch, latents, drawn.decoder_times, drawn.decoder
-            )
+            reconstruction, terms = self.reconstruction_losses(modality, batch, latents, drawn.view)
         (self.weight(modality) * reconstruction).backward()
         return {"reconstruction": reconstruction.detach(), **terms}
 
     def validate(self, modality: str, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
-        """`reconstruction` of clean latents and every reconstruction term."""
-        times = noise.tokenize_times(self.config.latent)
-        latents = self.network.tokenize(modality, batch, noise.normal(batch.registers.mask.shape[1]), times)
-        total, terms = self.reconstruction_losses(modality, batch, latents)
-        return {"reconstruction": total, **terms}
+        """`reconstruction` of latents as a trained model decodes them, and every reconstruction term."""
+        return self.validate_reconstruction(modality, batch, noise)[1]

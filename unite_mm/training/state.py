@@ -1,0 +1,130 @@
+"""What a run is in the middle of: its weights, their average, the optimizers and the position; saved and restored."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unite_mm.model.network import Network
+from unite_mm.storage.checkpoint import load_state, read_tensors
+from unite_mm.training.ema import EMA
+from unite_mm.training.optim import Optimizers
+from unite_mm.training.passes import TrainingPass
+from unite_mm.training.recipes.base import Recipe
+from unite_mm.training.schedule import rate_factor
+from unite_mm_schemas.checkpoint import CheckpointRecord, StageRecord
+from unite_mm_schemas.config import RunConfig
+
+
+class TrainState:
+    """All that a checkpoint holds of a run, and how a step changes it.
+
+    Args:
+        config: the run.
+        network: what is trained.
+        recipe: what a step is.
+
+    Attributes:
+        optimizers: of the parameters that are trained.
+        ema: their average.
+        step: optimizer steps done.
+        seconds: of training.
+        stage: where the current stage began.
+        saved: step of the newest checkpoint; None before the first.
+    """
+
+    def __init__(self, config: RunConfig, network: Network, recipe: Recipe) -> None:
+        self.config, self.network, self.recipe = config, network, recipe
+        self.step = 0
+        self.seconds = 0.0
+        self.stage = StageRecord()
+        self.saved: int | None = None
+        self._equip()
+
+    def _equip(self) -> None:
+        """Fresh optimizers and a fresh average for what the recipe trains in its stage."""
+        optim = self.config.optim
+        self.optimizers = Optimizers(self.recipe.groups(), optim)
+        self.ema = EMA(self.optimizers.named(self.network), optim.ema, optim.ema_ramp)
+        self.recipe.average = self.ema.average
+
+    # -------------------------------------------------------------------------------------------------------- stages
+
+    def stage_is_over(self, progress: float) -> bool:
+        """Whether the next stage is to begin, at a share of the run that is done."""
+        return self.stage.number <= len(self.recipe.boundaries) and progress >= self._end_of_stage
+
+    def next_stage(self, data: TrainingPass) -> None:
+        """Begin the next stage on the averaged weights of this one.
+
+        Args:
+            data: the training split, for the recipe.
+        """
+        with torch.no_grad():
+            for name, parameter in self.ema.live.items():
+                parameter.copy_(self.ema.average[name])
+        self.stage = StageRecord(number=self.stage.number + 1, step=self.step, seconds=self.seconds)
+        self.recipe.enter(self.stage.number)
+        self.recipe.begin_stage(data)
+        self._equip()
+
+    @property
+    def _end_of_stage(self) -> float:
+        return (*self.recipe.boundaries, 1.0)[self.stage.number - 1]
+
+    def _stage_share(self, progress: float) -> float:
+        """Share of the stage that is done; optimizers count anew in every stage."""
+        settings = self.config.train
+        if settings.max_steps is not None:
+            begin = self.stage.step / settings.max_steps
+        else:
+            begin = self.stage.seconds / (settings.max_time or 1)
+        length = self._end_of_stage - begin
+        return 1.0 if length <= 0 else min(1.0, (progress - begin) / length)
+
+    # --------------------------------------------------------------------------------------------------------- steps
+
+    def rate(self, step: int, progress: float) -> float:
+        """Learning rate of a step (1-based) as a share of its peak; `progress` is the share of the run that is done."""
+        return rate_factor(self.config.optim, step - self.stage.step, self._stage_share(progress))
+
+    def update(self, progress: float) -> None:
+        """One step of the optimizers on the gradients that there are, and of the average.
+
+        Args:
+            progress: share of the run that is done.
+        """
+        self.optimizers.step(self.rate(self.step + 1, progress))
+        self.ema.update(self.step + 1 - self.stage.step)
+
+    # --------------------------------------------------------------------------------------------------- checkpoints
+
+    def begin(self) -> None:
+        """The average begins as the weights."""
+        self.ema.load(dict(self.network.named_parameters()))
+
+    def not_finite(self) -> str | None:
+        """The name of a parameter that is not finite; None where all are."""
+        named = self.network.named_parameters()
+        return next((name for name, value in named if not bool(torch.isfinite(value).all())), None)
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """Tensors of a checkpoint: file stem -> name -> tensor."""
+        return {**self.recipe.saved(), "ema": self.ema.average, "optimizer": self.optimizers.state()}
+
+    def load(self, where: Path, record: CheckpointRecord) -> None:
+        """Restore a checkpoint.
+
+        Raises:
+            UniteError: its files are damaged or do not fit.
+        """
+        self.stage = record.stage
+        if self.stage.number != self.recipe.stage:
+            self.recipe.enter(self.stage.number)
+            self._equip()
+        load_state(self.network, read_tensors(where, "weights"), str(where))
+        self.recipe.load_extra(where)
+        self.ema.load(read_tensors(where, "ema", str(self.network.device)))
+        self.optimizers.load_state(read_tensors(where, "optimizer"))
+        self.step, self.seconds, self.saved = record.step, record.seconds, record.step
