@@ -44,6 +44,16 @@ class Stream(IntEnum):
     """(seed, sample): how a fragment stands in a sample to generate."""
     FRAGMENT_NOISE = 13
     """(seed, sample): register noise and timestep when a fragment is tokenized."""
+    ANALYSIS_NOISE = 20
+    """(seed, sample): noise of latents whose denoising is analysed."""
+    ANALYSIS_ROWS = 21
+    """(seed): registers whose features are compared."""
+    PROBE_SHUFFLE = 22
+    """(seed): the order of the targets in the control of a linear probe."""
+    ANALYSIS_STEP = 23
+    """(seed, batch): noise of the losses whose gradients are compared."""
+    TRAJECTORY_NOISE = 24
+    """(seed, sample): noise of samples that are followed on their way."""
 
 
 def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:

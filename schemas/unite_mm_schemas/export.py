@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from unite_mm_schemas.analysis import AnalysisReport
 from unite_mm_schemas.base import Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "data-card": DataCard,
     "checkpoint": CheckpointRecord,
     "metrics": MetricsReport,
+    "analysis": AnalysisReport,
 }
 """The public schemas by the name of their file."""
 

@@ -31,6 +31,7 @@ sys.exit(code)
         ["train", "--help"],
         ["evaluate", "--help"],
         ["sample", "--help"],
+        ["analyse", "--help"],
         ["import-official", "--help"],
         ["schema"],
     ],

@@ -7,7 +7,7 @@ run.
 
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
 and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together; optional are
-`fragments`, what samples grow around, and `importers`, what foreign checkpoints become.
+`fragments`, what samples grow around, `targets`, what probes look for, and `importers`, what foreign checkpoints are.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
@@ -30,6 +30,7 @@ from unite_mm.contract.model import (
     Statistics,
     Tokens,
 )
+from unite_mm.contract.targets import Targets
 from unite_mm_schemas.manifest import CONTRACT_VERSION
 
 __all__ = [
@@ -52,5 +53,6 @@ __all__ = [
     "SampleRequest",
     "Statistics",
     "SweepMetric",
+    "Targets",
     "Tokens",
 ]

@@ -88,6 +88,22 @@ class RunLog:
         self._hook(arguments)
 
 
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; lines that are no records are passed over.
+
+    Args:
+        folder: the run folder; one without records gives none.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    found = []
+    for line in _lines(path):
+        if _record(line) is not None:
+            found.append(json.loads(line))
+    return found
+
+
 def removed(folder: Path) -> UniteError:
     """The error of a run whose folder is gone."""
     return UniteError(f"{folder} was removed while its run trained", "start the run again; nothing of it is left")
@@ -134,8 +150,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
-    """Whether a line is a record that stays; None where it is no record."""
+def _record(line: bytes) -> tuple[int, Any] | None:
+    """The step and the kind of a record; None where a line is no record."""
     try:
         record: Any = json.loads(line)
     except (ValueError, RecursionError):
@@ -143,4 +159,13 @@ def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
     found = record.get("step") if isinstance(record, dict) else None
     if not isinstance(found, int) or isinstance(found, bool):
         return None
-    return found <= step and not (record.get("kind") == "validation" and found % validate_every)
+    return found, record.get("kind")
+
+
+def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
+    """Whether a line is a record that stays; None where it is no record."""
+    record = _record(line)
+    if record is None:
+        return None
+    found, kind = record
+    return found <= step and not (kind == "validation" and found % validate_every)
