@@ -48,7 +48,7 @@ class RunLog:
             progress.say(f"{self.path}: lines that are no records were left out: {odd:,}")
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """One record: `kind` is `train` or `validation`.
+        """One record: `kind` is `train`, `validation` or `generation`.
 
         Raises:
             UniteError: it cannot be written.

@@ -13,18 +13,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unite_mm.contract import SPLITS
 from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
-from unite_mm.registry.build import OpenModality, build_network, load_modalities, open_modalities
+from unite_mm.registry.build import OpenModality, build_network, load_modalities
 from unite_mm.storage.checkpoint import load_state, read_tensors
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.display import StoppedAtOnce, StopRequest, training_bar
 from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
+from unite_mm.training.opening import open_run
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.parallel import settle
+from unite_mm.training.quality import score_samples
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
@@ -90,34 +91,10 @@ def train(
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
-        opened = _open(config, cache, shown, workers, resume)
+        opened = open_run(config, cache, shown, workers, resume)
         trainer = Trainer(config, folder, opened, ranks, shown)
         trainer.restore() if resume else trainer.begin()
         return trainer.fit()
-
-
-def _open(config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool) -> dict[str, OpenModality]:
-    """The modalities with their data, after saying which held-out splits are empty."""
-    try:
-        opened = open_modalities(config, cache, progress, workers)
-    except UsageError as error:
-        if not resume:
-            raise
-        hint = f"{error.hint}; " if error.hint else ""
-        raise UsageError(error.message, f"{hint}if the data lie elsewhere now, name them with --data") from error
-    for name, entry in opened.items():
-        empty = [split for split in SPLITS[1:] if entry.data.size(split) == 0]
-        if empty:
-            which = f"the {empty[0]} split of the {name} data is" if len(empty) == 1 else f"the {name} data have"
-            rest = "empty" if len(empty) == 1 else f"no {' and no '.join(empty)} split"
-            progress.say(f"note: {which} {rest}; nothing can be {_missed(empty)}")
-    return opened
-
-
-def _missed(empty: list[str]) -> str:
-    """What there is no data for."""
-    uses = {"validation": "validated while training", "test": "reconstructed by evaluate"}
-    return " or ".join(uses[split] for split in empty)
 
 
 class Trainer:
@@ -182,6 +159,8 @@ class Trainer:
                     show(self.step, self.seconds, self.newest)
                     if self.step % settings.validate_every == 0:
                         self._validate(log)
+                    if settings.generate_every is not None and self.step % settings.generate_every == 0:
+                        self._score_samples(log)
                     if self.step % settings.checkpoint_every == 0:
                         self.save()
                 if self.saved != self.step:
@@ -300,6 +279,22 @@ class Trainer:
         self.newest |= {f"validation {name}": value for name, value in values.items()}
         if log is not None:
             log.write("validation", self.step, values)
+
+    def _score_samples(self, log: RunLog | None) -> None:
+        """Score samples of the averaged weights, on the first rank; the others wait for it in the next step."""
+        if log is None:
+            return
+        values: dict[str, float] = {}
+        for feed in self.feeds.values():
+            feed.settle()
+        with self.ema.swapped():
+            self.network.eval()
+            for name, entry in self.opened.items():
+                found = score_samples(self.network, name, entry, self.config, self.progress)
+                values |= {self._prefix(name) + metric: value for metric, value in found.items()}
+        self.network.train()
+        self.newest |= {f"generation {name}": value for name, value in values.items()}
+        log.write("generation", self.step, values)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 
