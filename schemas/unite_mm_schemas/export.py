@@ -21,6 +21,7 @@ from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.manifest import ModalityManifest
 from unite_mm_schemas.metrics import MetricsReport
+from unite_mm_schemas.study import StudyConfig, StudyTable
 
 SCHEMAS: dict[str, type[Schema]] = {
     "run": RunConfig,
@@ -29,6 +30,8 @@ SCHEMAS: dict[str, type[Schema]] = {
     "checkpoint": CheckpointRecord,
     "metrics": MetricsReport,
     "analysis": AnalysisReport,
+    "study": StudyConfig,
+    "study-table": StudyTable,
 }
 """The public schemas by the name of their file."""
 

@@ -32,6 +32,7 @@ sys.exit(code)
         ["evaluate", "--help"],
         ["sample", "--help"],
         ["analyse", "--help"],
+        ["study", "--help"],
         ["import-official", "--help"],
         ["schema"],
     ],

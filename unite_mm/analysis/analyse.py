@@ -41,13 +41,19 @@ class AnalysisPlan:
     pictures: bool = True
 
 
-def analyse(subjects: Sequence[Subject], folder: Path, plan: AnalysisPlan | None = None) -> AnalysisReport:
+def analyse(
+    subjects: Sequence[Subject],
+    folder: Path,
+    plan: AnalysisPlan | None = None,
+    labels: Sequence[str] | None = None,
+) -> AnalysisReport:
     """Look into one or several runs and write `analysis.md`, `analysis.json` and pictures that hold all of them.
 
     Args:
         subjects: the runs with their data.
         folder: where to write; created.
         plan: what to look into; None: everything.
+        labels: what tables call the runs; None: as much of their paths as tells them apart.
 
     Raises:
         UsageError: nothing is to be analysed.
@@ -57,7 +63,7 @@ def analyse(subjects: Sequence[Subject], folder: Path, plan: AnalysisPlan | None
     if not subjects or not plan.parts:
         raise UsageError("nothing to analyse", "name a run and a part")
     folder.mkdir(parents=True, exist_ok=True)
-    labels = labels_of([subject.run for subject in subjects])
+    labels = labels or labels_of([subject.run for subject in subjects])
     runs = tuple(analyse_run(subject, label, plan, folder) for subject, label in zip(subjects, labels, strict=True))
     report = AnalysisReport(runs=runs, versions=software_versions())
     write_text(folder / REPORT, report.model_dump_json(indent=1) + "\n")

@@ -78,7 +78,7 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     from unite_mm.training.distribution import is_first_process
     from unite_mm.training.parallel import hand_on
 
-    decision, folder = _prepare(_run_options(options), out, resume)
+    decision, folder = _prepare(run_options(options), out, resume)
     config = decision.config
     with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
@@ -95,7 +95,12 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     _conclude(summary, picture)
 
 
-def _run_options(flags: dict[str, Any]) -> "RunOptions":
+def run_options(flags: dict[str, Any]) -> "RunOptions":
+    """What the flags of the command ask for.
+
+    Raises:
+        UsageError: they exclude each other.
+    """
     from unite_mm.config import RunOptions, parse_duration
 
     if flags["max_steps"] is not None and flags["max_time"] is not None:

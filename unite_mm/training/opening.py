@@ -1,4 +1,4 @@
-"""Opening the data of a run, with what a user must know of its held-out splits."""
+"""Opening the data of a run."""
 
 from pathlib import Path
 
@@ -9,11 +9,13 @@ from unite_mm.registry.build import OpenModality, open_modalities
 from unite_mm_schemas.config import RunConfig
 
 
-def open_run(config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool) -> dict[str, OpenModality]:
+def open_for_training(
+    config: RunConfig, cache: Path, progress: Progress, workers: int, resume: bool
+) -> dict[str, OpenModality]:
     """The modalities with their data, after saying which held-out splits are empty.
 
     Raises:
-        UsageError: the data cannot be used; of a resumed run the hint says how to name them.
+        UsageError: a plugin or its data cannot be used; of a resumed run, how to say where the data lie now.
     """
     try:
         opened = open_modalities(config, cache, progress, workers)

@@ -22,7 +22,7 @@ from unite_mm.training.display import StoppedAtOnce, StopRequest, training_bar
 from unite_mm.training.distribution import Ranks, is_first_process, launch
 from unite_mm.training.ema import EMA
 from unite_mm.training.feed import BatchFeed
-from unite_mm.training.opening import open_run
+from unite_mm.training.opening import open_for_training
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.parallel import settle
 from unite_mm.training.quality import score_samples
@@ -91,7 +91,7 @@ def train(
         shown = (progress or Silent()) if ranks.is_first else Silent()
         for modality in load_modalities(config).values():
             modality.check_training()
-        opened = open_run(config, cache, shown, workers, resume)
+        opened = open_for_training(config, cache, shown, workers, resume)
         trainer = Trainer(config, folder, opened, ranks, shown)
         trainer.restore() if resume else trainer.begin()
         return trainer.fit()
