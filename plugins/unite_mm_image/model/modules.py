@@ -11,6 +11,7 @@ from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.decoder import ImageDecoder
 from unite_mm_image.model.losses import reconstruction_terms
 from unite_mm_image.model.perceptual import PerceptualLoss
+from unite_mm_image.model.squeezenet import SqueezeNetDistance
 from unite_mm_image.model.tokenizer import PatchTokenizer
 
 
@@ -35,9 +36,10 @@ class ImageModules(ModalityModules):
         self.tokenizer = PatchTokenizer(config, width)
         self.decoder = ImageDecoder(config)
         self.perceptual = PerceptualLoss(config.lpips_vgg, config.lpips_range)
+        self.squeezenet = SqueezeNetDistance(config.squeezenet, config.squeezenet_input)
 
     def losses(self, output: Tensor, batch: ImageBatch) -> dict[str, LossTerm]:
-        return reconstruction_terms(output, batch, self.config, self.perceptual)
+        return reconstruction_terms(output, batch, self.config, self.perceptual, self.squeezenet)
 
     def compile_losses(self) -> None:
         self.perceptual.compile()
