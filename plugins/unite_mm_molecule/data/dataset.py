@@ -87,9 +87,9 @@ class MoleculeData(ModalityData):
 
     def targets(self, split: str) -> Targets | None:
         """The properties and atomization energies that the source has for any training molecule."""
-        if self._properties is None:
-            return None
         known = [index for index, column in enumerate(self.properties("train").T) if not bool(column.isnan().all())]
+        if not known:
+            return None
         return Targets("numbers", self.properties(split)[:, known], tuple(NAMES[index] for index in known))
 
     def smiles(self, split: str) -> list[str]:
