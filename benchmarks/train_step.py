@@ -28,11 +28,11 @@ import memory
 import torch
 from plain_step import plain_backward
 from step_profile import where_kernels_go, where_time_goes
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
 from unite_mm.registry.build import build_network, load_modalities
+from unite_mm.training import operations
 from unite_mm.training.allocator import keep_freed_memory
 from unite_mm.training.ema import EMA
 from unite_mm.training.noise import Shard, StepNoise
@@ -43,13 +43,6 @@ from unite_mm_image.model.perceptual import build_lpips
 
 STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": JointRecipe.backward}
 PRECISIONS = ("float32", "bf16")
-ATTENTION: dict[Any, Callable[..., int]] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4])
-    ),
-}
-"""Operations of what torch's counter does not know."""
 
 
 def build(args: argparse.Namespace, draws: int) -> tuple[JointRecipe, ImageBatch]:
@@ -158,7 +151,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
     """The table of one number of flow minibatches."""
     recipe, batch = build(args, draws)
     first = args.precision[0]
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+    with operations.counter() as counter:
         one_step("ours", first, recipe, batch)
     needed = counter.get_total_flops()
     if recipe.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled

@@ -30,6 +30,7 @@ from unite_mm.sampling.generate import (
     draw_prior,
     stacked_conditions,
 )
+from unite_mm.sampling.native import native_samples
 from unite_mm.sampling.options import chosen_options
 from unite_mm.sampling.tokenization import seen_by_decoder, tokenize
 from unite_mm.storage.pretrained import export_model, load_model
@@ -178,12 +179,7 @@ class UNITE:
     @torch.no_grad()
     def decode(self, latents: Latents, *, options: Any = None) -> list[Any]:
         """Native samples of latents; `options`: of the plugin's own, complete, for latents that were generated."""
-        output = self.network.decode(latents.modality, latents.values, latents.registers)
-        modules, registers = self.modules_of(latents.modality), latents.registers
-        samples: list[Any] = (
-            modules.samples(output, registers) if options is None else modules.samples_for(output, registers, options)
-        )
-        return samples if latents.condition is None else modules.conditioned(samples, latents.condition)
+        return native_samples(self.network, latents, options)
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:

@@ -54,6 +54,16 @@ class Stream(IntEnum):
     """(features, channels): the fixed projection of a teacher's features."""
     TRAINING_PARTS = 16
     """(seed): weights of what is trained beside a network and is no part of the model."""
+    ANALYSIS_NOISE = 20
+    """(seed, sample): noise of latents whose denoising is analysed."""
+    ANALYSIS_ROWS = 21
+    """(seed): registers whose features are compared."""
+    PROBE_SHUFFLE = 22
+    """(seed): the order of the targets in the control of a linear probe."""
+    ANALYSIS_STEP = 23
+    """(seed, batch): noise of the losses whose gradients are compared."""
+    TRAJECTORY_NOISE = 24
+    """(seed, sample): noise of samples that are followed on their way."""
 
 
 def seed_sequence(stream: Stream, *names: int) -> np.random.SeedSequence:

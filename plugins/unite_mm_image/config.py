@@ -9,6 +9,9 @@ from unite_mm_schemas.base import Schema
 SMALLEST_FOR_LPIPS = 16
 """VGG halves an image four times before its last features."""
 
+SMALLEST_FOR_SQUEEZENET = 17
+"""SqueezeNet halves an image four times, and pools over windows of 3 pixels."""
+
 MOST_REGISTERS = 65_536
 """Attention looks at all pairs of them."""
 
@@ -20,8 +23,8 @@ class ImageMetrics(Schema):
     """File with the published weights of Inception (weights-inception-2015-12-05-6726825d.pth). None: the environment
     variable UNITE_MM_INCEPTION, torch's cache of models, or a download."""
     features: str | None = None
-    """TorchScript file of another network, from RGB images (B, 3, H, W) in [0, 1] to features (B, D). It takes the
-    place of Inception, and its numbers carry the file's name."""
+    """Another network in the place of Inception, whose numbers carry its name: `efficientnet-lite0`, which works
+    offline (extra `features`), or a TorchScript file, from RGB images (B, 3, H, W) in [0, 1] to features (B, D)."""
     vgg: str | None = None
     """File with torchvision's weights of VGG16 (vgg16-397923af.pth) for LPIPS; None: that of the loss, torch's cache of
     models, or a download."""
@@ -83,6 +86,15 @@ class ImageConfig(Schema):
     laplace_scale: float = Field(0.05, gt=0, le=1e3)
     """Scale of the Laplace distribution as whose logarithm the regime unified-latents counts errors of pixels: how
     large an error of a pixel in [0, 1] costs one nat."""
+    squeezenet_weight: float = Field(0.0, ge=0, le=1e6)
+    """Weight of a perceptual loss in the features of SqueezeNet 1.1, every channel alike: small enough for a CPU. It is
+    not LPIPS."""
+    squeezenet: str | None = None
+    """File with weights of SqueezeNet 1.1 by torchvision's names (squeezenet1_1-b8a52dc0.pth, or .safetensors); None:
+    torch's cache of models, or a download."""
+    squeezenet_input: Literal["torchvision", "caffe"] = "torchvision"
+    """What those weights were trained on: RGB scaled by ImageNet's mean and deviation, or BGR from 0 to 255 less its
+    means, as the authors' own weights, converted from Caffe."""
     flip: bool = True
     """Flip training images left to right at random."""
     max_unreadable: float = Field(0.01, ge=0, le=1)
@@ -109,6 +121,11 @@ class ImageConfig(Schema):
             raise ValueError(
                 f"image.size={self.size} is too small for LPIPS, which needs {SMALLEST_FOR_LPIPS} pixels: "
                 "set image.lpips_weight=0"
+            )
+        if self.squeezenet_weight and self.size < SMALLEST_FOR_SQUEEZENET:
+            raise ValueError(
+                f"image.size={self.size} is too small for SqueezeNet, which needs {SMALLEST_FOR_SQUEEZENET} pixels: "
+                "set image.squeezenet_weight=0"
             )
         return self
 

@@ -31,12 +31,16 @@ class Images(Modality):
     config: ImageConfig
 
     def check_training(self) -> None:
-        """Find, or download, the weights of LPIPS where it is among the losses."""
+        """Find, or download, the weights of LPIPS and of SqueezeNet where these are among the losses."""
         if self.config.lpips_weight:
             from unite_mm.kit.weights import find_weights
             from unite_mm_image.model.perceptual import VGG16
 
             find_weights(VGG16, self.config.lpips_vgg)
+        if self.config.squeezenet_weight:
+            from unite_mm_image.model.squeezenet import load_squeezenet
+
+            load_squeezenet(self.config.squeezenet)
 
     def open_data(self, request: DataRequest) -> "ImageData":
         from unite_mm_image.data.dataset import open_data

@@ -218,6 +218,15 @@ class TrainConfig(Schema):
     """Steps between validations."""
     validation_samples: int = Field(512, ge=1, le=1_000_000_000)
     """Validation samples used each time."""
+    generate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
+    """Steps between scores of generated samples, which `metrics.jsonl` and TensorBoard keep as `generation`; null:
+    never. Averaged weights and `sampling` are used, training stays the same; `--dry-run` says what it costs, and with
+    `max_time` it counts as training."""
+    generate_samples: int = Field(100, ge=1, le=1_000_000)
+    """Samples generated each time."""
+    generate_reference: bool = False
+    """Compare them with the data, as `evaluate` does, which Frechet distances need; looking at the data takes its time
+    too, most of it the first time."""
     checkpoint_every: int = Field(1000, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1, le=1_000_000)

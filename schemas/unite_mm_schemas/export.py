@@ -14,12 +14,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from unite_mm_schemas.analysis import AnalysisReport
 from unite_mm_schemas.base import Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.manifest import ModalityManifest
 from unite_mm_schemas.metrics import MetricsReport
+from unite_mm_schemas.study import StudyConfig, StudyTable
 
 SCHEMAS: dict[str, type[Schema]] = {
     "run": RunConfig,
@@ -27,6 +29,9 @@ SCHEMAS: dict[str, type[Schema]] = {
     "data-card": DataCard,
     "checkpoint": CheckpointRecord,
     "metrics": MetricsReport,
+    "analysis": AnalysisReport,
+    "study": StudyConfig,
+    "study-table": StudyTable,
 }
 """The public schemas by the name of their file."""
 

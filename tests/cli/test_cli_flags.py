@@ -15,6 +15,10 @@ FLAGS = {
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
     "--workers --debug",
+    "analyse": "RUNS -o/--output --only --modality --data --split --samples --fit-samples --times "
+    "--pictures/--no-pictures --seed --device --cache --workers --debug",
+    "study": "STUDY -o/--output --modality --data --preset --set --seeds --max-steps --max-time --jobs --dry-run "
+    "--cache --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
     f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",

@@ -56,7 +56,9 @@ def test_the_schemas_import_neither_the_core_nor_numerics() -> None:
 
 
 def test_the_core_imports_no_plugin_and_knows_no_modality() -> None:
-    assert importing(CORE, PLUGIN_NAMES | IMAGES | CHEMISTRY) == {}
+    drawing = {"unite_mm.analysis.figures": {"matplotlib"}}
+    assert importing(CORE, PLUGIN_NAMES | IMAGES | CHEMISTRY) == drawing
+    assert importing(CORE, {"matplotlib"}, at_import=True) == {}
 
 
 @each_plugin
@@ -195,7 +197,8 @@ LAYERS = (
     ("storage",),
     ("sampling", "training"),
     ("api", "__init__"),
-    ("evaluation",),
+    ("analysis", "evaluation"),
+    ("studies",),
     ("cli", "conformance", "testing"),
     ("__main__",),
 )

@@ -31,6 +31,8 @@ sys.exit(code)
         ["train", "--help"],
         ["evaluate", "--help"],
         ["sample", "--help"],
+        ["analyse", "--help"],
+        ["study", "--help"],
         ["import-official", "--help"],
         ["schema"],
     ],

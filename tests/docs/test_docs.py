@@ -10,9 +10,12 @@ import yaml
 from helpers.repository import ROOT
 
 from unite_mm.cli.main import cli
+from unite_mm.cli.study import resolve_words
 from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
+from unite_mm.studies.definition import Words
 from unite_mm_schemas.manifest import ModalityManifest
+from unite_mm_schemas.study import StudyConfig
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 LINKING = [*PAGES, *sorted((ROOT / "docs").glob("*/**/*.md"))]
@@ -62,6 +65,11 @@ def test_a_documented_yaml_file_is_valid(page: str, text: str, tmp_path: Path) -
     content = yaml.safe_load(text)
     if "contract" in content:
         ModalityManifest.model_validate(content)
+        return
+    if "variants" in content:
+        study = StudyConfig.model_validate(content)
+        for variant in study.variants:
+            resolve_words(Words(study, study.base.modality or "qm9").train(variant, 0, steps=1, seconds=None))
         return
     file = tmp_path / "documented.yaml"
     file.write_text(text, encoding="utf-8")

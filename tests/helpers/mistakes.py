@@ -282,6 +282,16 @@ def wrong_size(plugin: Copy) -> None:
     plugin.code("return len(self.parts[split][1])", "return len(self.parts[split][1]) + 1")
 
 
+def targets_without_classes(plugin: Copy) -> None:
+    """data.targets('train') names 3 classes and holds 3"""
+    plugin.code('("right", "top", "left", "bottom"))\n\n\nclass', '("right", "top", "left"))\n\n\nclass')
+
+
+def targets_of_another_split(plugin: Copy) -> None:
+    """data.targets('train').values is int64 (200,) return int64 (2000,)"""
+    plugin.code("self.parts[split][2], (", 'self.parts["test"][2], (')
+
+
 def statistics_of_tensors(plugin: Copy) -> None:
     """statistics() cannot be written as JSON: Object of type Tensor is not JSON serializable"""
     plugin.code("[1:].tolist()}", "[1:]}")

@@ -27,6 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 COMMANDS = {
     "train": "unite_mm.cli.train:train",
     "evaluate": "unite_mm.cli.evaluate:evaluate",
+    "analyse": "unite_mm.cli.analyse:analyse",
+    "study": "unite_mm.cli.study:study",
     "sample": "unite_mm.cli.sample:sample",
     "reconstruct": "unite_mm.cli.sample:reconstruct",
     "export": "unite_mm.cli.exporting:export",

@@ -166,9 +166,18 @@ def load_model(run: Path, device: str) -> "UNITE":
         UsageError: there is no model, or no such device.
         UniteError: its files are damaged.
     """
-    import torch
-
     from unite_mm.api import UNITE
+
+    return UNITE.from_pretrained(run, device=chosen_device(device))
+
+
+def chosen_device(device: str) -> str:
+    """The device of `--device`, `auto` resolved.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    import torch
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -176,7 +185,7 @@ def load_model(run: Path, device: str) -> "UNITE":
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"cannot compute on --device {device}: {str(error).splitlines()[0]}") from error
-    return UNITE.from_pretrained(run, device=device)
+    return device
 
 
 def check_output(plugin: "Plugin", path: Path) -> None:

@@ -88,7 +88,7 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     # torchrun and SLURM run the same command again, whose settings the run folder has by then.
     again = out is not None and was_restarted() and (out / "config.json").is_file()
     resume = resume or again
-    decision, folder = _prepare(RunOptions() if again else _run_options(options), out, resume)
+    decision, folder = _prepare(RunOptions() if again else run_options(options), out, resume)
     config = decision.config
     with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
@@ -105,7 +105,12 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     _conclude(summary, picture)
 
 
-def _run_options(flags: dict[str, Any]) -> "RunOptions":
+def run_options(flags: dict[str, Any]) -> "RunOptions":
+    """What the flags of the command ask for.
+
+    Raises:
+        UsageError: they exclude each other.
+    """
     from unite_mm.config import RunOptions, parse_duration
 
     if flags["max_steps"] is not None and flags["max_time"] is not None:

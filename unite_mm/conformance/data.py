@@ -9,7 +9,7 @@ from torch import Tensor
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
 from unite_mm.conformance.values import check_generator, difference, other_randomness, shape, tensors
-from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers
+from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers, Targets
 from unite_mm.errors import UniteError
 from unite_mm_schemas.card import DataCard
 
@@ -39,6 +39,7 @@ def data(subject: Subject) -> Iterator[Finding]:
         if split == "train" and size < 2:
             yield Finding(f"the training split holds {size} samples", "use a source with some")
         yield from _lengths(opened, split, size)
+        yield from _targets(opened, split, size)
     left_out = sum(entry.count for entry in card.excluded)
     if card.kept + left_out != card.read or sum(card.splits.values()) != card.kept:
         yield Finding(
@@ -157,6 +158,26 @@ def _lengths(opened: ModalityData, split: str, size: int) -> Iterator[Finding]:
         yield Finding(f"data.lengths({split!r}) is {shape(lengths)}", f"return int64 ({size},), or None")
     elif lengths is not None and lengths.dtype != torch.int64:
         yield Finding(f"data.lengths({split!r}) is {shape(lengths)}", "return int64")
+
+
+def _targets(opened: ModalityData, split: str, size: int) -> Iterator[Finding]:
+    with calling("data.targets()"):
+        found = opened.targets(split)
+    if found is None:
+        return
+    if not isinstance(found, Targets):
+        yield Finding(f"data.targets({split!r}) is {shape(found)}", "return unite_mm.contract.Targets, or None")
+        return
+    values, classes = found.values, found.kind == "classes"
+    wanted = f"int64 ({size},)" if classes else f"float ({size}, {len(found.names)})"
+    right = values.dtype == torch.int64 if classes else values.is_floating_point()
+    if not right or values.shape != ((size,) if classes else (size, len(found.names))):
+        yield Finding(f"data.targets({split!r}).values is {shape(values)}", f"return {wanted}")
+    elif classes and len(values) and not -1 <= int(values.min()) <= int(values.max()) < len(found.names):
+        yield Finding(
+            f"data.targets({split!r}) names {len(found.names)} classes and holds {int(values.max())}",
+            "classes count from 0; -1 stands for an unknown one",
+        )
 
 
 def _condition(condition: Any, spec: ConditionSpec, count: int) -> Iterator[Finding]:

@@ -7,8 +7,8 @@ run.
 
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
 and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together; optional are
-`fragments`, what samples grow around, `importers`, what foreign checkpoints become, and `teacher`, what describes
-inputs without being trained.
+`fragments`, what samples grow around, `targets`, what probes look for, `importers`, what foreign checkpoints become,
+and `teacher`, what describes inputs without being trained.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
@@ -31,6 +31,7 @@ from unite_mm.contract.model import (
     Statistics,
     Tokens,
 )
+from unite_mm.contract.targets import Targets
 from unite_mm.contract.teacher import Teacher
 from unite_mm_schemas.manifest import CONTRACT_VERSION
 
@@ -54,6 +55,7 @@ __all__ = [
     "SampleRequest",
     "Statistics",
     "SweepMetric",
+    "Targets",
     "Teacher",
     "Tokens",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unite_mm.contract.model import Batch
+from unite_mm.contract.targets import Targets
 from unite_mm.progress import Progress, Silent
 from unite_mm_schemas.card import DataCard
 
@@ -66,6 +67,11 @@ class ModalityData(ABC):
     @abstractmethod
     def samples(self, split: str, indices: Tensor) -> list[Any]:
         """The given samples as native objects, in that order."""
+
+    def targets(self, split: str) -> Targets | None:
+        """Classes or numbers of the samples of a split, which `analyse` probes latents for; here none are known."""
+        del split
+        return None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,28 @@ def wilson(count: int, total: int, z: float = Z_95) -> tuple[float, float]:
     return (0.0 if count == 0 else centre - half), (1.0 if count == total else centre + half)
 
 
+T_95 = (
+    *(12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448),
+    *(2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484),
+    *(2.0452, 2.0423),
+)
+"""Quantiles of 0.975 of Student's t, of 1 to 30 degrees of freedom."""
+
+
+def student(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the mean of a few values, such as those of several seeds (Student's t); None below two."""
+    total = len(values)
+    if total < 2:
+        return None
+    centre = math.fsum(values) / total
+    variance = math.fsum((value - centre) ** 2 for value in values) / (total - 1)
+    freedom = total - 1
+    # Beyond the table the first terms of the expansion around the normal quantile are exact to 1e-4.
+    beyond = Z_95 + (Z_95**3 + Z_95) / (4 * freedom) + (5 * Z_95**5 + 16 * Z_95**3 + 3 * Z_95) / (96 * freedom**2)
+    half = (T_95[freedom - 1] if freedom <= len(T_95) else beyond) * math.sqrt(variance / total)
+    return centre - half, centre + half
+
+
 def share(name: str, title: str, count: int, total: int, definition: str) -> Metric:
     """The share `count / total` with its Wilson interval; without a value where `total` is 0."""
     return Metric(

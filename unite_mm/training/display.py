@@ -19,8 +19,13 @@ HEADLINES = re.compile(r"(validation )?([^ /]+/)?reconstruction|([^ /]+/)?flow")
 
 
 def headlines(losses: Mapping[str, float]) -> str:
-    """The losses that a progress bar has room for: reconstruction, flow, and the validation's reconstruction."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items() if HEADLINES.fullmatch(name))
+    """What a progress bar has room for: reconstruction, flow, the validation's reconstruction, a score of samples.
+
+    Plugins name the most important score first.
+    """
+    shown = [name for name in losses if HEADLINES.fullmatch(name)]
+    scores = [name for name in losses if name.startswith("generation ")]
+    return ", ".join(f"{name} {losses[name]:.3f}" for name in [*shown, *scores[:1]])
 
 
 class StoppedAtOnce(BaseException):

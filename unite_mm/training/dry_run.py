@@ -9,6 +9,7 @@ from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm.registry.build import BYTES, open_modalities, outline_network
 from unite_mm.training.data_order import BatchStream
+from unite_mm.training.quality import cost_of_scoring
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.shift import with_shift
 from unite_mm.utils.memory import machine_memory, size_text
@@ -78,6 +79,9 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
     settings = config.train
     length = f"{settings.max_steps:,} steps" if settings.max_steps is not None else f"{settings.max_time or 0:,.0f} s"
     rows.append(("length", length))
+    scoring = cost_of_scoring(config)
+    if scoring is not None:
+        rows.append(("samples scored on the way", scoring))
     return Forecast(rows + recipe.facts(), held, _device_memory(config.train.accelerator))
 
 

@@ -48,7 +48,7 @@ class RunLog:
             progress.say(f"{self.path}: lines that are no records were left out: {odd:,}")
 
     def write(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """One record: `kind` is `train` or `validation`.
+        """One record: `kind` is `train`, `validation` or `generation`.
 
         Raises:
             UniteError: it cannot be written.
@@ -86,6 +86,22 @@ class RunLog:
         if type(arguments.thread).__module__.startswith("tensorboard."):
             return
         self._hook(arguments)
+
+
+def read_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; lines that are no records are passed over.
+
+    Args:
+        folder: the run folder; one without records gives none.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return []
+    found = []
+    for line in _lines(path):
+        if _record(line) is not None:
+            found.append(json.loads(line))
+    return found
 
 
 def removed(folder: Path) -> UniteError:
@@ -134,8 +150,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from stream
 
 
-def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
-    """Whether a line is a record that stays; None where it is no record."""
+def _record(line: bytes) -> tuple[int, Any] | None:
+    """The step and the kind of a record; None where a line is no record."""
     try:
         record: Any = json.loads(line)
     except (ValueError, RecursionError):
@@ -143,4 +159,13 @@ def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
     found = record.get("step") if isinstance(record, dict) else None
     if not isinstance(found, int) or isinstance(found, bool):
         return None
-    return found <= step and not (record.get("kind") == "validation" and found % validate_every)
+    return found, record.get("kind")
+
+
+def _stays(line: bytes, step: int, validate_every: int) -> bool | None:
+    """Whether a line is a record that stays; None where it is no record."""
+    record = _record(line)
+    if record is None:
+        return None
+    found, kind = record
+    return found <= step and not (kind == "validation" and found % validate_every)

@@ -23,6 +23,7 @@ from unite_mm.training.feed import BatchFeed
 from unite_mm.training.opening import open_for_training
 from unite_mm.training.parallel import settle
 from unite_mm.training.passes import TrainingPass
+from unite_mm.training.quality import score_samples
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
@@ -157,6 +158,8 @@ class Trainer:
                     show(state.step, state.seconds, self.newest)
                     if state.step % settings.validate_every == 0:
                         self._validate(log)
+                    if settings.generate_every is not None and state.step % settings.generate_every == 0:
+                        self._score_samples(log)
                     if state.step % settings.checkpoint_every == 0:
                         self.save()
                 if state.saved != state.step:
@@ -286,6 +289,22 @@ class Trainer:
         self.newest |= {f"validation {name}": value for name, value in values.items()}
         if log is not None:
             log.write("validation", self.state.step, values)
+
+    def _score_samples(self, log: RunLog | None) -> None:
+        """Score samples of the averaged weights, on the first rank; the others wait for it in the next step."""
+        if log is None:
+            return
+        values: dict[str, float] = {}
+        for feed in self.feeds.values():
+            feed.settle()
+        with self.state.ema.swapped():
+            self.network.eval()
+            for name, entry in self.opened.items():
+                found = score_samples(self.network, name, entry, self.config, self.progress)
+                values |= {self._prefix(name) + metric: value for metric, value in found.items()}
+        self.network.train()
+        self.newest |= {f"generation {name}": value for name, value in values.items()}
+        log.write("generation", self.state.step, values)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from unite_mm.contract import SPLITS, DataRequest, ModalityData
+from unite_mm.contract import SPLITS, DataRequest, ModalityData, Targets
 from unite_mm.errors import UsageError
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data import shapes
@@ -69,6 +69,10 @@ class ImageData(ModalityData):
     def labels(self, split: str) -> Tensor | None:
         """Classes (N,) int64 of a split; None without classes."""
         return None if self._labels is None else torch.from_numpy(self._labels[self._rows[split]])
+
+    def targets(self, split: str) -> Targets | None:
+        labels = self.labels(split)
+        return None if labels is None else Targets("classes", labels, self.classes)
 
     @property
     def statistics(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Features of images: by Inception, or by any TorchScript network, whose numbers then carry its file's name.
+"""Features of images: by Inception, EfficientNet-Lite0 or any TorchScript network; numbers of others carry their name.
 
 Dimensions: N images, B batch, D features (2048 for Inception), H height, W width.
 """
@@ -38,7 +38,7 @@ class Extractor:
 
     Args:
         network: Inception: (B, 3, H, W) uint8 -> (pool, logits); another one: (B, 3, H, W) in [0, 1] -> (B, D).
-        file: name of another network's file; None for Inception.
+        file: what another network is called, such as the name of its file; None for Inception.
         device: where to compute.
         batch_size: images at once.
     """
@@ -112,20 +112,45 @@ class Extractor:
         return found.float().cpu(), None
 
 
+OFFLINE = "efficientnet-lite0"
+"""Name of the network whose weights come with a package."""
+
+
+class Pooled(nn.Module):
+    """The pooled features of EfficientNet-Lite0: images (B, 3, H, W) in [0, 1], scaled to 224 pixels -> (B, 1280).
+
+    Args:
+        network: of `load_lite0`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of images."""
+        pooled: Tensor = self.network(images).pooled
+        return pooled
+
+
 def open_extractor(settings: ImageMetrics) -> Extractor:
-    """The network that the settings name: a TorchScript file, or Inception.
+    """The network that the settings name: EfficientNet-Lite0, a TorchScript file, or Inception.
 
     Raises:
-        UsageError: a file does not exist or is of another kind, or there is no such device.
+        UsageError: a file does not exist or is of another kind, a package is missing, or there is no such device.
         UniteError: the weights of Inception are not at hand; the message says which file to put where.
     """
     device = metric_device(settings)
+    if settings.features == OFFLINE:
+        from unite_mm_image.efficientnet import NAME, load_lite0
+
+        return Extractor(Pooled(load_lite0()), NAME, device, settings.batch_size)
     if settings.features is None:
         return Extractor(load_inception(find_weights(INCEPTION, settings.inception)), None, device, settings.batch_size)
     path = Path(settings.features).expanduser()
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise UsageError(f"image.metrics.features: {path} {what}", "name a TorchScript file")
+        raise UsageError(f"image.metrics.features: {path} {what}", f"name a TorchScript file, or {OFFLINE}")
     try:
         network = torch.jit.load(path, map_location=device)
     except Exception as error:  # damaged files make torch raise nearly anything

@@ -12,6 +12,7 @@ from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.decoder import ImageDecoder
 from unite_mm_image.model.losses import reconstruction_terms
 from unite_mm_image.model.perceptual import PerceptualLoss
+from unite_mm_image.model.squeezenet import SqueezeNetDistance
 from unite_mm_image.model.tokenizer import PatchTokenizer
 
 
@@ -36,9 +37,10 @@ class ImageModules(ModalityModules):
         self.tokenizer = PatchTokenizer(config, width)
         self.decoder = ImageDecoder(config)
         self.perceptual = PerceptualLoss(config.lpips_vgg, config.lpips_range)
+        self.squeezenet = SqueezeNetDistance(config.squeezenet, config.squeezenet_input)
 
     def losses(self, output: Tensor, batch: ImageBatch) -> dict[str, LossTerm]:
-        return reconstruction_terms(output, batch, self.config, self.perceptual)
+        return reconstruction_terms(output, batch, self.config, self.perceptual, self.squeezenet)
 
     def nats(self, terms: Mapping[str, LossTerm], batch: ImageBatch) -> Tensor:
         """Every pixel of every colour costs the weighted terms over the scale of a Laplace distribution."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite_mm.contract import SPLITS, DataRequest, ModalityData
+from unite_mm.contract import SPLITS, DataRequest, ModalityData, Targets
 from unite_mm.errors import UsageError
 from unite_mm.kit.cache import PluginCache
 from unite_mm_molecule.config import MoleculeConfig
@@ -84,6 +84,13 @@ class MoleculeData(ModalityData):
         if self._properties is None:
             return torch.full((len(rows), len(NAMES)), torch.nan, dtype=torch.float64)
         return torch.from_numpy(self._properties)[rows]
+
+    def targets(self, split: str) -> Targets | None:
+        """The properties and atomization energies that the source has for any training molecule."""
+        known = [index for index, column in enumerate(self.properties("train").T) if not bool(column.isnan().all())]
+        if not known:
+            return None
+        return Targets("numbers", self.properties(split)[:, known], tuple(NAMES[index] for index in known))
 
     def smiles(self, split: str) -> list[str]:
         """Canonical SMILES of the molecules of a split, in order: two molecules are the same if theirs are equal."""

@@ -23,6 +23,9 @@ def test_the_rendered_set_needs_neither_files_nor_a_cache(tmp_path: Path) -> Non
         assert data.card.kept == data.card.read == 60_000
         assert data.classes == CLASSES and len(set(CLASSES)) == 10
         assert data.statistics == {"classes": list(CLASSES), "class_counts": [5000] * 10}
+        targets = data.targets("test")
+        assert targets is not None and (targets.kind, targets.names) == ("classes", CLASSES)
+        assert targets.values[:12].tolist() == [*range(10), 0, 1]
     assert not (tmp_path / "never-made").exists()
     assert opened(None, tmp_path, condition="none").labels("train") is None
 

@@ -258,6 +258,9 @@ def test_properties_follow_their_molecules_into_the_splits(tmp_path: Path, monke
                 properties = data.properties(split)
                 assert properties.shape == (data.size(split), len(UNITS)) and properties.dtype == torch.float64
                 alpha = properties[:, NAMES.index("alpha")].tolist()
+                targets = data.targets(split)
+                assert targets is not None and targets.kind == "numbers" and set(targets.names) <= set(NAMES)
+                assert targets.values[:, targets.names.index("alpha")].tolist() == alpha
                 seen |= dict(zip(data.smiles(split), alpha, strict=True))
             assert values.items() <= seen.items()
     assert tuple(UNITS) == NAMES and len(SOURCE_UNITS) == 15 and len(NAMES) == 19
@@ -268,6 +271,7 @@ def test_a_source_without_properties_has_none(tmp_path: Path) -> None:
     data = open_data(DataRequest(str(source), tmp_path / "cache", workers=1), MoleculeConfig(), "qm9")
     assert data.properties("train").shape == (data.size("train"), len(NAMES))
     assert bool(data.properties("train").isnan().all())
+    assert data.targets("train") is None
 
 
 TABLE = (

@@ -25,6 +25,7 @@ from unite_mm.contract import (
     SampleRequest,
     Statistics,
     SweepMetric,
+    Targets,
     Teacher,
     Tokens,
 )
@@ -106,6 +107,9 @@ class RingData(ModalityData):
     def samples(self, split: str, indices: Tensor) -> list[Tensor]:
         points, counts, _ = self.parts[split]
         return [points[i, : counts[i]] for i in indices.tolist()]
+
+    def targets(self, split: str) -> Targets:
+        return Targets("classes", self.parts[split][2], ("right", "top", "left", "bottom"))
 
 
 class PointTokenizer(nn.Module):

@@ -1,0 +1,94 @@
+"""How alike the two uses of the trunk are, block by block, and how near predicted latents are to the true ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from unite_mm.analysis.similarity import NEIGHBOURS, cknna, linear_cka, mean_cosine
+from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizing, used
+from unite_mm_schemas.analysis import BlockAlignment, LatentPoint
+
+ALIGNMENT_TIMES = (0.25, 0.5, 0.75, 0.95)
+"""Timesteps from which latents are denoised."""
+
+LATENT_TIMES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+
+NEIGHBOUR_ROWS = 2048
+"""Rows of CKNNA at most; its time grows with their square."""
+
+
+def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) -> list[BlockAlignment]:
+    """Alignment of every block's outputs between tokenizing inputs and denoising their noised latents.
+
+    Rows are the used registers of all samples, `subject.MOST_ROWS` of them at random where there are more. The same
+    registers, noise and conditions are used at every timestep.
+
+    Args:
+        subject: what is looked at.
+        times: timesteps of the noised latents.
+    """
+    kept = [subject_rows.nonzero().flatten() for subject_rows in subject.rows]
+    tokenizing = _joined(
+        [
+            [block[rows] for block in used(blocks_tokenizing(subject, one), one)]
+            for one, rows in zip(subject.encoded, kept, strict=True)
+        ]
+    )
+    found = []
+    with subject.progress.task("Comparing blocks", len(times) * len(tokenizing)) as advance:
+        for time in times:
+            denoising = _joined(
+                [
+                    [block[rows] for block in used(blocks_denoising(subject, one, time), one)]
+                    for one, rows in zip(subject.encoded, kept, strict=True)
+                ]
+            )
+            for number, (first, second) in enumerate(zip(tokenizing, denoising, strict=True), 1):
+                near = min(NEIGHBOURS, len(first) - 1)
+                found.append(
+                    BlockAlignment(
+                        block=number,
+                        time=time,
+                        cka=linear_cka(first, second),
+                        cknna=cknna(first[:NEIGHBOUR_ROWS], second[:NEIGHBOUR_ROWS], near),
+                        cosine=mean_cosine(first, second),
+                    )
+                )
+                advance(1)
+    return found
+
+
+def _joined(batches: list[list[torch.Tensor]]) -> list[torch.Tensor]:
+    """Rows of each block over all batches."""
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+@torch.no_grad()
+def latents_over_time(subject: Subject, times: Sequence[float] = LATENT_TIMES) -> list[LatentPoint]:
+    """Cosine and error of predicted clean latents to the true ones over timesteps, beside those of the noisy latents.
+
+    Means over the used registers of all samples; the error is per channel.
+
+    Args:
+        subject: what is looked at.
+        times: timesteps.
+    """
+    points = []
+    with subject.progress.task("Denoising", len(times)) as advance:
+        for time in times:
+            sums, count = torch.zeros(4, dtype=torch.float64), 0
+            for one in subject.encoded:
+                mask = one.registers.mask
+                clean = one.latents[mask].double()
+                for place, values in enumerate((subject.predicted(one, time), one.noisy(time))):
+                    other = values[mask].double()
+                    sums[2 * place] += cosine_similarity(other, clean, dim=1).sum().cpu()
+                    sums[2 * place + 1] += (other - clean).square().mean(1).sum().cpu()
+                count += len(clean)
+            cosine, error, noisy_cosine, noisy_error = (sums / count).tolist()
+            points.append(
+                LatentPoint(time=time, cosine=cosine, error=error, noisy_cosine=noisy_cosine, noisy_error=noisy_error)
+            )
+            advance(1)
+    return points

@@ -1,0 +1,200 @@
+"""Linear probes: what a linear map, fitted by ridge regression in closed form, reads out of mean-pooled features.
+
+Dimensions: N samples, D features, P targets.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizing, pooled
+from unite_mm.contract import Targets
+from unite_mm.errors import UsageError
+from unite_mm.evaluation.plan import chosen_indices
+from unite_mm.kit.intervals import Z_95, share
+from unite_mm.random_streams import Stream, stream_generator
+from unite_mm_schemas.analysis import Probe
+from unite_mm_schemas.metrics import Metric
+
+PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Ridge penalties that are tried, for standardised features and per sample."""
+
+PROBE_TIME = 0.75
+"""Timestep from which latents are denoised for the probes of the denoiser's blocks."""
+
+FEWEST = 20
+"""Samples that a probe is fitted on at least."""
+
+
+class Standardised:
+    """Features scaled by the mean and standard deviation of those that a probe is fitted on, with a constant column."""
+
+    def __init__(self, features: Tensor) -> None:
+        features = features.double()
+        self.mean, deviation = features.mean(0), features.std(0)
+        self.scale = torch.where(deviation > 1e-9, deviation, torch.inf)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(N, D) -> (N, D), float64."""
+        return (features.double() - self.mean) / self.scale
+
+
+def ridge(features: Tensor, targets: Tensor, penalty: float) -> Tensor:
+    """Weights (D, P) of ridge regression of centred targets (N, P) on standardised features (N, D), in closed form."""
+    gram = features.T @ features / len(features)
+    gram.diagonal().add_(penalty)
+    weights: Tensor = torch.linalg.solve(gram, features.T @ targets / len(features))
+    return weights
+
+
+def predictions(features: Tensor, targets: Tensor, others: Tensor) -> Tensor:
+    """Predictions (M, P) for other features (M, D) by a probe fitted to features (N, D) and targets (N, P).
+
+    The penalty is, for each target, the one with the least error on the last fifth of the samples of a probe fitted to
+    the rest; the probe is then fitted to all.
+    """
+    cut = len(features) - len(features) // 5
+    scale = Standardised(features[:cut])
+    inner, mean = scale(features[:cut]), targets[:cut].mean(0)
+    errors = torch.stack(
+        [
+            (scale(features[cut:]) @ ridge(inner, targets[:cut] - mean, penalty) + mean - targets[cut:])
+            .square()
+            .mean(0)
+            for penalty in PENALTIES
+        ]
+    )
+    scale, mean = Standardised(features), targets.mean(0)
+    whole, best = scale(features), errors.argmin(0)
+    found = torch.empty(len(others), targets.shape[1], dtype=torch.float64)
+    for place in best.unique().tolist():
+        columns = best == place
+        weights = ridge(whole, (targets - mean)[:, columns], PENALTIES[place])
+        found[:, columns] = scale(others) @ weights + mean[columns]
+    return found
+
+
+def r_squared(name: str, predicted: Tensor, true: Tensor) -> Metric:
+    """R^2 of predictions (M,) with an interval by the delta method over the samples."""
+    residual, spread = (predicted - true).square(), (true - true.mean()).square()
+    ratio = float(residual.mean() / spread.mean()) if float(spread.mean()) > 0 else float("nan")
+    half = Z_95 * float((residual - ratio * spread).std() / spread.mean()) / len(true) ** 0.5
+    return Metric(
+        name=name,
+        title=name,
+        value=1 - ratio,
+        total=len(true),
+        interval=(1 - ratio - half, 1 - ratio + half),
+        definition="R^2 on held-out samples of a linear map of mean-pooled features (ridge regression)",
+    )
+
+
+def probe(fit: Tensor, fit_targets: Targets, held_out: Tensor, true: Targets) -> tuple[Metric, ...]:
+    """Held-out figures of linear probes.
+
+    Args:
+        fit: features (N, D) that probes are fitted on.
+        fit_targets: theirs.
+        held_out: features (M, D) of other samples.
+        true: theirs.
+
+    Returns:
+        The share of right classes (least squares on indicators, the largest wins), or R^2 of each number. Samples
+        whose target is unknown are left out.
+
+    Raises:
+        UsageError: too few targets are known.
+    """
+    if fit_targets.kind == "classes":
+        known, asked = fit_targets.values >= 0, true.values >= 0
+        _enough(int(known.sum()), int(asked.sum()), "class")
+        indicators = one_hot(fit_targets.values[known], len(true.names)).double()
+        guessed = predictions(fit[known], indicators, held_out[asked]).argmax(1)
+        right = int((guessed == true.values[asked]).sum())
+        definition = "right classes on held-out samples by a linear map of mean-pooled features (least squares)"
+        return (share("accuracy", "accuracy", right, int(asked.sum()), definition),)
+    metrics = []
+    for column, name in enumerate(true.names):
+        own, other = fit_targets.values[:, column].double(), true.values[:, column].double()
+        known, asked = ~own.isnan(), ~other.isnan()
+        _enough(int(known.sum()), int(asked.sum()), name)
+        guess = predictions(fit[known], own[known, None], held_out[asked])[:, 0]
+        metrics.append(r_squared(name, guess, other[asked]))
+    return tuple(metrics)
+
+
+def _enough(fitted: int, asked: int, name: str) -> None:
+    if fitted < FEWEST or asked < 2:
+        raise UsageError(
+            f"only {fitted} samples to fit and {asked} to test have a known {name}",
+            f"{FEWEST} and 2 are needed: take more samples",
+        )
+
+
+def shuffled(targets: Targets, seed: int) -> Targets:
+    """The same targets in random order."""
+    order = torch.randperm(len(targets.values), generator=stream_generator(Stream.PROBE_SHUFFLE, seed))
+    return Targets(targets.kind, targets.values[order], targets.names)
+
+
+def chance(true: Targets) -> float | None:
+    """The share of the most frequent class, which a probe reaches that knows nothing; None for numbers (R^2 0)."""
+    if true.kind != "classes":
+        return None
+    known = true.values[true.values >= 0]
+    return float(known.bincount().max() / len(known))
+
+
+def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE_TIME) -> list[Probe]:
+    """Probes of mean-pooled latents and of every block, when tokenizing and when denoising, each with a control.
+
+    They are fitted on samples of the training split and judged on the subject's samples; the control is fitted to the
+    same targets in random order.
+
+    Args:
+        subject: what is looked at.
+        fit_samples: training samples to fit on.
+        time: timestep of the denoised latents.
+
+    Raises:
+        UsageError: the data know no targets, or too few of them.
+    """
+    data, split = subject.data, subject.split
+    fit_targets, true = data.targets("train"), data.targets(split)
+    if fit_targets is None or true is None:
+        raise UsageError(f"{data.card.name} knows no targets to probe for", "use data with classes or properties")
+    chosen = chosen_indices(data.size("train"), fit_samples, subject.seed)
+    fit_targets = Targets(fit_targets.kind, fit_targets.values[chosen], fit_targets.names)
+    true = Targets(true.kind, true.values[subject.indices], true.names)
+    control = shuffled(fit_targets, subject.seed)
+    fitted = dict(_features(subject, "train", chosen, time))
+    return [
+        Probe(
+            features=name,
+            found=probe(fitted[name], fit_targets, features, true),
+            control=probe(fitted[name], control, features, true),
+        )
+        for name, features in _features(subject, split, subject.indices, time)
+    ]
+
+
+def _features(subject: Subject, split: str, indices: Tensor, time: float) -> Iterator[tuple[str, Tensor]]:
+    """Names and mean-pooled features (N, D) of the samples."""
+    found: dict[str, list[Tensor]] = {}
+    for one in subject.encode(split, indices):
+        found.setdefault("latents", []).append(pooled(one.latents, one.registers))
+        for use, blocks in (
+            ("tokenizing", blocks_tokenizing(subject, one)),
+            ("denoising", blocks_denoising(subject, one, time)),
+        ):
+            for number, block in enumerate(blocks, 1):
+                found.setdefault(f"{use} block {number}", []).append(pooled(block, one.registers))
+    return ((name, torch.cat(parts)) for name, parts in sorted(found.items(), key=_order))
+
+
+def _order(item: tuple[str, list[Tensor]]) -> tuple[int, int]:
+    """Latents, then the blocks of tokenizing, then those of denoising."""
+    use, _, number = item[0].partition(" block ")
+    return ("latents", "tokenizing", "denoising").index(use), int(number or 0)
