@@ -46,6 +46,7 @@ SMALL = (
     "train.threads=1",
     "train.log_every=1",
     "train.checkpoint_every=2",
+    "train.validation_samples=8",
     "train.precision=32-true",
     "optim.schedule=constant",
     "sampling.steps=2",
