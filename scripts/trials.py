@@ -436,8 +436,9 @@ class Files(Judged):
                 shutil.copy(self.scratch / "sound" / "noise.png", inner / f"sound-{number}.png")
             shutil.move(path, inner / path.name)
             path = folder / "images"
+        data = "embedded" if modality == "qm9" else "shapes"
         uses: list[list[object]] = [
-            ["evaluate", "--modality", modality, "--samples", path, "--workers", "1"],
+            ["evaluate", "--modality", modality, "--data", data, "--samples", path, "--workers", "1"],
             ["data", "info", "--modality", modality, "--data", path, "--cache", folder / "cache", "--workers", "1"],
             ["reconstruct", "qm9-tiny" if modality == "qm9" else self.run, path, "-o", folder / "out.npz"],
         ]
