@@ -444,6 +444,8 @@ class Files(Judged):
         ]
         if modality == "image":
             uses[1] += ["--set", "image.size=32"]
+        if modality == "qm9":
+            uses[0] += ["--no-pictures", "--set", "qm9.metrics.ceiling=0", "--set", "qm9.metrics.fcd=false"]
         words = draw.choices(uses, [5, 4, 2])[0]
         self.made = f"{whole.name}, {how}: {' '.join(map(str, words))}"
         return self.judge(words)
