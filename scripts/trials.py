@@ -4,7 +4,8 @@
     python scripts/trials.py flips --count 200
     python scripts/trials.py settings --count 1000
     python scripts/trials.py files --count 500
-    python scripts/trials.py all    # 200 kills, 200 flips, 1,000 settings and 500 files
+    python scripts/trials.py runs --count 200
+    python scripts/trials.py all    # 200 kills, flips and runs, 1,000 settings, 500 files
 
 What holds: a killed run that is resumed ends with the losses and the weights of one that was never stopped; a flipped
 byte of a checkpoint is noticed, or an older checkpoint is used and said to be; a senseless setting or a damaged file
@@ -462,6 +463,67 @@ class Files(Judged):
         return path.with_name("damaged.zip"), packed, how
 
 
+class Runs(Judged):
+    """A text file of a run folder changed, then the run resumed, scored, or asked for a sample."""
+
+    def prepare(self) -> None:
+        """A run."""
+        self.run = self.scratch / "changed"
+        self.must_run(train(self.run, "--max-steps", 4))
+
+    def __call__(self, draw: random.Random, folder: Path) -> str:
+        run = folder / "run"
+        shutil.copytree(self.run, run)
+        newest = max(path for path in (run / "checkpoints").iterdir() if path.is_dir())
+        texts = [run / "config.json", run / "data-card-image.json", run / "metrics.jsonl", newest / "record.json"]
+        path = draw.choice(texts)
+        whole = path.read_bytes()
+        if path.suffix == ".jsonl" or draw.random() < 0.4:
+            content, how = damaged(draw, whole)
+        else:
+            values = json.loads(whole)
+            section, key = draw.choice(list(_places(values)))
+            value = draw.choice(ODD)
+            if value is None and draw.random() < 0.5:
+                del section[key]
+            else:
+                section[key] = value
+            content, how = json.dumps(values).encode(), f"{key} {str(value)[:40]!r}"
+            if path.name == "record.json" and draw.random() < 0.7:
+                from unite_mm.storage.checkpoint import checksum
+
+                content = json.dumps({**values, "checksum": checksum(values)}).encode()
+        path.write_bytes(content)
+        uses: list[list[object]] = [
+            ["train", "--resume", "--out", run, "--max-steps", 6],
+            ["sample", run, "-n", 1, "-o", folder / "a.npz"],
+        ]
+        words = draw.choice(uses)
+        self.made = f"{path.name}, {how}: {' '.join(map(str, words))}"
+        return self.judge(words)
+
+
+ODD = (
+    None,
+    None,
+    None,
+    -1,
+    0,
+    2**70,
+    1e308,
+    "",
+    "x",
+    "\x1b[2J",
+    [],
+    {},
+    [[[]]],
+    True,
+    float("inf"),
+    float("nan"),
+    [1] * 9,
+)
+"""Values that stand where others belong."""
+
 MOL2 = """@<TRIPOS>MOLECULE
 methanol
 6 5 0 0 0
@@ -503,6 +565,7 @@ KINDS: dict[str, tuple[type[Trial], int]] = {
     "flips": (Flips, 200),
     "settings": (Settings, 1000),
     "files": (Files, 500),
+    "runs": (Runs, 200),
 }
 """Kinds of trials, and how many are made where nothing is said."""
 
