@@ -28,8 +28,16 @@ ATOMIC_NUMBERS: dict[str, int] = {symbol: number for number, symbol in SYMBOLS.i
 MODELLED = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)
 """Atomic numbers of the elements that molecules to train on may have."""
 
+MOST_ATOMS = 1000
+"""Atoms of the largest molecule that is read. With thousands RDKit takes minutes, or its recursion ends the process."""
+
 MOST_CHARGE = 15
 """The largest formal charge of an atom, as in the CTfile format."""
+
+
+def too_many(atoms: int) -> str:
+    """What is wrong with a molecule of more than `MOST_ATOMS` atoms."""
+    return f"{atoms:,} atoms; molecules have at most {MOST_ATOMS:,}"
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,8 @@ class Molecule:
 
     def nonsense(self) -> str:
         """What of the arrays is no molecule at all, sound or not; empty where they are one."""
+        if self.size > MOST_ATOMS:
+            return too_many(self.size)
         for index, number in enumerate(self.numbers.tolist()):
             if number not in SYMBOLS:
                 return f"atom {index + 1} has an atomic number that no element has"

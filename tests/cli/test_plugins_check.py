@@ -1,10 +1,14 @@
 """`plugins check` names every mistake of the table, and no broken plugin disturbs any other command."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from helpers.mistakes import ALL, BROKEN, LOADED, Copy, missing_attribute, scalar_loss
 from helpers.molecule_files import named_sdf
 from helpers.repository import ROOT
@@ -33,7 +37,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
     before = set(sys.modules)
+    where, threads, errors, handler = Path.cwd(), torch.get_num_threads(), np.geterr(), signal.getsignal(signal.SIGTERM)
     yield folder
+    # What some of the mistakes change for the whole process.
+    os.chdir(where)
+    torch.set_num_threads(threads)
+    np.seterr(**errors)
+    signal.signal(signal.SIGTERM, handler)
     for name in set(sys.modules) - before:
         if name.startswith("mistaken_"):
             del sys.modules[name]

@@ -52,6 +52,17 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_a_run_that_was_killed_while_it_pruned_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Also where it has nothing left to train, and so saves and prunes no more."""
+    words = [*TRAIN, "2", "--out", str(tmp_path / "run")]
+    assert run(words) == 0
+    folder = tmp_path / "run" / "checkpoints"
+    for name in (".removing-step-000000001", ".writing-step-000000002", "mine"):
+        (folder / name).mkdir()
+    assert run(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["mine", "step-000000002"]
+
+
 # ---------------------------------------------------------------------------------------------------------------- locks
 
 HOLDER = """

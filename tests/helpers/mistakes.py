@@ -1014,6 +1014,191 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
 ]
 
 
-LOADED += SHOWN_BY_MORE
+# ------------------------------------------------------------- what is given stays as it is, and what is kept is kept
+
+
+def encodes_in_place(plugin: Copy) -> None:
+    """encode_samples() changes the samples that it is given: [0]"""
+    plugin.code("row[: len(sample)] = sample\n", "row[: len(sample)] = sample.mul_(0.5)\n")
+
+
+def tokenizes_in_place(plugin: Copy) -> None:
+    """tokenizer() changes the batch that it is given: points"""
+    plugin.code("Tokens(self.embed(batch.points),", "Tokens(self.embed(batch.points.mul_(0.9)),")
+
+
+def decodes_in_place(plugin: Copy) -> None:
+    """decoder() changes the latents that it is given"""
+    plugin.code("self.block(self.up(latents),", "self.block(self.up(latents.data.mul_(0.9) + 0 * latents),")
+
+
+def compares_in_place(plugin: Copy) -> None:
+    """losses() changes the batch that it is given: points"""
+    plugin.code("error = (output - batch.points)", "error = (output - batch.points.mul_(0.9))")
+
+
+def marks_in_place(plugin: Copy) -> None:
+    """modules.conditioned() changes the condition that it is given"""
+    plugin.code("class Points(Modality):", "    def conditioned(self, samples, condition):\n"
+                "        condition += 1\n        return list(samples)\n\n\nclass Points(Modality):")  # fmt: skip
+
+
+def writes_in_place(plugin: Copy) -> None:
+    """write() changes the samples that it is given: [0]"""
+    plugin.code("writerows(sample.flatten().tolist() for", "writerows(sample.round_(decimals=3).flatten().tolist() for")
+
+
+def draws_in_place(plugin: Copy) -> None:
+    """save_picture() changes the samples that it is given: [0]"""
+    plugin.code("    def save_picture(self, samples: Sequence[Tensor], path: Path) -> None:\n",
+                "    def save_picture(self, samples: Sequence[Tensor], path: Path) -> None:\n"
+                "        _ = [sample.sub_(sample.mean()) for sample in samples]\n")  # fmt: skip
+
+
+def scores_in_place(plugin: Copy) -> None:
+    """score_generation() changes the samples that it is given: [0]"""
+    plugin.code("sample.norm(dim=-1) for", "sample.mul_(0.5).norm(dim=-1) for")
+
+
+def scores_reconstructions_in_place(plugin: Copy) -> None:
+    """score_reconstruction() changes the outputs that it is given: [0]"""
+    plugin.code("(a - b).norm", "(b.sub_(a)).norm")
+
+
+def features_of_no_buffer(plugin: Copy) -> None:
+    """a model with the same weights gives other latents where it was built from another seed"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width)\n"
+                "        self.register_buffer('scales', torch.randn(2), persistent=False)")  # fmt: skip
+    plugin.code("self.embed(batch.points)", "self.embed(batch.points * self.scales)")
+
+
+def decoder_of_its_seed(plugin: Copy) -> None:
+    """a decoder with the same weights gives another output where it was built from another seed"""
+    plugin.code("self.out = nn.Linear(32, 2)", "self.out = nn.Linear(32, 2)\n        self.gain = float(torch.rand(()))")
+    plugin.code("= self.out(", "= self.gain * self.out(")
+
+
+def scale_of_the_first_batch(plugin: Copy) -> None:
+    """gives other latents where it was built from another seed, or met another batch first"""
+    plugin.code("self.embed = nn.Linear(2, width)", "self.embed = nn.Linear(2, width)\n        self.scale = None")
+    plugin.code("        mask = batch.registers.mask if", "        self.scale = self.scale or "
+                "float(batch.points.std())\n        mask = batch.registers.mask if")  # fmt: skip
+    plugin.code("self.embed(batch.points)", "self.embed(batch.points / self.scale)")
+
+
+def conditions_of_others(plugin: Copy) -> None:
+    """data.batch() gives a sample another condition in a batch than alone"""
+    plugin.code("first if self.config.classes else None", "first.roll(1) if self.config.classes else None")
+
+
+def batches_of_one_split(plugin: Copy) -> None:
+    """data.batch('validation', ...) holds other samples than data.samples('validation', ...)"""
+    plugin.code("(part[indices] for part in self.parts[split])", '(part[indices] for part in self.parts["train"])')
+
+
+def size_or_condition(plugin: Copy) -> None:
+    """the prior drops the condition it is asked for where a size is asked for too"""
+    plugin.code(
+        "(request.size or fewest), drawn.condition)", "(request.size or fewest), self.prior(generator).condition)"
+    )
+
+
+def negative_weight(plugin: Copy) -> None:
+    """losses()['distance'].weight is -4.0"""
+    plugin.code("mask.sum(1), 4.0)", "mask.sum(1), -4.0)")
+
+
+def weight_of_no_number(plugin: Copy) -> None:
+    """losses()['distance'].weight is nan"""
+    plugin.code("mask.sum(1), 4.0)", "mask.sum(1), float('nan'))")
+
+
+def read_as_tuple(plugin: Copy) -> None:
+    """read() of samples.csv returns tuple return a list"""
+    plugin.code("            return [torch.tensor([float(x) for x in row]).view(-1, 2) for row in csv.reader(stream)]",
+                "            return tuple(torch.tensor([float(x) for x in row]).view(-1, 2) for row in "
+                "csv.reader(stream))")  # fmt: skip
+
+
+def equal_samples_once(plugin: Copy) -> None:
+    """.csv: 12 samples are written and 11 read"""
+    plugin.code("(sample.flatten().tolist() for sample in samples)",
+                "(dict.fromkeys(tuple(sample.flatten().tolist()) for sample in samples))")  # fmt: skip
+
+
+def file_beside_the_file(plugin: Copy) -> None:
+    """.csv: write() leaves 'samples.index' beside the file"""
+    plugin.code("        with path.open(\"w\"",
+                "        (path.parent / 'samples.index').write_text('')\n        with path.open(\"w\"")  # fmt: skip
+
+
+def score_of_chance(plugin: Copy) -> None:
+    """score_reconstruction() gives 'error' another value each time"""
+    plugin.code("value=float(errors.mean())", "value=float(errors.mean() + torch.rand(()))")
+
+
+def score_of_a_random_part(plugin: Copy) -> None:
+    """score_generation() gives 'on_ring' another value each time"""
+    plugin.code("import csv\n", "import csv\nimport random\n")
+    plugin.code("value=near / len(radius),\n            count=near,\n", "value=random.random(),\n")
+
+
+def folder_of_its_own(plugin: Copy) -> None:
+    """the plugin changes the working directory"""
+    plugin.code("        self.config = config\n", "        self.config = config\n        __import__('os').chdir('/')\n")
+
+
+def threads_of_its_own(plugin: Copy) -> None:
+    """the plugin changes torch.get_num_threads()"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\ntorch.set_num_threads(torch.get_num_threads() + 1)")
+
+
+def errors_of_numpy(plugin: Copy) -> None:
+    """the plugin changes numpy's handling of errors"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\n__import__('numpy').seterr(all='raise')")
+
+
+def deaf_to_signals(plugin: Copy) -> None:
+    """the plugin changes the handling of signals"""
+    plugin.code("MAX_POINTS = 3", "MAX_POINTS = 3\nimport signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)")
+
+
+def samples_elsewhere(plugin: Copy) -> None:
+    """modules.samples() leaves [0] on the device of the model"""
+    plugin.code("[points[mask].cpu() for", "[points[mask] for")
+
+
+LEFT_ALONE: list[Callable[[Copy], None]] = [
+    encodes_in_place,
+    tokenizes_in_place,
+    decodes_in_place,
+    compares_in_place,
+    marks_in_place,
+    writes_in_place,
+    draws_in_place,
+    scores_in_place,
+    scores_reconstructions_in_place,
+    features_of_no_buffer,
+    decoder_of_its_seed,
+    scale_of_the_first_batch,
+    conditions_of_others,
+    batches_of_one_split,
+    size_or_condition,
+    negative_weight,
+    weight_of_no_number,
+    read_as_tuple,
+    equal_samples_once,
+    file_beside_the_file,
+    score_of_chance,
+    score_of_a_random_part,
+    folder_of_its_own,
+    threads_of_its_own,
+    errors_of_numpy,
+    deaf_to_signals,
+    samples_elsewhere,
+]
+
+
+LOADED += [*SHOWN_BY_MORE, *LEFT_ALONE]
 
 ALL = [*BROKEN, *STATIC, *LOADED]

@@ -1,5 +1,6 @@
 """Checks of the data: the card, splits, batches, native samples."""
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import check_generator, difference, other_randomness, shape, tensors
+from unite_mm.conformance.values import check_generator, difference, left_alone, other_randomness, shape, tensors
 from unite_mm.contract import SPLITS, ConditionSpec, ModalityData, Registers, Targets
 from unite_mm.errors import UniteError
 from unite_mm_schemas.card import DataCard
@@ -135,7 +136,8 @@ def native_samples(subject: Subject) -> Iterator[Finding]:
         raise UniteError(
             f"data.samples() returns {len(samples)} objects for {len(subject.indices)} indices", "return one for each"
         )
-    with calling("encode_samples()"):
+    samples = copy.deepcopy(samples)  # of some data they are views: what changes them would change the data
+    with left_alone("encode_samples()", samples=samples), calling("encode_samples()"):
         encoded = modality.encode_samples(samples, subject.statistics)
     if difference(encoded.registers, batch.registers):
         yield Finding(
@@ -149,6 +151,27 @@ def native_samples(subject: Subject) -> Iterator[Finding]:
             "encode_samples() gives other input tokens than data.batch() of the same samples",
             "`reconstruct` would see something else than training did: share the code that makes the tensors",
         )
+        return
+    for split in SPLITS[1:]:
+        rows = torch.arange(min(subject.data.size(split), 2))
+        if len(rows) and _of_another_split(subject, split, rows):
+            yield Finding(
+                f"data.batch({split!r}, ...) holds other samples than data.samples({split!r}, ...)",
+                "take both from the split that is named: what is held out must not be training samples",
+            )
+
+
+def _of_another_split(subject: Subject, split: str, rows: Tensor) -> bool:
+    data, modality = subject.data, subject.modality
+    with calling(f"data.samples({split!r}, ...)"):
+        samples = data.samples(split, rows)
+    with calling(f"data.batch({split!r}, ...)"):
+        batch = data.batch(split, rows)
+    with calling("encode_samples()"):
+        encoded = modality.encode_samples(samples, subject.statistics)
+    if difference(encoded.registers, batch.registers):
+        return True
+    return difference(subject.tokenize_input(encoded), subject.tokenize_input(batch), 1e-3) is not None
 
 
 def _lengths(opened: ModalityData, split: str, size: int) -> Iterator[Finding]:

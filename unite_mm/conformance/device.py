@@ -45,9 +45,13 @@ def other_device(subject: Subject) -> Iterator[Finding]:
                 yield Finding(f"{name} leaves {left[0]} on the CPU when its batch is elsewhere", HINT)
                 return
         try:
-            modules.samples(made["decoder()"], made["batch.to()"].registers)
+            natives = modules.samples(made["decoder()"], made["batch.to()"].registers)
         except TwoDevices as error:
             yield Finding(f"modules.samples() mixes tensors of two devices, in {error}", HINT)
         except Exception as error:
             if "numpy" in str(error):
                 yield Finding("modules.samples() turns a tensor of another device into numpy", "call .cpu() first")
+            return
+    left = [path for path, tensor in tensors(natives) if tensor.device == ELSEWHERE]
+    if left:
+        yield Finding(f"modules.samples() leaves {left[0]} on the device of the model", "call .cpu(): users write them")

@@ -8,7 +8,7 @@ from unite_mm.conformance.natives import order_of
 from unite_mm.conformance.opened import FILED
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import difference, unlike
+from unite_mm.conformance.values import difference, left_alone, unlike
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.storage.samples import write_samples
 
@@ -26,7 +26,13 @@ def files(subject: Subject) -> Iterator[Finding]:
     for entry in subject.plugin.manifest.formats:
         if not entry.write:
             continue
+        before = set(subject.scratch.iterdir())
         path = _write(subject, samples, f"samples{entry.suffix}")
+        beside = sorted(other.name for other in set(subject.scratch.iterdir()) - before - {path})
+        if beside:
+            yield Finding(
+                f"{entry.suffix}: write() leaves {beside[0]!r} beside the file", "write one file, or a folder"
+            )
         if not entry.read:
             continue
         again = _read(subject, path)
@@ -94,7 +100,7 @@ def pictures(subject: Subject) -> Iterator[Finding]:
     )
     for name, call in calls:
         path.unlink(missing_ok=True)
-        with calling(f"{name}()"):
+        with left_alone(f"{name}()", samples=samples, outputs=outputs), calling(f"{name}()"):
             call()
         if not path.is_file() or not path.read_bytes().startswith(PNG):
             yield Finding(f"{name}() leaves no PNG file", "write one at the path it is given")
@@ -103,7 +109,7 @@ def pictures(subject: Subject) -> Iterator[Finding]:
 def _write(subject: Subject, samples: Sequence[Any], name: str) -> Path:
     path = subject.scratch / name.rstrip("/")
     modality = subject.modality
-    with calling(f"write() to {name}"):
+    with left_alone("write()", samples=samples), calling(f"write() to {name}"):
         write_samples(modality, samples, path)
     return path
 
@@ -111,7 +117,10 @@ def _write(subject: Subject, samples: Sequence[Any], name: str) -> Path:
 def _read(subject: Subject, path: Path) -> list[Any]:
     modality = subject.modality
     with calling(f"read() of {path.name}"):
-        return modality.read(path)
+        again = modality.read(path)
+    if not isinstance(again, list):
+        raise UniteError(f"read() of {path.name} returns {type(again).__name__}", "return a list of samples")
+    return again
 
 
 def _survives(subject: Subject, samples: Sequence[Any], again: list[Any], suffix: str) -> Iterator[Finding]:

@@ -92,6 +92,15 @@ def asked_size(subject: Subject) -> Iterator[Finding]:
                     "heed `size` in prior_for(), or leave modules.sizes None",
                 )
                 return
+    asked = subject.batch.condition
+    if subject.modules.condition.kind == "none" or asked is None:
+        return
+    own = int(subject.batch.registers.mask[0].sum())  # other sizes may not go together with this sample's condition
+    if not all(_keeps(_draw(subject, seed, asked[0], size=own).condition, asked[0]) for seed in range(DRAWS)):
+        yield Finding(
+            "the prior drops the condition it is asked for where a size is asked for too",
+            "pass it on in prior_for(): PriorSample(mask, request.condition)",
+        )
 
 
 def sampling_options(subject: Subject) -> Iterator[Finding]:

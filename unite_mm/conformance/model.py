@@ -1,5 +1,6 @@
 """Checks of the forward passes: tokens, latents, decoder, losses, and what must not change any of them."""
 
+import math
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -10,9 +11,10 @@ from unite_mm.api import UNITE
 from unite_mm.conformance.modules import INTEGERS
 from unite_mm.conformance.report import Finding
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import alike, check_generator, difference, shape
+from unite_mm.conformance.values import alike, check_generator, difference, left_alone, shape
 from unite_mm.contract import LossTerm, Tokens
 from unite_mm.errors import UniteError
+from unite_mm.registry.build import build_network
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.joint import JointRecipe
 
@@ -26,6 +28,8 @@ ROUNDING = 1e-5
 """Likewise for the very same computation: sums over threads may differ in their order."""
 
 OUTSIDE = "put layers into nn.ModuleList or nn.ModuleDict, not into a plain list or dict, and tensors into nn.Parameter"
+
+KEPT = "keep all that was learned in parameters or buffers, and build the rest from configuration and statistics"
 
 LEAK = "mask whatever is averaged, summed, normalised or attended to, and use no batch norm"
 
@@ -115,6 +119,10 @@ def losses(subject: Subject) -> Iterator[Finding]:
             )
         if not isinstance(term.weight, int | float):
             yield Finding(f"losses()[{name!r}].weight is {type(term.weight).__name__}", "use a plain number")
+        elif not 0 <= term.weight < math.inf:
+            yield Finding(
+                f"losses()[{name!r}].weight is {term.weight}", "give what shall become small a weight above 0"
+            )
     if not any(isinstance(term.values, Tensor) and term.values.requires_grad for term in terms.values()):
         yield Finding(
             "no term of losses() is differentiable",
@@ -125,13 +133,18 @@ def losses(subject: Subject) -> Iterator[Finding]:
 def repeatable(subject: Subject) -> Iterator[Finding]:
     """The same batch gives the same tokens and losses in training mode: runs resume exactly."""
     subject.need("terms")
-    again = subject.tokenize_input(subject.batch)
+    batch, values = subject.batch, subject.latents.values
+    with left_alone("tokenizer()", batch=batch):
+        again = subject.tokenize_input(batch)
     if difference(subject.tokens, again, ROUNDING):
         yield Finding(
             "the tokenizer gives other tokens for the same batch",
             "leave dropout and random masking out: random augmentation belongs into data.batch(), with its generator",
         )
-    terms = subject.losses(subject.decode(subject.latents.values, subject.batch), subject.batch)
+    with left_alone("decoder()", latents=values, registers=batch.registers):
+        output = subject.decode(values, batch)
+    with left_alone("losses()", output=output, batch=batch):
+        terms = subject.losses(output, batch)
     if any(difference(subject.terms[name].values, terms[name].values, ROUNDING) for name in subject.terms):
         yield Finding(
             "decoder and losses give other values for the same latents",
@@ -203,11 +216,34 @@ def reloading(subject: Subject) -> Iterator[Finding]:
     loaded.network.train()
     again = loaded.tokenize(subject.batch, subject.name)
     if difference(again.values, subject.latents.values, ROUNDING):
+        yield Finding("a model that was written and loaded again gives other latents", KEPT)
+        return
+    other = _of_another_seed(subject)
+    other.tokenize(subject.new_batch(subject.indices[:1]), subject.name)
+    if difference(other.tokenize(subject.batch, subject.name).values, again.values, ROUNDING):
         yield Finding(
-            "a model that was written and loaded again gives other latents",
-            "keep everything that was learned in parameters or buffers, and build the rest from configuration and "
-            "statistics",
+            "a model with the same weights gives other latents where it was built from another seed, or met another "
+            "batch first",
+            f"keep nothing of the first batch; random numbers of a model belong into register_buffer(). {KEPT}",
         )
+        return
+    one, two = (model.network.decode(subject.name, again.values, subject.batch.registers) for model in (loaded, other))
+    if difference(one, two, ROUNDING):
+        yield Finding(
+            "a decoder with the same weights gives another output where it was built from another seed",
+            f"random numbers of a model belong into register_buffer(). {KEPT}",
+        )
+
+
+def _of_another_seed(subject: Subject) -> UNITE:
+    """A model with the weights of the subject's, built from another seed."""
+    seed = subject.config.train.seed + 1
+    config = subject.config.model_copy(update={"train": subject.config.train.model_copy(update={"seed": seed})})
+    modalities, statistics = {subject.name: subject.modality}, {subject.name: subject.statistics}
+    model = UNITE(build_network(config, modalities, statistics), config, modalities, statistics)
+    model.network.load_state_dict(subject.model.network.state_dict())
+    model.network.train()
+    return model
 
 
 def _changed_alone(subject: Subject, row: int) -> set[str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
-from unite_mm.conformance.values import contents, other_randomness, unlike
+from unite_mm.conformance.values import contents, left_alone, other_randomness, unlike
 from unite_mm.contract import Registers
 
 ROUNDING = 1e-2
@@ -73,7 +73,7 @@ def conditioned(subject: Subject) -> Iterator[Finding]:
     if modules.condition.kind == "none" or condition is None:
         return
     plain = copy.deepcopy(subject.outputs)
-    with calling("modules.conditioned()"):
+    with left_alone("modules.conditioned()", condition=condition), calling("modules.conditioned()"):
         marked = modules.conditioned(copy.deepcopy(plain), condition)
         alone = [modules.conditioned([sample], condition[row : row + 1]) for row, sample in enumerate(plain)]
     if not isinstance(marked, list) or len(marked) != len(plain):

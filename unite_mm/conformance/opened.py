@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unite_mm.config import RunOptions, resolve
+from unite_mm.conformance.process import state
 from unite_mm.conformance.report import calling, importing
 from unite_mm.conformance.step import Step
 from unite_mm.contract import SPLITS, DataRequest, Modality, ModalityData, ModalityModules
@@ -62,6 +63,7 @@ class OpenedPlugin:
         failed_steps: the steps that nothing may use, each with the check that found it wrong.
         checking: the check that is running.
         mistaken: the checks that have found something.
+        surroundings: what belonged to the whole process before anything of the plugin ran.
 
     Raises:
         UsageError: there is no such plugin, or it is broken.
@@ -93,6 +95,7 @@ class OpenedPlugin:
         self.failed_steps: dict[str, str] = {}
         self.checking = ""
         self.mistaken: list[str] = []
+        self.surroundings = state()
 
     @Step
     def configuration(self) -> type[Any]:
@@ -197,12 +200,12 @@ class OpenedPlugin:
 
     @Step
     def filed(self) -> list[Any]:
-        """A dozen native samples, of which few data give some more than once."""
+        """A dozen native samples, of which the first comes twice: files keep what is equal."""
         data = self.data
         found: list[Any] = []
         with calling("data.samples()"):
             for split in SPLITS:
-                wanted = min(data.size(split), FILED - len(found))
+                wanted = min(data.size(split), FILED - 1 - len(found))
                 found += data.samples(split, torch.arange(wanted)) if wanted > 0 else []
         return [found[index % len(found)] for index in range(FILED)]
 

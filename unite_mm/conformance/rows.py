@@ -36,11 +36,18 @@ def order(subject: Subject) -> Iterator[Finding]:
             "give them in the order of the indices, however these are sorted",
         )
     rows = [subject.new_batch(row[None]) for row in indices]
+    condition = batch.condition
+    kept = [alike(condition[k : k + 1], own.condition, ROUNDING) for k, own in enumerate(rows) if condition is not None]
     fits = [[_row_fits(batch, row, own) for own in rows] for row in range(len(indices))]
     if all(any(line) for line in fits) and not all(fits[row][row] for row in range(len(indices))):
         yield Finding(
             "data.batch() gives its samples in another order than the indices",
             "row k of every tensor, of the registers and of the condition belongs to indices[k]",
+        )
+    elif not all(kept):
+        yield Finding(
+            "data.batch() gives a sample another condition in a batch than alone",
+            "row k of the condition belongs to indices[k], and follows from that sample alone",
         )
 
 

@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from unite_mm.conformance.report import Finding, calling
 from unite_mm.conformance.subject import Subject
+from unite_mm.conformance.values import left_alone, other_randomness, random_states
 from unite_mm.contract import Reference
 from unite_mm.errors import UniteError
 from unite_mm_schemas.metrics import Metric, Score
@@ -17,6 +18,9 @@ LARGEST_REFERENCE = 20_000
 SHARE = re.compile(r" / (all|valid|total|samples)\b")
 """How definitions of shares end."""
 
+
+ROUNDING = 1e-5
+"""Of a metric, absolute or relative, from one computation to the next."""
 
 MEASURED = "value=None where nothing can be measured: outputs of an untrained model may be empty, equal or unsound"
 NAMED = "every Metric needs name, title, value and definition"
@@ -46,15 +50,36 @@ def generation_metrics(subject: Subject) -> Iterator[Finding]:
 
 
 def _reconstructed(subject: Subject, inputs: Sequence[Any], outputs: Sequence[Any]) -> Score:
-    modality = subject.modality
-    with calling("score_reconstruction()", f"report {MEASURED}", invalid=NAMED):
-        return modality.score_reconstruction(inputs, outputs, subject.progress, 1)
+    modality, what = subject.modality, "score_reconstruction()"
+    with left_alone(what, inputs=inputs, outputs=outputs):
+        return _measured(what, lambda: modality.score_reconstruction(inputs, outputs, subject.progress, 1))
 
 
 def _generated(subject: Subject, samples: Sequence[Any], reference: Reference | None) -> Score:
-    modality = subject.modality
-    with calling("score_generation()", f"report {MEASURED}", invalid=NAMED):
-        return modality.score_generation(samples, reference, subject.progress, 1)
+    modality, what = subject.modality, "score_generation()"
+    with left_alone(what, samples=samples):
+        return _measured(what, lambda: modality.score_generation(samples, reference, subject.progress, 1))
+
+
+def _measured(what: str, score: Callable[[], Score]) -> Score:
+    """A score; where global random numbers took part in it, they may have changed no value."""
+    with calling(what, f"report {MEASURED}", invalid=NAMED):
+        with other_randomness(1):
+            before = random_states()
+            found = score()
+            drawn = before != random_states()
+        if not drawn or not isinstance(found, Score):
+            return found
+        with other_randomness(2):
+            again = {metric.name: metric.value for metric in score().metrics}
+    for metric in found.metrics:
+        one, other = metric.value, again.get(metric.name)
+        if one is not None and (other is None or not math.isclose(one, other, rel_tol=ROUNDING, abs_tol=ROUNDING)):
+            raise UniteError(
+                f"{what} gives {metric.name!r} another value each time: {one:g}, then {other}",
+                "draw from a generator of a fixed seed, and from no global random numbers",
+            )
+    return found
 
 
 def _never(score: Score, missing: Sequence[str], of: str, what: str) -> Iterator[Finding]:

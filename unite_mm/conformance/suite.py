@@ -17,6 +17,7 @@ from unite_mm.conformance import (
     randomness,
     rows,
     scores,
+    surroundings,
 )
 from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
@@ -109,5 +110,6 @@ CHECKS = (
     Check(files.pictures),
     Check(scores.reconstruction_metrics),
     Check(scores.generation_metrics),
+    Check(surroundings.process_state),
     Check(another.another_process),
 )

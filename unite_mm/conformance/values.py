@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unite_mm.errors import UniteError
 from unite_mm.random_streams import Stream, stream_generator
 
 DEPTH = 6
@@ -132,6 +133,40 @@ def unlike(left: Any, right: Any, tolerance: float = 0.0, *, texts: bool = True)
 
 def _float(values: Tensor) -> Tensor:
     return values if values.is_complex() else values.double()
+
+
+@contextmanager
+def left_alone(call: str, **given: Any) -> Iterator[None]:
+    """Hand objects to a plugin; they must be the same afterwards, for others use them too.
+
+    Args:
+        call: what is called, such as `write()`.
+        given: objects by what the message calls them.
+
+    Raises:
+        UniteError: one of them has changed.
+    """
+    before = {name: _kept(value) for name, value in given.items()}
+    yield
+    for name, value in given.items():
+        now = _kept(value)
+        parts = [path for path, part in before[name].items() if not _equal(part, now.get(path))]
+        if parts or len(now) != len(before[name]):
+            where = f": {parts[0]}" if parts and parts[0] else ""
+            raise UniteError(
+                f"{call} changes the {name} that it is given{where}",
+                "work on a copy, without operations in place such as mul_() or sort(): others use it afterwards",
+            )
+
+
+def _kept(value: Any) -> dict[str, Tensor | str]:
+    return {path: part.clone() if isinstance(part, Tensor) else part for path, part in contents(value)}
+
+
+def _equal(left: Tensor | str, right: Tensor | str | None) -> bool:
+    if isinstance(left, Tensor) and isinstance(right, Tensor):
+        return alike(left, right)
+    return not isinstance(left, Tensor) and not isinstance(right, Tensor) and left == right
 
 
 def check_generator(number: int) -> torch.Generator:

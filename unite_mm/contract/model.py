@@ -206,7 +206,7 @@ class ModalityModules(nn.Module, ABC):
 
     @abstractmethod
     def samples(self, output: Any, registers: Registers) -> list[Any]:
-        """Native objects, one per sample of the batch, from a decoder output."""
+        """Native objects on the CPU, one per sample of the batch, from a decoder output."""
 
     def samples_for(self, output: Any, registers: Registers, options: Any) -> list[Any]:
         """As `samples`, of generated latents, under options of the plugin's own; here they change nothing."""

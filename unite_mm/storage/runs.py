@@ -160,7 +160,12 @@ class Pruning:
         intact = [path for path in checkpoints_of(self.run) if not path.is_symlink() and self._is_intact(path)]
         for folder in intact[:-count]:
             self._remove(folder)
-        for path in (self.run / FOLDER).iterdir():
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what interrupted work left behind, if any."""
+        folder = self.run / FOLDER
+        for path in folder.iterdir() if folder.is_dir() else ():
             if _LEFT_BEHIND.fullmatch(path.name):
                 shutil.rmtree(path, ignore_errors=True)
 

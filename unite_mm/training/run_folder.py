@@ -93,7 +93,8 @@ class RunFolder:
 
     @contextmanager
     def log(self, step: int) -> Iterator[RunLog]:
-        """The records of the run from a step on, open while the context is."""
+        """The records of the run from a step on, open while the context is; what killed ones left behind is removed."""
+        self._pruning.tidy()
         log = RunLog(self.path, step, self.config.train.validate_every, self.progress)
         try:
             yield log

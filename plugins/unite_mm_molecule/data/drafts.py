@@ -31,9 +31,9 @@ from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
 from unite_mm_molecule.files.sdf import with_plain_exponents, without_dollars
 from unite_mm_molecule.files.smiles import parse_smiles, split_line
 from unite_mm_molecule.files.text import decode
-from unite_mm_molecule.files.xyz import MOST_ATOMS, Frame, frame_name, parse_frame
+from unite_mm_molecule.files.xyz import Frame, frame_name, parse_frame
 from unite_mm_molecule.metrics.geometry import odd_distances
-from unite_mm_molecule.molecule import MODELLED, SYMBOLS, Molecule
+from unite_mm_molecule.molecule import MODELLED, MOST_ATOMS, SYMBOLS, Molecule
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -1,5 +1,7 @@
 """MOL blocks, the records of SDF files, as preparation and scoring both read them: plain ones here, others by RDKit."""
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,9 @@ from unite_mm_molecule.chemistry import rdkit_installed
 from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, UnknownElement
 from unite_mm_molecule.files.sdf import read_record, without_dollars
 from unite_mm_molecule.molecule import Molecule
+
+_CONTINUED = re.compile(r"-[ \t]*\n(?:M  V30 )?")
+_COUNTS = re.compile(r"^M\s+V30\s+COUNTS\s+(.*)$", re.MULTILINE | re.IGNORECASE)
 
 
 def read_block(block: str) -> Record:
@@ -31,9 +36,27 @@ def read_sdf_record(text: str) -> Record:
     return read_block(without_dollars(text))
 
 
+def check_counts(lines: Iterable[str], text: str, kind: str) -> None:
+    """Refuse counts of atoms or bonds that a text has no lines for: RDKit makes room for as many as it is told.
+
+    Args:
+        lines: those that hold counts.
+        text: the record.
+        kind: what the record is, for the message.
+
+    Raises:
+        BadRecord: a count is larger than the number of lines.
+    """
+    most = text.count("\n") + 1
+    for number in (int(found) for line in lines for found in re.findall(r"\d{1,18}", line)):
+        if number > most:
+            raise BadRecord(f"{kind}: it is to hold {number:,} atoms or bonds, in {most:,} lines")
+
+
 def _read_with_rdkit(block: str, kind: str) -> Record:
     from rdkit import Chem, rdBase
 
+    check_counts(_COUNTS.findall(_CONTINUED.sub("", block)), block, kind)
     with rdBase.BlockLogs():
         try:
             mol = Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import rdkit_installed
-from unite_mm_molecule.files.blocks import read_block
+from unite_mm_molecule.files.blocks import check_counts, read_block
 from unite_mm_molecule.files.records import BadRecord, NeedsRdkit, Record, UnknownElement
+from unite_mm_molecule.molecule import MOST_ATOMS, too_many
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 _SECTION = re.compile(r"^@<TRIPOS>UNITY_ATOM_ATTR\n(.*?)(?=^@<TRIPOS>|\Z)", re.MULTILINE | re.DOTALL)
 _CHARGE = re.compile(r"^\s*(\d{1,6})\s+\d+\s*\n\s*charge\s+([-+]?\d{1,2})\s*$", re.MULTILINE)
+_NUMBERS = re.compile(r"\n[ \t]*(\d[\d \t]*)(?=\n)")
 _HEAD = re.compile(r"\A(@<TRIPOS>MOLECULE\n.*\n.*\n.*\n)(.*)\n")
 
 
@@ -41,6 +43,7 @@ def block_of_mol2(text: str) -> str:
         raise NeedsRdkit("MOL2 needs RDKit")
     from rdkit import Chem, rdBase
 
+    check_counts(_NUMBERS.findall(text.partition("@<TRIPOS>ATOM")[0].partition("\n")[2]), text, "MOL2")
     section = _SECTION.search(text)
     charges = None if section is None else {int(at) - 1: int(charge) for at, charge in _CHARGE.findall(section[1])}
     # Without partial charges RDKit looks for formal ones.
@@ -56,6 +59,8 @@ def block_of_mol2(text: str) -> str:
                 mol = _as_it_stands(mol, charges)
             else:
                 Chem.Kekulize(mol, clearAromaticFlags=True)
+            if mol.GetNumAtoms() > MOST_ATOMS:
+                raise BadRecord(f"MOL2: {too_many(mol.GetNumAtoms())}")
             for atom in mol.GetAtoms():
                 if atom.GetAtomicNum() == 0:
                     raise UnknownElement(atom.GetSymbol(), f"MOL2: atom {atom.GetIdx() + 1}: ")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import canonical_smiles, sanitize_without_cleanup, sanitized
 from unite_mm_molecule.files.records import BadRecord, UnknownElement
-from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.molecule import MOST_ATOMS, Molecule, too_many
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -67,6 +67,8 @@ def parse_smiles(smiles: str) -> "Mol":
             read = None
     if read is None:
         raise BadRecord(f"{smiles[:60]!r} is not a SMILES")
+    if read.GetNumAtoms() > MOST_ATOMS:
+        raise BadRecord(too_many(read.GetNumAtoms()))
     for atom in read.GetAtoms():
         if atom.GetAtomicNum() == 0:
             raise UnknownElement(atom.GetSymbol())

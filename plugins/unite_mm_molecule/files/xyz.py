@@ -16,10 +16,7 @@ from unite_mm_molecule.chemistry import perceive_bonds, rdkit_installed
 from unite_mm_molecule.files.extxyz import Columns, find_columns
 from unite_mm_molecule.files.records import BadRecord, Record, UnknownElement
 from unite_mm_molecule.metrics.perception import edm_bonds
-from unite_mm_molecule.molecule import ATOMIC_NUMBERS, SYMBOLS, Molecule
-
-MOST_ATOMS = 1000
-"""Atoms of the largest frame whose bonds are looked for: the work grows with their square."""
+from unite_mm_molecule.molecule import ATOMIC_NUMBERS, MOST_ATOMS, SYMBOLS, Molecule
 
 _MARK = "unite-mm "
 _MOST_LETTERS = 60

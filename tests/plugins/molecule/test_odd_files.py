@@ -32,7 +32,7 @@ from unite_mm_molecule.files.formats import read, write
 from unite_mm_molecule.metrics.generation import score_generation
 from unite_mm_molecule.metrics.geometry import odd_distances
 from unite_mm_molecule.metrics.validity import check_validity
-from unite_mm_molecule.molecule import Molecule
+from unite_mm_molecule.molecule import MOST_ATOMS, Molecule
 
 
 def prepare(path: Path, **settings: Any) -> Prepared:
@@ -106,6 +106,16 @@ RECORDS: dict[str, tuple[str, str, str]] = {
     "a star": (edited(lambda ls: ls.__setitem__(4, ls[4].replace(" C ", " * ", 1))), "unreadable", "holds an element"),
     "no element": (edited(lambda ls: ls.__setitem__(4, ls[4].replace(" C ", " Xx", 1))), "unreadable", "holds an elem"),
     "a dummy in V3000": (v3000("CO").replace(" 1 C ", " 1 * ", 1), "unreadable", "holds an element"),
+    "counts of V3000 beyond its lines": (
+        re.sub(r"COUNTS \d+", "COUNTS 99999999", v3000("CO")),
+        "unreadable",
+        "cannot be read",
+    ),
+    "continued counts of V3000": (
+        re.sub(r"COUNTS (\d+) \d+", r"COUN-\nM  V30 TS \1 99999999", v3000("CO")),
+        "unreadable",
+        "cannot be read",
+    ),
     "selenium": (block("selenium", "C[Se]C"), "", "holds an element"),
     "mercury": (block("mercury", "C[Hg]C"), "", "holds an element"),
     "deuterium": (edited(lambda ls: ls.__setitem__(12, ls[12].replace(" H ", " D "))), "", ""),
@@ -424,6 +434,60 @@ def test_counts_beyond_all_are_refused(digits: int, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"incomplete XYZ|expected a number of atoms") as caught:
             use(path)
         assert len(caught.value.message) < 300
+
+
+CARBON = """@<TRIPOS>MOLECULE
+{name}
+ {counts} 0 0 0
+SMALL
+NO_CHARGES
+
+@<TRIPOS>ATOM
+1 C1 0.0 0.0 0.0 C.3
+"""
+
+
+@pytest.mark.parametrize("counts", ["99999999 0", "1 99999999", "999999999999 0"])
+def test_counts_that_a_record_has_no_lines_for_are_refused(counts: str, tmp_path: Path) -> None:
+    """Before RDKit makes room for them: 24 bytes for each atom, 3 GB for eight digits."""
+    path = put(tmp_path / "a.mol2", CARBON.format(name="odd", counts=counts) + CARBON.format(name="5", counts="1 0"))
+    assert [bool(molecule.flaw) for molecule in read(path)] == [True, False]
+    assert "to hold 99" in read(path)[0].flaw
+    assert dict(reasons_of(path))["cannot be read"] == 1
+
+
+def reasons_of(path: Path) -> list[tuple[str, int]]:
+    return [(entry.reason, entry.count) for entry in prepare(path, geometry=False).card.excluded]
+
+
+@pytest.mark.parametrize("suffix", [".smi", ".csv", ".sdf", ".mol2", ".npz"])
+def test_molecules_of_thousands_of_atoms_cost_no_other(suffix: str, tmp_path: Path) -> None:
+    """RDKit recurses along a chain of 19,000 atoms until the process dies, and takes minutes for 5,000."""
+    path, atoms = tmp_path / f"a{suffix}", MOST_ATOMS + 1
+    if suffix == ".smi":
+        put(path, "C" * 19_000 + "\nCCO\n" + "C" + "=C" * 9_000 + "\n")
+    elif suffix == ".csv":
+        put(path, "smiles\n" + "C" * atoms + "\nCCO\n")
+    elif suffix == ".npz":
+        write([chain(atoms), from_smiles("CCO")], path)
+    elif suffix == ".sdf":
+        lines = [f"M  V30 {k} C {k}.0 0 0 0" for k in range(1, atoms + 1)]
+        begin = ["chain", "", "", "  0  0  0     0  0            999 V3000", "M  V30 BEGIN CTAB"]
+        counts = [f"M  V30 COUNTS {atoms} 0 0 0 0", "M  V30 BEGIN ATOM"]
+        end = ["M  V30 END ATOM", "M  V30 END CTAB", "M  END", "$$$$\n"]
+        put(path, "\n".join([*begin, *counts, *lines, *end]) + block("ethanol", "CCO") + "$$$$\n")
+    else:
+        rows = "".join(f"{k} C{k} {k}.0 0.0 0.0 C.3\n" for k in range(2, atoms + 1))
+        put(path, CARBON.format(name="chain", counts=f"{atoms} 0") + rows + CARBON.format(name="one", counts="1 0"))
+    found = read(path)
+    assert [bool(molecule.flaw or molecule.nonsense()) for molecule in found][:2] == [True, False]
+    assert check_validity(found[0]).problem == "unreadable"
+    assert dict(reasons_of(path))["cannot be read"] == len(found) - 1
+
+
+def chain(atoms: int) -> Molecule:
+    bonds = np.array([[k, k + 1, 1] for k in range(atoms - 1)])
+    return Molecule(np.full(atoms, 6), np.zeros(atoms, dtype=np.int64), bonds)
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
