@@ -18,6 +18,7 @@ from unite_mm_schemas.base import Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig
+from unite_mm_schemas.latents import LatentsHeader
 from unite_mm_schemas.manifest import ModalityManifest
 from unite_mm_schemas.metrics import MetricsReport
 
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "data-card": DataCard,
     "checkpoint": CheckpointRecord,
     "metrics": MetricsReport,
+    "latents": LatentsHeader,
 }
 """The public schemas by the name of their file."""
 

@@ -16,8 +16,13 @@ FLAGS = {
     f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
     "--workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
-    f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --device --debug",
+    f"{SAMPLING} --condition --size --fragment --added --start-from --time --hold-until --labels "
+    "--set --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
+    "encode": "RUN SOURCE -o/--output --modality --seed --device --debug",
+    "decode": "RUN SOURCE -o/--output --picture --device --debug",
+    "interpolate": "RUN FIRST SECOND -n/--number -o/--output --path --modality --seed "
+    f"{SAMPLING} --condition --set --picture --device --debug",
     "export": "RUN -o/--output --dtype --step --metrics --name --debug",
     "models list": "--debug",
     "models show": "NAME --debug",

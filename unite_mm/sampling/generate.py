@@ -14,9 +14,11 @@ from torch import Tensor
 
 from unite_mm.contract import ConditionSpec, Fragment, ModalityModules, PriorSample, Registers, SampleRequest
 from unite_mm.errors import UniteError, UniteWarning, UsageError
+from unite_mm.flow.path import interpolate
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, HeldLatents, NetworkDenoiser
+from unite_mm.sampling.latents import Latents
 from unite_mm.sampling.names import without_names
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
@@ -30,20 +32,25 @@ SMALLEST_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Latent tokens of a batch.
+class Start:
+    """Clean latents that are noised up to a timestep, from which the flow goes on, instead of noise alone.
 
     Attributes:
-        values: (B, L, C), layer-normalised over C, zero at unused registers.
-        registers: which registers each sample uses.
-        modality: whose latents they are.
-        condition: what they were generated under, as in a batch; None where there was none.
+        latents: one for each sample.
+        time: the timestep; at 0 they are noise alone, at 1 nothing is left to do.
     """
 
-    values: Tensor
-    registers: Registers
-    modality: str
-    condition: Tensor | None = None
+    latents: Latents
+    time: float
+
+    def of(self, indices: Sequence[int]) -> "Start":
+        """The beginnings of some samples."""
+        return Start(self.latents.of(indices), self.time)
+
+    def noised(self, noise: Tensor) -> Tensor:
+        """The state (B, L, C) that noise (B, L, C) makes of them."""
+        clean = self.latents.to(noise.device).values
+        return interpolate(clean, noise, torch.full((len(noise),), self.time, device=noise.device))
 
 
 class Samples(list[Any]):
@@ -134,6 +141,7 @@ def sample_latents(
     settings: SamplingConfig,
     on_state: StateCallback | None = None,
     held: HeldLatents | None = None,
+    start: Start | None = None,
 ) -> tuple[Latents, int]:
     """Integrate one batch from noise to latents.
 
@@ -145,6 +153,7 @@ def sample_latents(
         settings: solver, steps, guidance, temperature, churn.
         on_state: see `unite_mm.sampling.solvers.integrate`.
         held: latents of registers that are not generated, on the network's device, of any length up to L.
+        start: what to begin with instead of noise alone: latents of the priors' registers.
 
     Returns:
         The latents, and the number of function evaluations.
@@ -161,7 +170,10 @@ def sample_latents(
 
     held = None if held is None else held.padded(used.shape[1])
     drift = Drift(NetworkDenoiser(network, modality, registers, condition, settings), settings, held)
-    solution = integrate(drift, fresh_noise() * settings.temperature, settings, fresh_noise, on_state)
+    noise, time = fresh_noise() * settings.temperature, 0.0
+    if start is not None:
+        noise, time = start.noised(noise), start.time
+    solution = integrate(drift, noise, settings, fresh_noise, on_state, time)
     state = solution.state if held is None or settings.hold_until < 1 else held.put_into(solution.state)
     return Latents(state * registers.mask[:, :, None], registers, modality, condition), solution.evaluations
 
@@ -263,19 +275,24 @@ def largest_batch(settings: SamplingConfig, count: int, threads: int) -> int:
 
 
 def batches_of_equal_length(priors: Sequence[PriorSample], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded."""
-    counts = [int(prior.mask.sum()) for prior in priors]
-    leftover: list[int] = []
-    for count in sorted(set(counts)):
-        group = [index for index, own in enumerate(counts) if own == count]
-        for start in range(0, len(group), batch_size):
-            part = group[start : start + batch_size]
-            if len(part) >= batch_size // 8:
-                yield part
-            else:
-                leftover += part
-    for start in range(0, len(leftover), batch_size):
-        yield leftover[start : start + batch_size]
+    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded.
+
+    Samples with and without a condition never share a batch.
+    """
+    for conditioned in (True, False):
+        indices = [index for index, prior in enumerate(priors) if (prior.condition is not None) is conditioned]
+        counts = {index: int(priors[index].mask.sum()) for index in indices}
+        leftover: list[int] = []
+        for count in sorted(set(counts.values())):
+            group = [index for index in indices if counts[index] == count]
+            for start in range(0, len(group), batch_size):
+                part = group[start : start + batch_size]
+                if len(part) >= batch_size // 8:
+                    yield part
+                else:
+                    leftover += part
+        for start in range(0, len(leftover), batch_size):
+            yield leftover[start : start + batch_size]
 
 
 def stacked_conditions(priors: Sequence[PriorSample]) -> Tensor | None:

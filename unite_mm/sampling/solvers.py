@@ -55,37 +55,71 @@ def integrate(
     config: SamplingConfig,
     fresh_noise: Callable[[], Tensor] | None = None,
     on_state: StateCallback | None = None,
+    start: float = 0.0,
 ) -> Solution:
-    """Follow a drift from noise at t = 0 to t = 1.
+    """Follow a drift from noise at t = 0, or from a state at a later timestep, to t = 1.
 
-    Fixed-step solvers use `config.steps` steps on the shifted grid. dopri5 adapts its step to the error of the whole
-    batch it is given; for results that do not depend on batch mates, give it one sample at a time, as `generate` does.
+    Fixed-step solvers use `config.steps` steps on the shifted grid, or those of them that are left. dopri5 adapts its
+    step to the error of the whole batch it is given; for results that do not depend on batch mates, give it one sample
+    at a time, as `generate` does.
 
     Args:
         drift: the velocity.
-        noise: (B, L, C).
+        noise: (B, L, C), the state at `start`.
         config: solver, steps, tolerances, churn.
         fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
         on_state: gets the states on the way; it must not change them.
+        start: timestep to begin at; nothing is left to do at 1.
     """
     adaptive = config.solver == "dopri5"
     field = _Field(drift, on_state, adaptive)
-    grid = time_grid(config.steps, config.shift).to(noise.device)
-    if adaptive:
-        ends = torch.tensor([0.0, 1.0], device=noise.device)
-        state = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    grid = grid_from(start, config).to(noise.device)
+    if len(grid) == 1:
+        state = noise
+    elif adaptive:
+        state = odeint(field, noise, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
     elif not config.churn or fresh_noise is None:
         state = odeint(field, noise, grid, method=config.solver)[-1]
     else:
         state = noise
         low, high = config.churn_interval
-        for start, end in pairwise(grid):
-            if low < float(start) < high:
-                state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
-            state = odeint(field, state, torch.stack((start, end)), method=config.solver)[-1]
+        for now, end in pairwise(grid):
+            if low < float(now) < high:
+                state, now = renoise(state, now, config.churn / config.steps, fresh_noise)
+            state = odeint(field, state, torch.stack((now, end)), method=config.solver)[-1]
     if on_state is not None:
         on_state(1.0, state)
     return Solution(state, field.evaluations)
+
+
+def grid_from(start: float, config: SamplingConfig) -> Tensor:
+    """Timesteps from `start` to 1: the shifted grid, of which what lies before `start` is left out."""
+    grid = time_grid(config.steps, config.shift)
+    return torch.cat((torch.tensor([start]), grid[grid > start]))
+
+
+def integrate_back(drift: DriftFunction, state: Tensor, config: SamplingConfig) -> Solution:
+    """Follow a drift backwards from clean latents to the noise that they come from; without churn.
+
+    They stand for the state at 1 - `min_remaining`: later the floor makes the velocity too small for the path, and the
+    way back would leave it.
+
+    Args:
+        drift: the velocity.
+        state: (B, L, C) clean latents.
+        config: solver, steps, tolerances, the floor.
+
+    Returns:
+        The noise, as `state`.
+    """
+    field = _Field(drift, None, False)
+    grid, begin = grid_from(0.0, config), 1 - config.min_remaining
+    grid = torch.cat((grid[grid < begin], torch.tensor([begin]))).flip(0).to(state.device)
+    if config.solver == "dopri5" and len(grid) > 1:
+        noise = odeint(field, state, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    else:
+        noise = odeint(field, state, grid, method=config.solver)[-1] if len(grid) > 1 else state
+    return Solution(noise, field.evaluations)
 
 
 def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
