@@ -34,8 +34,6 @@ from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 from unite_mm_schemas.metrics import MetricsReport
 
-Asked = Generation | Variations | Interpolation
-
 __all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
 
 
@@ -71,8 +69,8 @@ class UNITE:
         Where the newest checkpoint of a run is damaged, an older one is used and a `UniteWarning` says so.
 
         Args:
-            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder, an exported folder, or the
-                name of a shipped model (`unite-mm models list`).
+            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder, an exported folder, the
+                name of a shipped model (`unite-mm models list`), or one on a hub: `hf:ORG/NAME[@REVISION]`.
             ema: load the averaged weights rather than the raw ones.
             device: where to put the model.
 
@@ -92,6 +90,7 @@ class UNITE:
         dtype: Literal["float32", "bfloat16"] = "float32",
         metrics: MetricsReport | None = None,
         name: str | None = None,
+        licence: str | None = None,
     ) -> None:
         """Write an exported folder (weights, configuration, statistics, model card) that `from_pretrained` reads.
 
@@ -100,6 +99,7 @@ class UNITE:
             dtype: how weights are written; bfloat16 takes half the space, and loads as float32.
             metrics: of an evaluation of this model, for its card.
             name: what the card calls it; None: the folder's name.
+            licence: of the model, as SPDX names it, for its card; None: not stated.
 
         Raises:
             UsageError: the model was not loaded from a checkpoint, or the folder holds something else.
@@ -107,7 +107,7 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name)
+        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""
@@ -271,9 +271,8 @@ class UNITE:
         asked = Generation(n, seed, first, condition, size, fragment, added)
         return self._made(asked, modality, options, sampling, settings, progress)
 
-    def _made(
-        self, asked: Asked, modality: str | None, options: Any, sampling: Any, settings: Any, progress: Any
-    ) -> Samples:
+    def _made(self, asked: Generation | Variations | Interpolation, modality: str | None, *given: Any) -> Samples:
+        options, sampling, settings, progress = given
         name = self.choose(modality)
         chosen = chosen_settings(self.config.sampling, sampling, settings)
         own = chosen_options(self.modalities[name], options)

@@ -23,7 +23,8 @@ FLAGS = {
     "decode": "RUN SOURCE -o/--output --picture --device --debug",
     "interpolate": "RUN FIRST SECOND -n/--number -o/--output --path --modality --seed "
     f"{SAMPLING} --condition --set --picture --device --debug",
-    "export": "RUN -o/--output --dtype --step --metrics --name --debug",
+    "export": "RUN -o/--output --dtype --step --metrics --name --licence --debug",
+    "push": "FOLDER NAME --private --revision --debug",
     "models list": "--debug",
     "models show": "NAME --debug",
     "import-official": "FILE -o/--output --modality --debug",  # and what the importers ask for

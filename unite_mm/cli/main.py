@@ -33,6 +33,7 @@ COMMANDS = {
     "decode": "unite_mm.cli.latents:decode",
     "interpolate": "unite_mm.cli.latents:interpolate",
     "export": "unite_mm.cli.exporting:export",
+    "push": "unite_mm.cli.exporting:push",
     "models": "unite_mm.cli.models:models",
     "import-official": "unite_mm.cli.importing:import_official",
     "data": "unite_mm.cli.data:data",
