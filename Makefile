@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= passive
 TEST_ENV := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install install-dev test lint format wheel embedded clean
+.PHONY: help quickstart install install-dev test lint format docs wheel embedded clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,7 +37,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,eval]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,eval,hub]'
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:
@@ -58,6 +58,9 @@ format: install-dev ## let ruff format, and fix what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: install-dev ## build the documentation site into site/, strictly and without a network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 wheel: install-dev ## build source archive and wheel into dist/
 	$(BIN)/python -m build --outdir dist .
 
@@ -65,5 +68,5 @@ embedded: install-dev ## make the embedded molecules again (a few minutes; the r
 	$(BIN)/python scripts/make_embedded.py
 
 clean: ## remove builds and caches; runs and the virtual environment stay
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find schemas unite_mm plugins tests scripts benchmarks -name __pycache__ -prune -exec rm -rf {} +

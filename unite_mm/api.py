@@ -14,44 +14,27 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import Tensor
 
 from unite_mm.contract import Modality, ModalityModules, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress, Silent
-from unite_mm.random_streams import Stream, stream_generator
-from unite_mm.sampling.batches import Batches
-from unite_mm.sampling.fragments import Growth
-from unite_mm.sampling.generate import (
-    Latents,
-    Samples,
-    draw_prior,
-    stacked_conditions,
-)
-from unite_mm.sampling.native import native_samples
-from unite_mm.sampling.options import chosen_options
-from unite_mm.sampling.tokenization import seen_by_decoder, tokenize
+from unite_mm.sampling.batches import Generation
+from unite_mm.sampling.coding import BATCH, Coder, Reconstructions
+from unite_mm.sampling.generate import Samples
+from unite_mm.sampling.interpolation import Interpolation, PathKind
+from unite_mm.sampling.latents import Latents
+from unite_mm.sampling.options import chosen_options, chosen_settings
+from unite_mm.sampling.variations import Variations
 from unite_mm.storage.pretrained import export_model, load_model
-from unite_mm.utils.validation import not_negative, one_line
+from unite_mm.utils.validation import not_negative
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 from unite_mm_schemas.metrics import MetricsReport
 
 __all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
-
-
-class Reconstructions(list[Any]):
-    """Reconstructed native samples, in the order of their inputs.
-
-    Attributes:
-        skipped: why inputs were left out, by their index.
-    """
-
-    def __init__(self, skipped: Mapping[int, str]) -> None:
-        super().__init__()
-        self.skipped = dict(skipped)
 
 
 class UNITE:
@@ -86,8 +69,8 @@ class UNITE:
         Where the newest checkpoint of a run is damaged, an older one is used and a `UniteWarning` says so.
 
         Args:
-            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder, an exported folder, or the
-                name of a shipped model (`unite-mm models list`).
+            folder: a run folder (its newest intact checkpoint is used), a checkpoint folder, an exported folder, the
+                name of a shipped model (`unite-mm models list`), or one on a hub: `hf:ORG/NAME[@REVISION]`.
             ema: load the averaged weights rather than the raw ones.
             device: where to put the model.
 
@@ -107,6 +90,7 @@ class UNITE:
         dtype: Literal["float32", "bfloat16"] = "float32",
         metrics: MetricsReport | None = None,
         name: str | None = None,
+        licence: str | None = None,
     ) -> None:
         """Write an exported folder (weights, configuration, statistics, model card) that `from_pretrained` reads.
 
@@ -115,6 +99,7 @@ class UNITE:
             dtype: how weights are written; bfloat16 takes half the space, and loads as float32.
             metrics: of an evaluation of this model, for its card.
             name: what the card calls it; None: the folder's name.
+            licence: of the model, as SPDX names it, for its card; None: not stated.
 
         Raises:
             UsageError: the model was not loaded from a checkpoint, or the folder holds something else.
@@ -122,7 +107,7 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name)
+        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""
@@ -152,9 +137,19 @@ class UNITE:
             raise UsageError(what, f"choose one of: {', '.join(names)}")
         return modality
 
+    def _coder(self, name: str) -> Coder:
+        modality, time_max, drop = (
+            self.modalities[name],
+            self.config.latent.tokenize_time_max,
+            self.config.flow.condition_drop,
+        )
+        return Coder(self.network, modality, self.statistics[name], time_max, drop > 0)
+
     @torch.no_grad()
     def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:
-        """Latents of a batch (a plugin's batch object or a list of native samples), as the decoder sees them.
+        """Latents of a batch (a plugin's batch object or a list of native samples), on the network's device.
+
+        They are as the decoder sees them.
 
         Args:
             batch: what to tokenize.
@@ -165,21 +160,37 @@ class UNITE:
         Raises:
             UsageError: a sample does not fit the model.
         """
-        name = self.choose(modality)
+        coder = self._coder(self.choose(modality))
         not_negative(seed=seed, first=first)
-        if isinstance(batch, Sequence):
-            batch = self.modalities[name].encode_samples(batch, self.statistics[name])
-        batch = batch.to(self.device)
-        count = len(batch.registers.mask)
-        generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, first + index) for index in range(count)]
-        clean = tokenize(self.network, name, batch, generators, self.config.latent.tokenize_time_max)
-        values = seen_by_decoder(self.network, name, clean, batch.registers, generators)
-        return Latents(values, batch.registers, name)
+        return coder.tokenize(coder.batch(batch) if isinstance(batch, Sequence) else batch, seed=seed, first=first)
 
     @torch.no_grad()
-    def decode(self, latents: Latents, *, options: Any = None) -> list[Any]:
-        """Native samples of latents; `options`: of the plugin's own, complete, for latents that were generated."""
-        return native_samples(self.network, latents, options)
+    def encode(
+        self,
+        samples: Sequence[Any],
+        modality: str | None = None,
+        *,
+        seed: int = 0,
+        batch_size: int = BATCH,
+        skip: bool = False,
+        progress: Progress | None = None,
+    ) -> Latents:
+        """Latents of native samples, on the CPU; `decode` makes of them what `reconstruct` does, of equal arguments."""
+        not_negative(seed=seed)
+        coder = self._coder(self.choose(modality))
+        return coder.encode(samples, seed=seed, size=batch_size, skip=skip, progress=progress or Silent())
+
+    @torch.no_grad()
+    def decode(self, latents: Latents, *, options: Any = None, batch_size: int = BATCH) -> list[Any]:
+        """Native samples of latents, `batch_size` at once.
+
+        Args:
+            latents: any number of them.
+            options: of the plugin's own, complete, for latents that were generated.
+            batch_size: changes speed and memory only.
+        """
+        coder = self._coder(latents.modality)
+        return [one for part in coder.decoded(latents, size=batch_size, options=options) for one in part]
 
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
@@ -211,35 +222,9 @@ class UNITE:
         Raises:
             UsageError: a sample does not fit the model, or with `skip` none does; the message names it.
         """
-        name = self.choose(modality)
         not_negative(seed=seed)
-        skipped = self._unfit(name, samples, batch_size) if skip else {}
-        if skipped and len(skipped) == len(samples):
-            raise UsageError(f"none of {len(samples)} samples fits the model; the first: {skipped[0]}")
-        samples = [sample for index, sample in enumerate(samples) if index not in skipped]
-        result = Reconstructions(skipped)
-        with (progress or Silent()).task("Reconstructing", len(samples)) as advance:
-            for start in range(0, len(samples), batch_size):
-                part = list(samples[start : start + batch_size])
-                result += self.decode(self.tokenize(part, name, seed=seed, first=start))
-                advance(len(part))
-        return result
-
-    def _unfit(self, name: str, samples: Sequence[Any], batch_size: int) -> dict[int, str]:
-        """Why samples do not fit the model, by their index."""
-        modality, statistics = self.modalities[name], self.statistics[name]
-        found: dict[int, str] = {}
-        for start in range(0, len(samples), batch_size):
-            part = samples[start : start + batch_size]
-            try:
-                modality.encode_samples(part, statistics)
-            except UsageError:
-                for index, sample in enumerate(part, start):
-                    try:
-                        modality.encode_samples([sample], statistics)
-                    except UsageError as error:
-                        found[index] = error.message
-        return found
+        coder = self._coder(self.choose(modality))
+        return coder.reconstruct(samples, seed=seed, size=batch_size, skip=skip, progress=progress or Silent())
 
     @torch.no_grad()
     def generate(
@@ -285,42 +270,81 @@ class UNITE:
         Raises:
             UsageError: condition, size, seed or fragment do not fit, or there is no such setting.
         """
+        asked = Generation(n, seed, first, condition, size, fragment, added)
+        return self._made(asked, modality, options, sampling, settings, progress)
+
+    def _made(self, asked: Generation | Variations | Interpolation, modality: str | None, *given: Any) -> Samples:
+        options, sampling, settings, progress = given
         name = self.choose(modality)
-        not_negative(n=n, seed=seed, first=first)
-        chosen = self._sampling(sampling, settings)
+        chosen = chosen_settings(self.config.sampling, sampling, settings)
         own = chosen_options(self.modalities[name], options)
-        grown = self._growth(name, fragment, added)
-        size = size if grown is None else grown.sizes(size, added)
-        part = None if grown is None else grown.fragment
-        modules = self.modules_of(name)
-        priors = draw_prior(modules, n, condition, size=size, options=own, seed=seed, first=first, fragment=part)
-        numbers = range(first, first + n)
-        batches = Batches(self.network, name, priors, numbers, seed, chosen, self.config.latent, grown)
-        samples, most = batches.sample(lambda latents: self.decode(latents, options=own), progress or Silent())
-        score = None if grown is None else grown.score(samples, progress or Silent())
-        return Samples(samples, most, stacked_conditions(priors), score)
+        return asked.made(self._coder(name), chosen, own, progress or Silent())
 
-    def _growth(self, name: str, fragment: Any, added: int | None) -> Growth | None:
-        if fragment is None and added is not None:
-            raise UsageError(f"added={added}: there is no fragment to add to", "give one, or a size")
-        return None if fragment is None else Growth.around(fragment, self.modalities[name], self.statistics[name])
+    @torch.no_grad()
+    def variations(
+        self,
+        samples: Sequence[Any],
+        time: float,
+        n: int = 1,
+        *,
+        modality: str | None = None,
+        seed: int = 0,
+        condition: Any = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Samples:
+        """Variations of given samples: their latents are noised to timestep `time` and denoised from there.
 
-    def _sampling(self, given: Any, settings: Mapping[str, Any]) -> SamplingConfig:
-        """The settings of sampling: all of `given`, or the run's with what a mapping changes, then single ones.
+        Args:
+            samples: native samples.
+            time: how much stays of them: 0 nothing but their registers, 1 all, which gives reconstructions.
+            n: of each; they stand side by side.
+            modality: whose they are; may be left out when the model has one.
+            seed: of all noise; variation k has that of the k-th sample that `generate` makes.
+            condition: as for `generate`; None: what is known of each sample, such as its class.
+            options: as for `generate`.
+            progress: where to show it.
+            settings: as for `generate`.
 
         Raises:
-            UsageError: a key is unknown or a value is refused.
+            UsageError: a sample does not fit the model, or an argument is refused.
         """
-        if given is not None and not isinstance(given, SamplingConfig | Mapping):
-            raise UsageError(
-                f"sampling: {type(given).__name__} holds no settings",
-                "give a SamplingConfig or a mapping such as {'steps': 50}",
-            )
-        base = given if isinstance(given, SamplingConfig) else self.config.sampling
-        changes = {**(given if isinstance(given, Mapping) else {}), **settings}
-        if not changes:
-            return base
-        try:
-            return SamplingConfig.model_validate({**base.model_dump(), **changes})
-        except ValidationError as error:
-            raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error
+        asked = Variations(samples, time, n, seed, condition)
+        return self._made(asked, modality, options, None, settings, progress)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        first: Any,
+        second: Any,
+        n: int = 9,
+        path: PathKind = "latent",
+        *,
+        modality: str | None = None,
+        seed: int = 0,
+        condition: Any = None,
+        options: Mapping[str, Any] | BaseModel | None = None,
+        progress: Progress | None = None,
+        **settings: Any,
+    ) -> Samples:
+        """n samples on a path between two of the same registers, whose reconstructions are its ends.
+
+        Args:
+            first: native sample.
+            second: native sample.
+            n: how many, with both ends.
+            path: `latent`, great circles between the latents; `flow`, between the noises that the flow, followed
+                backwards, makes of them.
+            modality: whose they are; may be left out when the model has one.
+            seed: of register noise.
+            condition: as of one sample for `generate`, for the flow; None: what is known of both, where it is equal.
+            options: as for `generate`.
+            progress: where to show it.
+            settings: as for `generate`.
+
+        Raises:
+            UsageError: the samples do not fit the model or each other, or an argument is refused.
+        """
+        asked = Interpolation(first, second, n, path, seed, condition)
+        return self._made(asked, modality, options, None, settings, progress)

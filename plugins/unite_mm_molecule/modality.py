@@ -106,6 +106,12 @@ class MoleculeModality(Modality):
 
         return read(path)
 
+    def read_text(self, text: str) -> Molecule:
+        """The molecule of a SMILES, with hydrogens and a geometry from RDKit."""
+        from unite_mm_molecule.data.encode import smiles_sample
+
+        return smiles_sample(text, self.config.geometry)
+
     def save_picture(self, samples: Sequence[Molecule], path: Path) -> None:
         from unite_mm_molecule.files.pictures import save_picture
 

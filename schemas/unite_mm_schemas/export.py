@@ -19,6 +19,7 @@ from unite_mm_schemas.base import Schema
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig
+from unite_mm_schemas.latents import LatentsHeader
 from unite_mm_schemas.manifest import ModalityManifest
 from unite_mm_schemas.metrics import MetricsReport
 from unite_mm_schemas.study import StudyConfig, StudyTable
@@ -32,6 +33,7 @@ SCHEMAS: dict[str, type[Schema]] = {
     "analysis": AnalysisReport,
     "study": StudyConfig,
     "study-table": StudyTable,
+    "latents": LatentsHeader,
 }
 """The public schemas by the name of their file."""
 

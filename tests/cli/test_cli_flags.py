@@ -20,9 +20,15 @@ FLAGS = {
     "study": "STUDY -o/--output --modality --data --preset --set --seeds --max-steps --max-time --jobs --dry-run "
     "--cache --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
-    f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --device --debug",
+    f"{SAMPLING} --condition --size --fragment --added --start-from --time --hold-until --labels "
+    "--set --picture --device --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
-    "export": "RUN -o/--output --dtype --step --metrics --name --debug",
+    "encode": "RUN SOURCE -o/--output --modality --seed --device --debug",
+    "decode": "RUN SOURCE -o/--output --picture --device --debug",
+    "interpolate": "RUN FIRST SECOND -n/--number -o/--output --path --modality --seed "
+    f"{SAMPLING} --condition --set --picture --device --debug",
+    "export": "RUN -o/--output --dtype --step --metrics --name --licence --debug",
+    "push": "FOLDER NAME --private --revision --debug",
     "models list": "--debug",
     "models show": "NAME --debug",
     "import-official": "FILE -o/--output --modality --debug",  # and what the importers ask for

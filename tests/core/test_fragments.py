@@ -16,7 +16,8 @@ from unite_mm.contract import Fragment, Held, Modality
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.fragments import Growth
-from unite_mm.sampling.generate import Latents, draw_prior, normal_noise, sample_latents
+from unite_mm.sampling.generate import draw_prior, normal_noise, sample_latents
+from unite_mm.sampling.latents import Latents
 from unite_mm_schemas.config import SamplingConfig
 
 PART = torch.tensor([[1.0, 0.1]])

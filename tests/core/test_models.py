@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from helpers.made_up_plugins import FakePlugin
 from helpers.repository import ROOT, TOY
 
@@ -20,6 +21,7 @@ from unite_mm.registry import discover
 from unite_mm.registry.models import model_folder, shipped_at, shipped_model
 from unite_mm.sampling.generate import largest_batch
 from unite_mm.storage.checkpoint import read_record, read_tensors
+from unite_mm.storage.front_matter import without_front_matter
 from unite_mm.storage.model_card import model_card
 from unite_mm.storage.portable import portable_record, portable_report
 from unite_mm.storage.runs import newest_checkpoint
@@ -170,6 +172,17 @@ def test_the_card_says_what_it_is_how_to_make_it_and_how_to_use_it(site: Site) -
         assert part in card, part
 
 
+def test_the_card_begins_with_the_metadata_of_hubs(site: Site, tmp_path: Path) -> None:
+    assert run(["export", str(site.run), "-o", str(tmp_path / "out"), "--licence", "MIT"]) == 0
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert text.startswith("---\nlibrary_name: unite-mm\nlicense: mit\ntags:\n")
+    metadata = yaml.safe_load(text.split("---\n")[1])
+    assert metadata["datasets"] == ["ring"] and "rings" in metadata["tags"] and "metrics" not in metadata
+    assert "license" not in yaml.safe_load((site.model / "README.md").read_text().split("---\n")[1])
+    assert without_front_matter(text).startswith("# out\n")
+    assert without_front_matter("# a card\n---\n") == "# a card\n---\n"
+
+
 def test_the_card_takes_the_table_of_an_evaluation(site: Site, tmp_path: Path) -> None:
     share = Metric(
         name="valid", title="valid | strict", value=0.5, count=5, total=10, interval=(0.2, 0.8), reference=0.98,
@@ -185,7 +198,10 @@ def test_the_card_takes_the_table_of_an_evaluation(site: Site, tmp_path: Path) -
     assert run(["export", str(site.run), "-o", str(tmp_path / "out"), "--metrics", str(path), "--name", "mine"]) == 0
     kept = MetricsReport.model_validate_json((tmp_path / "out" / "metrics.json").read_text())
     assert (kept.source, kept.scores) == ("mine", report.scores)
-    assert (tmp_path / "out" / "README.md").read_text().startswith("# mine\n")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert without_front_matter(card).startswith("# mine\n")
+    metadata = yaml.safe_load(card.split("---\n")[1])
+    assert metadata["metrics"] == ["valid"] and metadata["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.5
     assert run(["export", str(site.run), "-o", str(tmp_path / "out")]) == 0, "an earlier export is replaced"
     assert not (tmp_path / "out" / "metrics.json").exists()
 

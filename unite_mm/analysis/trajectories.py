@@ -12,7 +12,8 @@ from unite_mm.analysis.figures import film_picture
 from unite_mm.analysis.subject import Subject
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import NetworkDenoiser, guide
-from unite_mm.sampling.generate import Latents, draw_prior, sample_latents
+from unite_mm.sampling.generate import draw_prior, sample_latents
+from unite_mm.sampling.latents import Latents
 
 FRAMES = 8
 STRIPS = 4

@@ -1,7 +1,7 @@
-"""`unite-mm export`: a trained model as a small folder that can go anywhere."""
+"""`unite-mm export`: a trained model as a small folder that can go anywhere; `unite-mm push`: from there to a hub."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -35,7 +35,12 @@ if TYPE_CHECKING:
     help="metrics.json of an evaluation of this model: a table in the card, and a copy beside it.",
 )
 @click.option("--name", metavar="NAME", help="What the card calls the model.  [default: the folder's name]")
-def export(run: Path, output: Path, dtype: str, step: int | None, metrics: Path | None, name: str | None) -> None:
+@click.option(
+    "--licence", metavar="SPDX", help="Licence of the model, such as MIT, for the card.  [default: not stated]"
+)
+def export(
+    run: Path, output: Path, dtype: str, step: int | None, metrics: Path | None, name: str | None, licence: str | None
+) -> None:
     """Write a trained model as a small folder.
 
     It holds averaged weights, configuration, statistics and a model card.
@@ -53,9 +58,37 @@ def export(run: Path, output: Path, dtype: str, step: int | None, metrics: Path 
     model = UNITE.from_pretrained(folder if step is None else _checkpoint(folder, step))
     assert model.record is not None
     report = None if metrics is None else _report(metrics, model.record)
-    model.save_pretrained(output, dtype="bfloat16" if dtype == "bfloat16" else "float32", metrics=report, name=name)
+    kind: Literal["float32", "bfloat16"] = "bfloat16" if dtype == "bfloat16" else "float32"
+    model.save_pretrained(output, dtype=kind, metrics=report, name=name, licence=licence)
     size = sum(path.stat().st_size for path in output.iterdir())
     say(f"step {model.record.step:,}, averaged weights as {dtype}, {size / 1e6:.1f} MB: {output}")
+
+
+@click.command(cls=Command)
+@click.argument("folder", metavar="DIR", type=PathName(file_okay=False))
+@click.argument("name", metavar="ORG/NAME")
+@click.option("--private", is_flag=True, help="Seen by its owners alone, where the repository is new.")
+@click.option("--revision", metavar="BRANCH", help="Branch to write to.  [default: main]")
+def push(folder: Path, name: str, private: bool, revision: str | None) -> None:
+    """Copy an exported model to a Hugging Face hub.
+
+    Commands then take it as `hf:ORG/NAME`. Needs the extra `hub` and a login (`hf auth login`).
+    """
+    from unite_mm.errors import UniteError
+    from unite_mm.registry import hub
+    from unite_mm.storage.checkpoint import read_record
+    from unite_mm.storage.pretrained import check_export
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} does not exist", "write it with `unite-mm export RUN -o DIR`")
+    check_export(folder)
+    try:
+        record = read_record(folder)
+    except UniteError as error:
+        raise UsageError(f"{folder} is no whole export: {error.message}", "write it with `unite-mm export`") from error
+    address = hub.push(folder, name, private=private, revision=revision)
+    at = f"@{revision}" if revision else ""
+    say(f"step {record.step:,} pushed to hf:{name}{at}: {address}")
 
 
 def _checkpoint(run: Path, step: int) -> Path:

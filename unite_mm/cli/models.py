@@ -54,6 +54,7 @@ def list_models() -> None:
 def show(name: str) -> None:
     """Show the card of a model: data, training, figures, use."""
     from unite_mm.registry.models import shipped_model
+    from unite_mm.storage.front_matter import without_front_matter
 
     model = shipped_model(name)
     path = model.folder / CARD
@@ -61,7 +62,7 @@ def show(name: str) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UniteError(f"the model {name!r} has no card: {path} cannot be read", "tell its author") from error
-    say_lines(text)
+    say_lines(without_front_matter(text))
     say(f"folder: {model.folder}")
 
 

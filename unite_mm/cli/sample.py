@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,14 @@ from unite_mm.cli.options import (
     set_option,
 )
 from unite_mm.cli.terminal import message, say
-from unite_mm.cli.types import NUMBER, SOME_SAMPLES, PathName
+from unite_mm.cli.types import NUMBER, SOME_SAMPLES, TEXT, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
     from unite_mm.contract import ConditionSpec
+
+MANY = 100
+"""Samples that are generated where nobody says how many."""
 
 LONGEST_CLASS = 18
 """Digits of a class's number."""
@@ -38,7 +42,12 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
 
 @click.command(cls=Command)
 @run_argument
-@click.option("-n", "--number", type=SOME_SAMPLES, default=100, show_default=True, help="How many.")
+@click.option(
+    "-n",
+    "--number",
+    type=SOME_SAMPLES,
+    help=f"How many; with --start-from, of each input.  [default: {MANY}, or 1 of each input]",
+)
 @output_option
 @modality_option
 @seed_option
@@ -66,21 +75,30 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
     metavar="N",
     help="Registers beyond the fragment's, instead of --size.",
 )
+@click.option(
+    "--start-from",
+    metavar="INPUT",
+    type=TEXT,
+    help="Samples to vary: a file, one sample of it as `FILE#3`, or what the plugin reads, such as a SMILES.",
+)
+@click.option("--time", type=NUMBER, help="Timestep to start from: 0 keeps nothing of the input, 1 all of it.")
 @click.option("--hold-until", type=NUMBER, help="Timestep up to which the fragment is held; 1 is to the end.")
 @labels_option
 @set_option
 @picture_option
 @device_option
-def sample(run: Path, number: int, output: Path, picture: Path | None, **options: Any) -> None:
-    """Generate samples from a trained model."""
+def sample(run: Path, number: int | None, output: Path, picture: Path | None, **options: Any) -> None:
+    """Generate samples, or variations of given ones."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.cli.tables import print_score
     from unite_mm.config import sampling_settings
     from unite_mm.registry import discover
+    from unite_mm.sampling.inputs import read_samples
     from unite_mm.sampling.labels import spread_labels
     from unite_mm.storage.samples import write_samples
     from unite_mm.utils.files import write_aside
 
+    check_start(options)
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
     check_output(discover().get(name), output)
@@ -91,31 +109,46 @@ def sample(run: Path, number: int, output: Path, picture: Path | None, **options
     if options["labels"] is not None:
         if condition is not None:
             raise UsageError("--condition and --labels exclude each other", "one class for all, or classes spread")
-        condition = spread_labels(options["labels"], number, spec, seed=options["seed"])
+        condition = spread_labels(options["labels"], number or MANY, spec, seed=options["seed"])
+    same = {"modality": name, "seed": options["seed"], "condition": condition, "options": own}
     with TerminalProgress() as progress:
-        start = time.monotonic()
-        samples = model.generate(
-            number,
-            modality=name,
-            seed=options["seed"],
-            condition=condition,
-            size=options["size"],
-            fragment=options["fragment"],
-            added=options["added"],
-            options=own,
-            sampling=settings,
-            progress=progress,
-        )
+        start, source = time.monotonic(), options["start_from"]
+        if source is None:
+            asked = {key: options[key] for key in ("size", "fragment", "added")}
+            samples = model.generate(number or MANY, sampling=settings, progress=progress, **asked, **same)
+        else:
+            inputs, each = read_samples(model.modalities[name], source, progress), number or 1
+            samples = model.variations(
+                inputs, options["time"], each, progress=progress, **same, **settings.model_dump()
+            )
         spent = time.monotonic() - start
         write_samples(model.modalities[name], samples, output)
         if picture is not None:
             write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
     say(
-        f"{number:,} samples in {duration(spent)} ({rate(number / spent)}/s, {samples.evaluations} evaluations of "
-        f"the network each): {output}"
+        f"{len(samples):,} samples in {duration(spent)} ({rate(len(samples) / spent)}/s, {samples.evaluations} "
+        f"evaluations of the network each): {output}"
     )
     if samples.score is not None:
         print_score(samples.score)
+
+
+def check_start(options: Mapping[str, Any]) -> None:
+    """Refuse flags that say nothing where samples start from given ones, or the other way round.
+
+    Raises:
+        UsageError: there are such flags.
+    """
+    if options["start_from"] is None:
+        if options["time"] is not None:
+            raise UsageError("--time: there is nothing to start from", "name samples with --start-from")
+        return
+    for flag in ("size", "fragment", "added", "labels", "hold_until"):
+        if options[flag] is not None:
+            name = flag.replace("_", "-")
+            raise UsageError(f"--{name} and --start-from exclude each other", "variations keep the registers of theirs")
+    if options["time"] is None:
+        raise UsageError("--start-from needs --time", "such as --time 0.5: 0 keeps nothing of the input, 1 all of it")
 
 
 @click.command(cls=Command)
@@ -149,11 +182,16 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         if picture is not None:
             kept = [one for index, one in enumerate(inputs) if index not in outputs.skipped]
             write_aside(picture, lambda aside: modality.save_pairs_picture(kept, outputs, aside))
-    if outputs.skipped:
-        first = next(iter(outputs.skipped.values()))
-        what = f"{len(outputs.skipped):,} of {len(inputs):,} samples do not fit the model and are left out"
-        say(message("note", f"{what}; the first: {first}"), error=True)
+    say_skipped(outputs.skipped, len(inputs))
     say(f"{len(outputs):,} reconstructions: {output}")
+
+
+def say_skipped(skipped: Mapping[int, str], count: int) -> None:
+    """Say how many of the samples were left out, and why the first of them."""
+    if skipped:
+        first = next(iter(skipped.values()))
+        what = f"{len(skipped):,} of {count:,} samples do not fit the model and are left out"
+        say(message("note", f"{what}; the first: {first}"), error=True)
 
 
 def parse_condition(text: str | None, spec: "ConditionSpec") -> int | list[float] | None:

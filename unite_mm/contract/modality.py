@@ -114,6 +114,18 @@ class Modality(ABC):
         """
         return self.read(path)
 
+    def read_text(self, text: str) -> Any:
+        """The native sample that a text of the command line is, such as a SMILES; None, as here: no text is one.
+
+        Args:
+            text: what is no name of a file.
+
+        Raises:
+            UsageError: it should be a sample and is not; the message says why.
+        """
+        del text
+        return None
+
     @abstractmethod
     def encode_samples(self, samples: Sequence[Any], statistics: Statistics) -> Batch:
         """A batch of native samples, for `tokenize` and `reconstruct`.

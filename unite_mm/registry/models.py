@@ -1,4 +1,4 @@
-"""Trained models that plugins ship, and the folder that a path or the name of one of them stands for.
+"""Trained models that plugins ship, and the folder that a path, the name of one of them or one on a hub stands for.
 
 Reads manifests alone, as discovery does: no plugin and no torch is imported.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from unite_mm.errors import UsageError
 from unite_mm.registry.discovery import Registry, discover
+from unite_mm.registry.hub import fetch, is_hub_name
 from unite_mm.registry.plugin import Plugin
 from unite_mm.utils.validation import did_you_mean
 
@@ -61,19 +62,23 @@ def shipped_model(name: str, registry: Registry | None = None) -> ShippedModel:
 
 
 def model_folder(named: str | Path) -> Path:
-    """The folder meant by what a command takes as RUN: an existing path, else the shipped model of that name.
+    """The folder meant by what a command takes as RUN: an existing path, a hub's model, the shipped model of that name.
 
     Raises:
-        UsageError: it is neither, or two plugins ship a model of that name.
+        UsageError: it is none of them, two plugins ship a model of that name, or the hub refuses.
+        UniteError: the hub does not answer.
     """
     path = Path(named)
     if path.exists():
         return path
+    if is_hub_name(named):
+        return fetch(str(named))
     models = shipped_models()
     found = _named(str(named), models)
     if found is None:
         near = did_you_mean(str(named), [model.name for model in models])
-        hint = "give a run folder (it holds `checkpoints/`), an exported folder, or a name from `unite-mm models list`"
+        known = "a name from `unite-mm models list`, or hf:ORG/NAME"
+        hint = f"give a run folder (it holds `checkpoints/`), an exported folder, {known}"
         raise UsageError(f"{named} does not exist, and no model has that name", " ".join(filter(None, [near, hint])))
     return found.folder
 

@@ -42,6 +42,17 @@ class Growth:
         """
         return cls(modality, statistics, modality.fragment(given, statistics))
 
+    @classmethod
+    def asked(cls, given: Any, added: int | None, modality: Modality, statistics: Statistics) -> "Growth | None":
+        """Growth around what a caller gave; None where there was nothing.
+
+        Raises:
+            UsageError: as `around`, or registers are to be added to nothing.
+        """
+        if given is None and added is not None:
+            raise UsageError(f"added={added}: there is no fragment to add to", "give one, or a size")
+        return None if given is None else cls.around(given, modality, statistics)
+
     def sizes(self, size: int | Sequence[int] | None, added: int | None) -> int | Sequence[int] | None:
         """The registers asked for, where `added` may stand for those beyond the fragment's.
 

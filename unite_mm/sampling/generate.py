@@ -14,9 +14,11 @@ from torch import Tensor
 
 from unite_mm.contract import ConditionSpec, Fragment, ModalityModules, PriorSample, Registers, SampleRequest
 from unite_mm.errors import UniteError, UniteWarning, UsageError
+from unite_mm.flow.path import interpolate
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.drift import Drift, HeldLatents, NetworkDenoiser
+from unite_mm.sampling.latents import Latents
 from unite_mm.sampling.names import without_names
 from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
@@ -30,20 +32,34 @@ SMALLEST_BATCH = 32
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Latent tokens of a batch.
+class Start:
+    """Clean latents that are noised up to a timestep, from which the flow goes on, instead of noise alone.
 
     Attributes:
-        values: (B, L, C) as the decoder sees them, zero at unused registers.
-        registers: which registers each sample uses.
-        modality: whose latents they are.
-        condition: what they were generated under, as in a batch; None where there was none.
+        latents: one for each sample.
+        time: the timestep; at 0 they are noise alone, at 1 nothing is left to do.
     """
 
-    values: Tensor
-    registers: Registers
-    modality: str
-    condition: Tensor | None = None
+    latents: Latents
+    time: float
+
+    def of(self, indices: Sequence[int]) -> "Start":
+        """The beginnings of some samples."""
+        return Start(self.latents.of(indices), self.time)
+
+    def noised(self, network: Network, noise: Tensor) -> Tensor:
+        """The state (B, L, C) of the flow that noise (B, L, C) makes of them.
+
+        Where the flow ends before t = 1 they are the state at its end, and only the noise that is missing is added.
+        """
+        latents = self.latents.to(noise.device)
+        values = network.to_flow(latents.modality, latents.values, latents.registers)
+        end = network.end_time
+        if end == 1:
+            return interpolate(values, noise, torch.full((len(noise),), self.time, device=noise.device))
+        share = min(self.time, end) / end
+        missing = math.sqrt(max(0.0, (1 - share * end) ** 2 - (share * (1 - end)) ** 2))
+        return share * values + missing * noise
 
 
 class Samples(list[Any]):
@@ -134,6 +150,7 @@ def sample_latents(
     settings: SamplingConfig,
     on_state: StateCallback | None = None,
     held: HeldLatents | None = None,
+    start: Start | None = None,
 ) -> tuple[Latents, int]:
     """Integrate one batch from noise to latents, as the decoder sees them.
 
@@ -146,6 +163,7 @@ def sample_latents(
         on_state: see `unite_mm.sampling.solvers.integrate`.
         held: latents of registers that are not generated, in the space of the flow, on the network's device, of any
             length up to L.
+        start: what to begin with instead of noise alone: latents of the priors' registers, as the decoder sees them.
 
     Returns:
         The latents, and the number of function evaluations.
@@ -162,8 +180,10 @@ def sample_latents(
 
     held = None if held is None else held.padded(used.shape[1])
     drift = Drift(NetworkDenoiser(network, modality, registers, condition, settings), settings, held)
-    start = fresh_noise() * settings.temperature
-    solution = integrate(drift, start, settings, fresh_noise, on_state, network.end_time)
+    noise, time = fresh_noise() * settings.temperature, 0.0
+    if start is not None:
+        noise, time = start.noised(network, noise), min(start.time, network.end_time)
+    solution = integrate(drift, noise, settings, fresh_noise, on_state, start=time, end=network.end_time)
     state = solution.state
     # A flow that ends before t = 1 ends at the noised latents that the decoder knows, and the held ones with it.
     if held is not None and settings.hold_until == 1 and network.end_time == 1:
@@ -269,19 +289,24 @@ def largest_batch(settings: SamplingConfig, count: int, threads: int) -> int:
 
 
 def batches_of_equal_length(priors: Sequence[PriorSample], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded."""
-    counts = [int(prior.mask.sum()) for prior in priors]
-    leftover: list[int] = []
-    for count in sorted(set(counts)):
-        group = [index for index, own in enumerate(counts) if own == count]
-        for start in range(0, len(group), batch_size):
-            part = group[start : start + batch_size]
-            if len(part) >= batch_size // 8:
-                yield part
-            else:
-                leftover += part
-    for start in range(0, len(leftover), batch_size):
-        yield leftover[start : start + batch_size]
+    """Indices in batches of one register count each, which need no mask; small leftovers are joined and padded.
+
+    Samples with and without a condition never share a batch.
+    """
+    for conditioned in (True, False):
+        indices = [index for index, prior in enumerate(priors) if (prior.condition is not None) is conditioned]
+        counts = {index: int(priors[index].mask.sum()) for index in indices}
+        leftover: list[int] = []
+        for count in sorted(set(counts.values())):
+            group = [index for index in indices if counts[index] == count]
+            for start in range(0, len(group), batch_size):
+                part = group[start : start + batch_size]
+                if len(part) >= batch_size // 8:
+                    yield part
+                else:
+                    leftover += part
+        for start in range(0, len(leftover), batch_size):
+            yield leftover[start : start + batch_size]
 
 
 def stacked_conditions(priors: Sequence[PriorSample]) -> Tensor | None:

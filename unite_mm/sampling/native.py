@@ -3,7 +3,7 @@
 from typing import Any
 
 from unite_mm.model.network import Network
-from unite_mm.sampling.generate import Latents
+from unite_mm.sampling.latents import Latents
 
 
 def native_samples(network: Network, latents: Latents, options: Any = None) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Options of a plugin's own for generation: its defaults with what a caller changes."""
+"""Settings of sampling, and options of a plugin's own: the run's and the defaults, with what a caller changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from unite_mm.config.layers import merge
 from unite_mm.contract import Modality
 from unite_mm.errors import UsageError
 from unite_mm.utils.validation import one_line
+from unite_mm_schemas.config import SamplingConfig
 
 
 def chosen_options(modality: Modality, given: Mapping[str, Any] | BaseModel | None) -> Any:
@@ -35,3 +36,29 @@ def chosen_options(modality: Modality, given: Mapping[str, Any] | BaseModel | No
         return model.model_validate(merge(defaults.model_dump(), given))
     except ValidationError as error:
         raise UsageError(one_line(error, model, f"{modality.name}.sampling.")) from error
+
+
+def chosen_settings(base: SamplingConfig, given: Any, settings: Mapping[str, Any]) -> SamplingConfig:
+    """The settings of sampling: all of `given`, or `base` with what a mapping changes; then single ones.
+
+    Args:
+        base: those of the run.
+        given: a `SamplingConfig`, a mapping, or None.
+        settings: single ones by name, which count above `given`.
+
+    Raises:
+        UsageError: a key is unknown or a value is refused.
+    """
+    if given is not None and not isinstance(given, SamplingConfig | Mapping):
+        raise UsageError(
+            f"sampling: {type(given).__name__} holds no settings",
+            "give a SamplingConfig or a mapping such as {'steps': 50}",
+        )
+    base = given if isinstance(given, SamplingConfig) else base
+    changes = {**(given if isinstance(given, Mapping) else {}), **settings}
+    if not changes:
+        return base
+    try:
+        return SamplingConfig.model_validate({**base.model_dump(), **changes})
+    except ValidationError as error:
+        raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error

@@ -56,19 +56,23 @@ def integrate(
     config: SamplingConfig,
     fresh_noise: Callable[[], Tensor] | None = None,
     on_state: StateCallback | None = None,
+    *,
+    start: float = 0.0,
     end: float = 1.0,
 ) -> Solution:
-    """Follow a drift from noise at t = 0 to data at t = 1, or to where the flow ends before.
+    """Follow a drift from noise at t = 0, or from a state at a later timestep, to where the flow ends: t = 1 or before.
 
-    Fixed-step solvers use `config.steps` steps on the shifted grid. dopri5 adapts its step to the error of the whole
-    batch it is given; for results that do not depend on batch mates, give it one sample at a time, as `generate` does.
+    Fixed-step solvers use `config.steps` steps on the shifted grid, or those of them that are left. dopri5 adapts its
+    step to the error of the whole batch it is given; for results that do not depend on batch mates, give it one sample
+    at a time, as `generate` does.
 
     Args:
         drift: the velocity.
-        noise: (B, L, C).
+        noise: (B, L, C), the state at `start`.
         config: solver, steps, tolerances, churn.
         fresh_noise: draws (B, L, C) standard normal noise; needed for churn only.
         on_state: gets the states on the way; it must not change them.
+        start: timestep to begin at; nothing is left to do at the end.
         end: timestep at which the flow ends.
 
     Raises:
@@ -76,24 +80,60 @@ def integrate(
     """
     adaptive = config.solver == "dopri5"
     field = _Field(drift, on_state, adaptive)
-    if config.shift is None:
-        raise UsageError("sampling.shift=auto is decided when training begins", "give a number")
-    grid = time_grid(config.steps, config.shift, end).to(noise.device)
-    if adaptive:
-        ends = torch.tensor([0.0, end], device=noise.device)
-        state = odeint(field, noise, ends, method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    grid = grid_from(start, config, end).to(noise.device)
+    if len(grid) == 1:
+        state = noise
+    elif adaptive:
+        state = odeint(field, noise, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
     elif not config.churn or fresh_noise is None:
         state = odeint(field, noise, grid, method=config.solver)[-1]
     else:
         state = noise
         low, high = config.churn_interval
-        for start, stop in pairwise(grid):
-            if low < float(start) < high:
-                state, start = renoise(state, start, config.churn / config.steps, fresh_noise)
-            state = odeint(field, state, torch.stack((start, stop)), method=config.solver)[-1]
+        for now, then in pairwise(grid):
+            if low < float(now) < high:
+                state, now = renoise(state, now, config.churn / config.steps, fresh_noise)
+            state = odeint(field, state, torch.stack((now, then)), method=config.solver)[-1]
     if on_state is not None:
         on_state(end, state)
     return Solution(state, field.evaluations)
+
+
+def grid_from(start: float, config: SamplingConfig, end: float = 1.0) -> Tensor:
+    """Timesteps from `start` to `end`: the shifted grid, of which what lies before `start` is left out.
+
+    Raises:
+        UsageError: the shift was left open.
+    """
+    if config.shift is None:
+        raise UsageError("sampling.shift=auto is decided when training begins", "give a number")
+    grid = time_grid(config.steps, config.shift, end)
+    return torch.cat((torch.tensor([start]), grid[grid > start]))
+
+
+def integrate_back(drift: DriftFunction, state: Tensor, config: SamplingConfig, end: float = 1.0) -> Solution:
+    """Follow a drift backwards from clean latents to the noise that they come from; without churn.
+
+    They stand for the state at 1 - `min_remaining`: later the floor makes the velocity too small for the path, and the
+    way back would leave it.
+
+    Args:
+        drift: the velocity.
+        state: (B, L, C) clean latents.
+        config: solver, steps, tolerances, the floor.
+        end: timestep at which the flow ends.
+
+    Returns:
+        The noise, as `state`.
+    """
+    field = _Field(drift, None, False)
+    grid, begin = grid_from(0.0, config, end), min(1 - config.min_remaining, end)
+    grid = torch.cat((grid[grid < begin], torch.tensor([begin]))).flip(0).to(state.device)
+    if config.solver == "dopri5" and len(grid) > 1:
+        noise = odeint(field, state, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    else:
+        noise = odeint(field, state, grid, method=config.solver)[-1] if len(grid) > 1 else state
+    return Solution(noise, field.evaluations)
 
 
 def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:

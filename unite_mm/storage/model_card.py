@@ -8,6 +8,7 @@ from typing import Any
 from unite_mm.config import RunOptions, resolve, settings_that_differ
 from unite_mm.errors import UniteError
 from unite_mm.registry import Registry, discover
+from unite_mm.storage.front_matter import front_matter
 from unite_mm.utils.metric_text import metric_groups, shown
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
@@ -28,9 +29,15 @@ RECORDS = ("train.log_every", "train.validate_every", "train.validation_samples"
 
 
 def model_card(
-    name: str, record: CheckpointRecord, report: MetricsReport | None, *, parameters: int, dtype: str
+    name: str,
+    record: CheckpointRecord,
+    report: MetricsReport | None,
+    *,
+    parameters: int,
+    dtype: str,
+    licence: str | None = None,
 ) -> str:
-    """The card, in Markdown.
+    """The card, in Markdown, with the metadata of hubs before it.
 
     Args:
         name: of the model, as commands that use it call it.
@@ -38,6 +45,7 @@ def model_card(
         report: an evaluation of the model; None: it was not evaluated.
         parameters: of the network.
         dtype: how its weights are written.
+        licence: of the model, as SPDX names it; None: not stated.
     """
     sections = [
         [f"# {name}", "", *_what(record, parameters, dtype)],
@@ -46,7 +54,7 @@ def model_card(
         ["## Training", "", *_training(record)],
         ["## Results", "", *_results(report)],
     ]
-    return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+    return front_matter(name, record, report, licence) + "\n\n".join("\n".join(lines) for lines in sections) + "\n"
 
 
 def _what(record: CheckpointRecord, parameters: int, dtype: str) -> list[str]:
@@ -68,7 +76,8 @@ def _use(name: str, record: CheckpointRecord) -> list[str]:
         lines.append(f"unite-mm sample {name} -n 1000 -o samples{_suffix(suffixes)}{which}")
         lines.append(f"unite-mm evaluate {name} -o evaluation{which}")
     return [
-        "The name is that of this folder, or of the model where it ships with a plugin (`unite-mm models list`).",
+        "The name is that of this folder, or of the model where it ships with a plugin (`unite-mm models list`); from "
+        "a hub it is `hf:ORG/NAME`.",
         "",
         *lines,
         "```",

@@ -150,6 +150,7 @@ def export_model(
     dtype: str = "float32",
     metrics: MetricsReport | None = None,
     name: str | None = None,
+    licence: str | None = None,
 ) -> None:
     """Write weights, configuration, statistics and a model card: all that `UNITE.from_pretrained` needs.
 
@@ -162,6 +163,7 @@ def export_model(
         dtype: of `PRECISIONS`; how floating-point weights are written.
         metrics: of an evaluation of this model, for the card, and kept beside it.
         name: what the card calls it; None: the folder's.
+        licence: of the model, for the card; None: not stated.
 
     Raises:
         UsageError: the folder holds something else.
@@ -176,7 +178,8 @@ def export_model(
     }
     report = None if metrics is None else portable_report(metrics, name or target.name)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    texts = {CARD: model_card(name or target.name, record, report, parameters=parameters, dtype=dtype)}
+    card = model_card(name or target.name, record, report, parameters=parameters, dtype=dtype, licence=licence)
+    texts = {CARD: card}
     if report is not None:
         texts[METRICS] = report.model_dump_json(indent=2) + "\n"
     write_folder(target, {"weights": weights}, record, texts)

@@ -39,7 +39,9 @@ def score_samples(
         network.modules_of(modality), settings.generate_samples, None, options=options, seed=settings.seed
     )
     numbers = range(settings.generate_samples)
-    batches = Batches(network, modality, priors, numbers, settings.seed, config.sampling, config.latent)
+    batches = Batches(
+        network, modality, priors, numbers, settings.seed, config.sampling, config.latent.tokenize_time_max
+    )
     samples, _ = batches.sample(lambda latents: native_samples(network, latents, options), Silent())
     reference = entry.data if settings.generate_reference else None
     try:

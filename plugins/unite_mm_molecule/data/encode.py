@@ -11,6 +11,7 @@ from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import add_hydrogens, embed, rdkit_installed
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import MoleculeBatch, MoleculeTensors
+from unite_mm_molecule.data.known import known_conditions
 from unite_mm_molecule.data.view import MoleculeView, view_molecules
 from unite_mm_molecule.flat import FlatMolecules
 from unite_mm_molecule.molecule import SYMBOLS, Molecule
@@ -68,8 +69,20 @@ def native(sample: Any, index: int, geometry: bool) -> Molecule:
             raise UsageError(f"{label}: {first_line(error)}") from error
 
 
+def smiles_sample(text: str, geometry: bool) -> Molecule:
+    """The molecule of a SMILES that a user writes down where a file may be named too.
+
+    Raises:
+        UsageError: it is none, or has no geometry.
+    """
+    try:
+        return native(text, 0, geometry)
+    except UsageError as error:
+        raise UsageError(f"{text[:60]} is neither a file nor a SMILES: {error.message}", error.hint) from error
+
+
 def encode(samples: Sequence[Any], statistics: Statistics, config: MoleculeConfig, modality: str) -> MoleculeBatch:
-    """A batch of any molecules, not augmented.
+    """A batch of any molecules, not augmented, with what they are conditioned on as far as it is known.
 
     Args:
         samples: the molecules, SMILES or RDKit molecules; hydrogens are added or removed as the configuration wants
@@ -93,7 +106,8 @@ def encode(samples: Sequence[Any], statistics: Statistics, config: MoleculeConfi
     view = view_molecules(FlatMolecules.from_molecules(molecules), config)
     for index in range(len(molecules)):
         _check(view, index, _label(samples[index], index), statistics, config, modality)
-    tensors = MoleculeTensors(view, statistics, view.registers.centred_positions() if config.geometry else None)
+    positions = view.registers.centred_positions() if config.geometry else None
+    tensors = MoleculeTensors(view, statistics, positions, known_conditions(samples, statistics))
     return tensors.batch(torch.arange(len(molecules)), None)
 
 

@@ -8,6 +8,7 @@ import torch
 from unite_mm.contract import SampleRequest
 from unite_mm.errors import UsageError
 from unite_mm_molecule.config import MoleculeConfig, MoleculeSampling
+from unite_mm_molecule.data.encode import encode
 from unite_mm_molecule.modality import MoleculeModality
 from unite_mm_molecule.model.modules import MoleculeModules
 
@@ -90,3 +91,25 @@ def test_compositions_are_drawn_as_often_as_in_training_or_equally(modules: Mole
 
 def test_sizes_are_those_of_training_molecules(modules: MoleculeModules) -> None:
     assert modules.sizes == (5, 8)
+
+
+@pytest.mark.parametrize("hydrogens", ["explicit", "implicit", "attached"])
+@pytest.mark.parametrize(
+    ("condition", "names", "expected"),
+    [
+        ("formula", ["H", "C", "N", "O"], [5, 2, 1, 1]),
+        ("counts", ["heavy atoms", "hydrogens"], [4, 5]),
+        ("none", [], None),
+    ],
+)
+def test_counts_are_known_of_a_molecule_at_hand(
+    condition: str, names: list[str], expected: list[int] | None, hydrogens: Any
+) -> None:
+    config = MoleculeConfig(condition=condition, hydrogens=hydrogens)
+    statistics = {"elements": [1, 6, 7, 8], "charges": [0], "max_atoms": 9, "position_scale": 1.0}
+    batch = encode(["CC(N)=O"], statistics | {"composition_names": names}, config, "qm9")
+    assert (None if batch.condition is None else batch.condition.tolist()[0]) == expected
+    told = {"composition_names": names, "properties": {"names": ["gap"]}}
+    batch = encode(["CC(N)=O"], statistics | told, config, "qm9")
+    assert batch.condition is not None
+    assert batch.condition[0, :-1].tolist() == (expected or []) and bool(batch.condition[0, -1].isnan())
