@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from unite_mm.config import RunOptions
     from unite_mm.progress import Progress
     from unite_mm.training.parallel import Decision
-    from unite_mm.training.trainer import TrainSummary
+    from unite_mm.training.state import TrainSummary
     from unite_mm_schemas.config import RunConfig
 
 RUN_FOLDER = "UNITE_MM_RUN_FOLDER"

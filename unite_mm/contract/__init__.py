@@ -6,9 +6,9 @@ of a plugin. Each demand is also a check (`unite_mm.conformance`) that `unite-mm
 run.
 
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
-and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together; optional are
-`fragments`, what samples grow around, `targets`, what probes look for, `importers`, what foreign checkpoints become,
-and `teacher`, what describes inputs without being trained.
+and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together, and `optional` what of
+it may be left out. Optional are also `fragments`, what samples grow around, `targets`, what probes look for,
+`importers`, what foreign checkpoints become, and `teacher`, what describes inputs without being trained.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
@@ -31,6 +31,7 @@ from unite_mm.contract.model import (
     Statistics,
     Tokens,
 )
+from unite_mm.contract.optional import OptionalParts
 from unite_mm.contract.targets import Targets
 from unite_mm.contract.teacher import Teacher
 from unite_mm_schemas.manifest import CONTRACT_VERSION
@@ -49,6 +50,7 @@ __all__ = [
     "Modality",
     "ModalityData",
     "ModalityModules",
+    "OptionalParts",
     "PriorSample",
     "Reference",
     "Registers",

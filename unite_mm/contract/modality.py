@@ -1,23 +1,20 @@
 """The class that a plugin's manifest names: data, files, pictures and metrics of one modality."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from unite_mm.contract.data import DataRequest, ModalityData, Reference
-from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.metrics import SweepMetric
-from unite_mm.contract.model import Batch, ModalityModules, PriorSample, Statistics
-from unite_mm.contract.teacher import Teacher
+from unite_mm.contract.model import Batch, ModalityModules, Statistics
+from unite_mm.contract.optional import OptionalParts
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score
 
 
-class Modality(ABC):
+class Modality(OptionalParts, ABC):
     """A modality: data, files, pictures and metrics; builds the model's `ModalityModules`.
 
     One implementation may serve several manifests, each under a name of its own.
@@ -31,7 +28,7 @@ class Modality(ABC):
         self.config = config
         self.name = name
 
-    def check_training(self) -> None:  # noqa: B027 - most modalities need nothing
+    def check_training(self) -> None:
         """Called before a run prepares its data: fetch what its losses need beyond the data, weights say; here nothing.
 
         Raises:
@@ -47,17 +44,6 @@ class Modality(ABC):
             UniteError: the data are unavailable (no network, say); the message names the alternatives.
         """
 
-    def write_shards(self, request: DataRequest, folder: Path, most: int) -> str:
-        """Write a source into a new folder, as files of about `most` bytes that training reads in place.
-
-        Returns:
-            What was written, in one line.
-
-        Raises:
-            UsageError: the modality has no such files (as here), or the source cannot be read.
-        """
-        raise UsageError(f"modality {self.name!r} has no shards", "train on the source itself")
-
     @abstractmethod
     def statistics(self, data: ModalityData) -> Statistics:
         """Facts of the training split that `build_modules` needs; stored in every checkpoint."""
@@ -65,15 +51,6 @@ class Modality(ABC):
     @abstractmethod
     def build_modules(self, statistics: Statistics, width: int) -> ModalityModules:
         """Build the model parts for a trunk of `width`; parameters initialised from torch's global generator."""
-
-    def teacher(self, statistics: Statistics) -> Teacher:
-        """What describes inputs without being trained; here there is none. Nothing is loaded before it is called.
-
-        Raises:
-            UsageError: there is none.
-        """
-        del statistics
-        raise UsageError(f"modality {self.name!r} has no teacher", "choose another regime, or another alignment.kind")
 
     def sampling_options(self) -> Any:
         """Options of the plugin's own for generation, with their defaults: a Pydantic model, or None for none.
@@ -133,48 +110,6 @@ class Modality(ABC):
         Raises:
             UsageError: a sample does not fit the layout; the message names it.
         """
-
-    def fragment(self, given: Any, statistics: Statistics) -> Fragment:
-        """The part that generated samples are to contain, checked; here it is refused.
-
-        A plugin that takes one heeds `SampleRequest.fragment` in `prior_for` and implements `hold`.
-
-        Args:
-            given: a native sample; or text from the command line, such as the name of a file whose first sample counts.
-            statistics: what the model was trained on.
-
-        Raises:
-            UsageError: the modality takes none, it cannot be read, or no sample of the model has room for it.
-        """
-        del given, statistics
-        raise UsageError(f"modality {self.name!r} grows no samples around a fragment", "leave it out")
-
-    def hold(
-        self,
-        fragment: Fragment,
-        priors: Sequence[PriorSample],
-        generators: Sequence[torch.Generator],
-        statistics: Statistics,
-    ) -> Held:
-        """Samples that contain a fragment, one for each that is generated.
-
-        Their latents at the held registers take the place of what the denoiser predicts there.
-
-        Args:
-            fragment: as `fragment` gave it.
-            priors: B drawn registers and conditions.
-            generators: B CPU generators, the only source of randomness.
-            statistics: what the model was trained on.
-
-        Raises:
-            UsageError: it cannot be placed.
-        """
-        raise NotImplementedError(f"modality {self.name!r} has `fragment` but not `hold`")
-
-    def score_fragment(self, samples: Sequence[Any], fragment: Fragment, progress: Progress) -> Score:
-        """How many generated samples are sound and contain the fragment; here nothing is measured."""
-        del samples, fragment, progress
-        return Score(kind="fragment")
 
     @abstractmethod
     def save_picture(self, samples: Sequence[Any], path: Path) -> None:
@@ -243,28 +178,3 @@ class Modality(ABC):
         self, samples: Sequence[Any], reference: Reference | None, progress: Progress, workers: int = 0
     ) -> Score:
         """Metrics of generated samples; `reference` (of `open_data` or `open_reference`) may be absent."""
-
-    def held_out_conditions(self, reference: Reference, most: int) -> Mapping[str, Sequence[float]] | None:
-        """Conditions of held-out samples, at most `most`: `evaluate` generates under them, for `score_conditioned`.
-
-        Args:
-            reference: what generated samples are compared with.
-            most: how many at the most.
-
-        Returns:
-            Values for each sample by the names of parts of the condition; parts that are not named are left open.
-            None (as here): there is nothing to check.
-        """
-        del reference, most
-        return None
-
-    def score_conditioned(
-        self,
-        samples: Sequence[Any],
-        conditions: Mapping[str, Sequence[float]],
-        reference: Reference,
-        progress: Progress,
-        workers: int = 0,
-    ) -> Score:
-        """How well samples keep to what `held_out_conditions` gave: `samples[i]` was made under the i-th values."""
-        raise NotImplementedError

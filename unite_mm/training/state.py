@@ -1,6 +1,7 @@
 """What a run is in the middle of: its weights, their average, the optimizers and the position; saved and restored."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,6 +16,25 @@ from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.schedule import rate_factor
 from unite_mm_schemas.checkpoint import CheckpointRecord, StageRecord
 from unite_mm_schemas.config import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """How a run ended.
+
+    Attributes:
+        folder: the run folder.
+        step: optimizer steps done.
+        seconds: seconds of training over all resumed parts.
+        losses: newest training and validation losses.
+        interrupted: whether it was stopped by a signal before its end.
+    """
+
+    folder: Path
+    step: int
+    seconds: float
+    losses: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
 
 
 class TrainState:

@@ -7,7 +7,6 @@ behind the run folder's, what several devices need is in `unite_mm.training.dist
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -28,29 +27,10 @@ from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
 from unite_mm.training.shift import with_shift
-from unite_mm.training.state import TrainState
+from unite_mm.training.state import TrainState, TrainSummary
 from unite_mm.training.validation import validate
 from unite_mm.utils.lock import locked
 from unite_mm_schemas.config import RunConfig
-
-
-@dataclass(frozen=True)
-class TrainSummary:
-    """How a run ended.
-
-    Attributes:
-        folder: the run folder.
-        step: optimizer steps done.
-        seconds: seconds of training over all resumed parts.
-        losses: newest training and validation losses.
-        interrupted: whether it was stopped by a signal before its end.
-    """
-
-    folder: Path
-    step: int
-    seconds: float
-    losses: dict[str, float] = field(default_factory=dict)
-    interrupted: bool = False
 
 
 def train(
@@ -128,8 +108,7 @@ class Trainer:
             for number, (name, entry) in enumerate(opened.items())
         }
         self.compiled = False
-        self.stop = StopRequest(progress, self._compiles_first)
-        self.stopping = False
+        self.stop, self.stopping = StopRequest(progress, self._compiles_first), False
         self.newest: dict[str, float] = {}
 
     # ------------------------------------------------------------------------------------------------------ the loop
@@ -294,14 +273,15 @@ class Trainer:
         """Score samples of the averaged weights, on the first rank; the others wait for it in the next step."""
         if log is None:
             return
-        values: dict[str, float] = {}
         for feed in self.feeds.values():
             feed.settle()
         with self.state.ema.swapped():
             self.network.eval()
-            for name, entry in self.opened.items():
-                found = score_samples(self.network, name, entry, self.config, self.progress)
-                values |= {self._prefix(name) + metric: value for metric, value in found.items()}
+            values = {
+                self._prefix(name) + metric: value
+                for name, entry in self.opened.items()
+                for metric, value in score_samples(self.network, name, entry, self.config, self.progress).items()
+            }
         self.network.train()
         self.newest |= {f"generation {name}": value for name, value in values.items()}
         log.write("generation", self.state.step, values)
