@@ -9,6 +9,7 @@ It needs nothing but a run folder, a checkpoint, an exported folder, or the name
 The tensor part is `model.network`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from unite_mm.contract import Modality, ModalityModules, Statistics
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteWarning, UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress, Silent
 from unite_mm.random_streams import Stream, stream_generator
@@ -291,6 +292,9 @@ class UNITE:
         """
         name = self.choose(modality)
         not_negative(n=n, seed=seed, first=first)
+        if self.config.recipe.kind == "staged" and self.record is not None and self.record.stage.number == 1:
+            text = "this model is in the first of two stages: its denoiser is not trained yet"
+            warnings.warn(text, UniteWarning, stacklevel=2)
         chosen = self._sampling(sampling, settings)
         own = chosen_options(self.modalities[name], options)
         grown = self._growth(name, fragment, added)

@@ -55,10 +55,11 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
 @click.option(
     "--recipe",
-    type=click.Choice(["joint", "decoder"]),
-    help="What a step trains: all parts jointly, or the decoder of a trained model alone.  [default: joint]",
+    type=click.Choice(["joint", "decoder", "decoder-gan"]),
+    help="What a step trains: all parts, or the decoder of a trained model alone, on request against a discriminator.  "
+    "[default: as the regime says]",
 )
-@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder: the trained model.")
+@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder or decoder-gan: the trained model.")
 @click.option(
     "--init-trunk",
     metavar="RUN",

@@ -208,6 +208,7 @@ class Trainer:
             TrainingError: the gradient is not finite; nothing was changed.
         """
         optimizers, step = self.state.optimizers, self.state.step
+        self.recipe.step = step - self.state.stage.step
         optimizers.zero_grad()
         losses: dict[str, Tensor] = {}
         for name, feed in self.feeds.items():
