@@ -26,7 +26,7 @@ from unite_mm.sampling.coding import BATCH, Coder, Reconstructions
 from unite_mm.sampling.generate import Samples
 from unite_mm.sampling.interpolation import Interpolation, PathKind
 from unite_mm.sampling.latents import Latents
-from unite_mm.sampling.options import chosen_options, chosen_settings
+from unite_mm.sampling.options import chosen_options, chosen_settings, warn_untrained
 from unite_mm.sampling.variations import Variations
 from unite_mm.storage.pretrained import export_model, load_model
 from unite_mm.utils.validation import not_negative
@@ -276,6 +276,7 @@ class UNITE:
     def _made(self, asked: Generation | Variations | Interpolation, modality: str | None, *given: Any) -> Samples:
         options, sampling, settings, progress = given
         name = self.choose(modality)
+        warn_untrained(self.config, self.record)
         chosen = chosen_settings(self.config.sampling, sampling, settings)
         own = chosen_options(self.modalities[name], options)
         return asked.made(self._coder(name), chosen, own, progress or Silent())

@@ -50,6 +50,8 @@ class Stream(IntEnum):
     """(seed, modality, batch): register noise and timesteps of the pass over the data between two stages."""
     STAGE_WEIGHTS = 15
     """(seed, stage): weights that are made anew when a stage begins."""
+    DISCRIMINATOR = 18
+    """(seed): weights of a discriminator that no trained model gives it."""
     FEATURE_PROJECTION = 17
     """(features, channels): the fixed projection of a teacher's features."""
     TRAINING_PARTS = 16

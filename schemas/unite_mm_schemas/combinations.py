@@ -4,7 +4,7 @@ from unite_mm_schemas.additions import AlignmentConfig, LatentGradientConfig
 from unite_mm_schemas.recipe import RecipeConfig
 from unite_mm_schemas.regime import RegimeConfig
 
-FINE_TUNES = ("decoder",)
+FINE_TUNES = ("decoder", "decoder-gan")
 """Kinds of recipes that start from a trained model of any regime, and train no denoiser."""
 
 _REASONS = {
@@ -23,6 +23,8 @@ def disagreement(
             f"{_REASONS[recipe.kind]}, and regime.kind={regime.kind} is trained by recipe.kind="
             f"{' or '.join(regime.recipes)}: --regime NAME sets both"
         )
+    if recipe.kind == "decoder-gan" and regime.features:
+        return "recipe.kind=decoder-gan: frozen features leave no tokenizer that the discriminator could start from"
     added = {"alignment": alignment, "latent_gradient": latent_gradient}
     for name, section in added.items():
         if section.kind == "none":

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unite_mm_schemas.base import Schema
+from unite_mm_schemas.base import MOST_STEPS, Schema
 
 
 class JointRecipeConfig(Schema):
@@ -56,7 +56,22 @@ class DecoderRecipeConfig(Schema):
     """Run or exported folder of the trained model; its averaged weights are used."""
 
 
+class DecoderGanRecipeConfig(Schema):
+    """The decoder alone, by reconstruction and against a discriminator that starts as the trained tokenizer."""
+
+    kind: Literal["decoder-gan"] = "decoder-gan"
+    """The decoder fine-tune with an adversarial loss."""
+    init: str
+    """Run or exported folder of the trained model; its averaged weights are used."""
+    weight: float = Field(0.5, ge=0, le=1e6)
+    """Factor of the adversarial loss, beside the adaptive one: the ratio of the gradient norms of both losses at the
+    decoder's last layer."""
+    warmup_steps: int = Field(500, ge=0, le=MOST_STEPS)
+    """Optimizer steps by reconstruction alone, before discriminator and adversarial loss begin."""
+
+
 RecipeConfig = Annotated[
-    JointRecipeConfig | BoundRecipeConfig | StagedRecipeConfig | DecoderRecipeConfig, Field(discriminator="kind")
+    JointRecipeConfig | BoundRecipeConfig | StagedRecipeConfig | DecoderRecipeConfig | DecoderGanRecipeConfig,
+    Field(discriminator="kind"),
 ]
 """What one training step is: which parts it trains, by which losses."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from unite_mm import UNITE
 from unite_mm.cli.main import run
 from unite_mm.config import REGIMES
 from unite_mm.contract import DataRequest
+from unite_mm.errors import UniteWarning
 from unite_mm.model.latents import Standardisation
 from unite_mm.progress import Silent
 from unite_mm.storage.checkpoint import read_record, read_tensors
@@ -118,6 +120,16 @@ def test_the_result_of_every_regime_is_a_folder_like_any_other(name: str, tmp_pa
     assert all(torch.equal(left, right) and bool(left.isfinite().all()) for left, right in zip(*made, strict=True))
     assert run(["sample", str(export), "-n", "2", "-o", str(tmp_path / "samples.csv")]) == 0
     assert run(["evaluate", str(folder), "--samples", "8", "--reconstructions", "8", "--no-pictures"]) == 0
+
+
+def test_a_model_whose_denoiser_is_not_trained_yet_says_so(staged: Path) -> None:
+    early, late = (UNITE.from_pretrained(checkpoint_folder(staged, step)) for step in (3, STEPS))
+    if early.config.recipe.kind == "staged":
+        with pytest.warns(UniteWarning, match="in the first of two stages: its denoiser is not trained yet"):
+            early.generate(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        late.generate(1)
 
 
 def test_a_dry_run_tells_the_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm.training.shift import with_shift
+from unite_mm_schemas.combinations import FINE_TUNES
 from unite_mm_schemas.config import ModalityRun, RunConfig, TrunkConfig
 
 STATISTICS = {"counts": [1, 1, 1]}
@@ -49,8 +50,8 @@ def make_regime(name: str, *, stage: int = 1, **changes: Any) -> Recipe:
     """The recipe of a regime in one of its stages, on the network of `make_model`."""
     model = make_model(**(regime_sections(name) | changes))
     recipe = recipes.make_recipe(with_shift(model.config, model.network), model.network)
-    recipe.start(model.statistics)
-    recipe.start(model.statistics)
+    if model.config.recipe.kind not in FINE_TUNES:  # these start from a folder
+        recipe.start(model.statistics)
     if stage > 1:
         recipe.enter(stage)
     return recipe
@@ -79,3 +80,8 @@ def make_noise(network: Network, size: int, shard: Shard | None = None, step: in
 def gradients(module: nn.Module) -> dict[str, Tensor]:
     """The gradient of every parameter; zeros where there is none."""
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in module.named_parameters()}
+
+
+def all_gradients(recipe: Recipe) -> dict[str, Tensor]:
+    """Those of the network, and of what is trained beside it."""
+    return gradients(nn.ModuleDict({"network": recipe.network, "extra": recipe.extra}))

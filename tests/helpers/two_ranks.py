@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from unite_mm_toy.points import PointBatch
 
-from helpers.toy_models import gradients, make_batch, make_noise, make_regime
+from helpers.toy_models import all_gradients, make_batch, make_noise, make_regime
 from unite_mm.contract import Registers
 from unite_mm.training.distribution import reduce_gradients
 from unite_mm.training.noise import Shard
@@ -35,7 +35,7 @@ def one_rank(rank: int, port: int, cases: Sequence[Case], queue: "multiprocessin
         batch = PointBatch(joined.points[part], registers, joined.condition[part])
         recipe.backward("points", batch, make_noise(recipe.network, 8, Shard(rank, 2)))
         reduce_gradients(optimizers.parameters)
-        found.append({key: value.numpy() for key, value in gradients(recipe.network).items()})
+        found.append({key: value.numpy() for key, value in all_gradients(recipe).items()})
     if rank == 0:
         queue.put(found)
     torch.distributed.barrier()

@@ -1,5 +1,6 @@
 """What molecules and images add to the regimes: the nats of their reconstructions, and teachers."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from unite_mm import UNITE
+from unite_mm.cli.main import run
 from unite_mm.contract import LossTerm, Registers
 from unite_mm.errors import UsageError
+from unite_mm.storage.pretrained import find_record, read_weights
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.efficientnet import load_lite0
@@ -160,3 +164,64 @@ def test_weights_alone_are_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds weights without their network") as caught:
         make_teacher(SMALL_IMAGE.model_copy(update={"teacher": str(tmp_path / "dino.safetensors")}))
     assert "torch.jit.trace" in (caught.value.hint or "")
+
+
+IMAGE_RUN = ("trunk.width=16", "trunk.depth=2", "trunk.heads=2", "trunk.time_features=16", "flow.draws=1")
+IMAGE_RUN += (
+    "flow.chunk=1",
+    "image.decoder_width=16",
+    "image.decoder_depth=1",
+    "image.decoder_heads=2",
+    "image.channels=8",
+)
+IMAGE_RUN += ("train.batch_size=4", "train.precision=32-true", "train.threads=1", "sampling.steps=2")
+IMAGE_WORDS = ["train", "--modality", "image", "--preset", "shapes-tiny", "--max-steps", "3"]
+IMAGE_WORDS += [word for setting in IMAGE_RUN for word in ("--set", setting)]
+
+
+def test_a_decoder_of_images_is_trained_on_against_a_discriminator(tmp_path: Path) -> None:
+    trained, tuned = tmp_path / "trained", tmp_path / "tuned"
+    assert run([*IMAGE_WORDS, "--regime", "separate", "--out", str(trained)]) == 0
+    words = ["--set", "recipe.warmup_steps=1", "--set", "train.log_every=1", "--max-steps", "3", "--out", str(tuned)]
+    assert run(["train", "--recipe", "decoder-gan", "--init", str(trained), *words]) == 0
+    lines = [json.loads(line) for line in (tuned / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    assert ["discriminator" in line for line in steps] == [False, True, True]
+    assert all(0 < line["adversarial_scale"] < 1e4 for line in steps[1:])
+    before, after = (read_weights(*find_record(folder)) for folder in (trained, tuned))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("modality_modules.image.decoder.") for name in changed)
+
+
+def test_molecules_refuse_a_discriminator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--recipe", "decoder-gan", "--init", "qm9-tiny", "--data", "embedded", "--max-steps", "1"]
+    assert run(["train", *words, "--dry-run"]) == 2
+    assert "what modality 'qm9' decodes cannot be turned back into a batch" in capsys.readouterr().err
+
+
+def test_images_are_denoised_on_the_features_of_efficientnet(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch", reason="the extra `features` is not installed")
+    words = ["--regime", "frozen-features", "--set", "image.teacher_size=32"]
+    assert run([*IMAGE_WORDS, *words, "--out", str(tmp_path / "run")]) == 0
+    model = UNITE.from_pretrained(tmp_path / "run")
+    assert model.config.flow.shift == pytest.approx((4096 / (16 * 8)) ** 0.5)
+    assert len(model.reconstruct(model.generate(2))) == 2
+
+
+MOLECULE_RUN = ("trunk.width=16", "trunk.depth=2", "trunk.heads=2", "trunk.time_features=16", "flow.draws=1")
+MOLECULE_RUN += ("qm9.decoder_depth=1", "qm9.decoder_width=16", "qm9.decoder_heads=2", "train.batch_size=8")
+MOLECULE_RUN += ("train.precision=32-true", "train.threads=1", "sampling.steps=2", "flow.chunk=1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--regime", "frozen-features"],
+        ["--regime", "unified-latents", "--set", "alignment.kind=teacher", "--set", "latent_gradient.kind=decoded"],
+    ],
+)
+def test_molecules_are_trained_under_what_needs_their_plugin(words: list[str], tmp_path: Path) -> None:
+    settings = [word for setting in MOLECULE_RUN for word in ("--set", setting)]
+    words = [*words, *settings, "--data", "embedded", "--preset", "tiny", "--max-steps", "4"]
+    assert run(["train", "--modality", "qm9", *words, "--out", str(tmp_path / "run")]) == 0
+    assert len(UNITE.from_pretrained(tmp_path / "run").generate(2)) == 2

@@ -22,20 +22,20 @@ def trunk_of(folder: Path | None) -> tuple["Layer", ...]:
 
 
 def trained(recipe: str | None, folder: Path | None) -> "Layer | None":
-    """The layer of `--recipe decoder --init RUN`: the configuration of the trained model."""
-    if recipe != "decoder":
+    """The layer of `--recipe decoder --init RUN`, or decoder-gan: the configuration of the trained model."""
+    if recipe not in ("decoder", "decoder-gan"):
         if folder is not None:
             raise UsageError("--init goes with --recipe decoder", "to start from another run's trunk: --init-trunk RUN")
         return None
     if folder is None:
-        raise UsageError("--recipe decoder needs a trained model", "name its run folder with --init RUN")
+        raise UsageError(f"--recipe {recipe} needs a trained model", "name its run folder with --init RUN")
     from unite_mm.config import decoder_layer
     from unite_mm.registry.models import model_folder
     from unite_mm.storage.pretrained import find_record
 
     folder = model_folder(folder)
     ask_for_plugins(folder)
-    return decoder_layer(find_record(folder)[1].config, folder)
+    return decoder_layer(find_record(folder)[1].config, folder, recipe)
 
 
 def ask_for_plugins(folder: Path) -> None:

@@ -55,10 +55,11 @@ UNSHOWN = ("learning_rate", "seconds")
 @click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint.")
 @click.option(
     "--recipe",
-    type=click.Choice(["joint", "decoder"]),
-    help="What a step trains: all parts jointly, or the decoder of a trained model alone.  [default: joint]",
+    type=click.Choice(["joint", "decoder", "decoder-gan"]),
+    help="What a step trains: all parts, or the decoder of a trained model alone, on request against a discriminator.  "
+    "[default: as the regime says]",
 )
-@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder: the trained model.")
+@click.option("--init", metavar="RUN", type=PathName(), help="With --recipe decoder or decoder-gan: the trained model.")
 @click.option(
     "--init-trunk",
     metavar="RUN",
@@ -297,6 +298,17 @@ def _save_picture(folder: Path, progress: "Progress") -> Path | None:
     return drawn
 
 
+def _queue_again(job: str, folder: Path) -> None:
+    """Have SLURM run the job again, which then goes on from the checkpoint."""
+    import subprocess
+
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, timeout=60)
+        say(f"queued      job {job} runs again and goes on")
+    except (OSError, subprocess.SubprocessError) as error:
+        say(f"job {job} could not be queued again ({error}); continue with unite-mm train --resume --out {folder}")
+
+
 def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
     from unite_mm.cli.progress import duration
     from unite_mm.cli.tables import print_rows
@@ -311,7 +323,9 @@ def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
     say(f"records     {summary.folder / 'metrics.jsonl'}, {summary.folder / 'tensorboard'}")
     if picture is not None:
         say(f"samples     {picture}")
-    if summary.interrupted:
+    if summary.interrupted and summary.queue_again and "SLURM_JOB_ID" in os.environ:
+        _queue_again(os.environ["SLURM_JOB_ID"], summary.folder)
+    elif summary.interrupted:
         say(f"continue    unite-mm train --resume --out {summary.folder}")
     else:
         say(f"score it    unite-mm evaluate {summary.folder}")

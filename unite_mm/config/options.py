@@ -60,16 +60,19 @@ def trunk_layer(other: RunConfig, folder: Path) -> Layer:
     return Layer(f"--init-trunk {folder}", {"trunk": trunk, "recipe": recipe})
 
 
-def decoder_layer(trained: RunConfig, folder: Path) -> Layer:
+def decoder_layer(trained: RunConfig, folder: Path, kind: str = "decoder") -> Layer:
     """The layer of `--recipe decoder --init`: all that the trained model was configured with, under another recipe.
 
-    But for what was decided for the machine that it was trained on, which may be another.
+    But for what was decided for the machine that it was trained on, which may be another, and what was added to a flow
+    loss that there is not.
 
     Args:
         trained: the configuration of the trained model.
         folder: its folder; stored absolute, so that the fine-tune resumes from anywhere.
+        kind: of the recipe.
     """
-    recipe = {"kind": "decoder", "init": str(folder.resolve())}
+    recipe = {"kind": kind, "init": str(folder.resolve())}
     values = trained.model_dump(mode="json")
     values["train"] |= {"accelerator": "auto", "devices": AUTO, "threads": AUTO, "compile": AUTO}
+    values |= {"alignment": {"kind": "none"}, "latent_gradient": {"kind": "none"}}
     return Layer(f"--init {folder}", {**values, "recipe": recipe})

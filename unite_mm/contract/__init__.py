@@ -6,8 +6,8 @@ of a plugin. Each demand is also a check (`unite_mm.conformance`) that `unite-mm
 run.
 
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
-and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together, and `optional` what of
-it may be left out. Optional are also `fragments`, what samples grow around, `targets`, what probes look for,
+and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together, and `optional` what
+of it may be left out. Optional are also `fragments`, what samples grow around, `targets`, what probes look for,
 `importers`, what foreign checkpoints become, and `teacher`, what describes inputs without being trained.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.contract.condition import ConditionSpec
+from unite_mm.errors import UsageError
 
 Statistics = Mapping[str, Any]
 """JSON-able facts of the training split that the model needs (sizes, scales, the prior); stored in checkpoints."""
@@ -176,6 +177,18 @@ class ModalityModules(nn.Module, ABC):
         weighted = torch.stack([term.weight * term.values.float() for term in terms.values()]).sum(0)
         counts: Tensor = batch.registers.mask.sum(1)
         return weighted * counts
+
+    def as_batch(self, output: Any, batch: Any) -> Any:
+        """A decoder output as a batch that the tokenizer reads, differentiable: optional, for discriminators.
+
+        Args:
+            output: of the decoder.
+            batch: what it reconstructs: gives registers, condition and whatever an output does not say.
+
+        Raises:
+            UsageError: the modality's outputs cannot be turned back into batches.
+        """
+        raise UsageError("the decoder's outputs of this modality are no batches", "use --recipe decoder")
 
     def compile_losses(self) -> None:
         """Called where a run compiles the transformer blocks: compile what is slow in the losses; here nothing."""

@@ -116,6 +116,26 @@ class GenerativeEncoder(nn.Module):
         """
         head = self.heads[modality]
         assert isinstance(head, Head)
+        out = self.infer(modality, x, time, registers, tokens, condition, dropped, states)
+        latents: Tensor = head.project_out(out).float()
+        if normalise:
+            latents = head.norm(latents)
+        return latents * registers.mask[:, :, None] if registers.padded else latents
+
+    def infer(
+        self,
+        modality: str,
+        x: Tensor,
+        time: Tensor,
+        registers: Registers,
+        tokens: Tokens | None = None,
+        condition: Tensor | None = None,
+        dropped: Tensor | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Tensor:
+        """What `forward` projects to latents: the registers (B, L, W) as they leave the trunk; the same arguments."""
+        head = self.heads[modality]
+        assert isinstance(head, Head)
         batch, count, _ = x.shape
         stream = head.project_in(x) + head.registers[:count]
         positions = head.positions[:count]
@@ -129,11 +149,8 @@ class GenerativeEncoder(nn.Module):
                     real = torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=x.device)
                 mask = torch.cat((registers.mask, real), dim=1)
         embedded = head.condition(condition, dropped, batch)
-        out = self.trunk(stream, count, time, embedded, positions, mask, states)
-        latents: Tensor = head.project_out(out).float()
-        if normalise:
-            latents = head.norm(latents)
-        return latents * registers.mask[:, :, None] if registers.padded else latents
+        out: Tensor = self.trunk(stream, count, time, embedded, positions, mask, states)
+        return out
 
 
 class Network(nn.Module):
@@ -296,6 +313,9 @@ class Network(nn.Module):
         The decoders' blocks are among them. Parameters keep their names. The first passes take a minute or so, and need
         a C++ compiler on a CPU.
         """
+        import torch._functorch.config as functorch
+
+        functorch.donated_buffer = False  # a graph may be gone through twice, for losses that reach different parts
         for module in self.modules():
             if isinstance(module, EncoderBlock | DecoderBlock):
                 module.compile(dynamic=True)

@@ -1,5 +1,6 @@
 """Settings of sampling, and options of a plugin's own: the run's and the defaults, with what a caller changes."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,10 @@ from pydantic import BaseModel, ValidationError
 
 from unite_mm.config.layers import merge
 from unite_mm.contract import Modality
-from unite_mm.errors import UsageError
+from unite_mm.errors import UniteWarning, UsageError
 from unite_mm.utils.validation import one_line
-from unite_mm_schemas.config import SamplingConfig
+from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.config import RunConfig, SamplingConfig
 
 
 def chosen_options(modality: Modality, given: Mapping[str, Any] | BaseModel | None) -> Any:
@@ -62,3 +64,10 @@ def chosen_settings(base: SamplingConfig, given: Any, settings: Mapping[str, Any
         return SamplingConfig.model_validate({**base.model_dump(), **changes})
     except ValidationError as error:
         raise UsageError(f"sampling: {one_line(error, SamplingConfig)}") from error
+
+
+def warn_untrained(config: RunConfig, record: CheckpointRecord | None) -> None:
+    """Warn of a model of two stages whose denoiser has not been trained yet."""
+    if config.recipe.kind == "staged" and record is not None and record.stage.number == 1:
+        text = "this model is in the first of two stages: its denoiser is not trained yet"
+        warnings.warn(text, UniteWarning, stacklevel=4)

@@ -38,12 +38,17 @@ class StopRequest:
     Args:
         progress: where to say so.
         nothing_to_save: whether to stop at once instead; asked when the signal comes.
+
+    Attributes:
+        made: whether one did.
+        queue_again: whether it was SIGUSR1, by which a cluster says that it takes the machine away.
     """
 
     def __init__(self, progress: Progress, nothing_to_save: Callable[[], bool] = lambda: False) -> None:
         self.progress = progress
         self.nothing_to_save = nothing_to_save
         self.made = False
+        self.queue_again = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -59,6 +64,7 @@ class StopRequest:
             if self.made and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.made = True
+            self.queue_again |= number == getattr(signal, "SIGUSR1", None)
             mute_what_is_gone()
             at_once = self.nothing_to_save()
             with suppress(OSError):

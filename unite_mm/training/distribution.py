@@ -233,3 +233,12 @@ def reduce_gradients(parameters: list[nn.Parameter]) -> None:
     flat /= dist.get_world_size()
     for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def average(values: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks: what a rank needs to know of the joined batch while it computes a step."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return values
+    shared = values.clone()
+    dist.all_reduce(shared)
+    return shared / dist.get_world_size()

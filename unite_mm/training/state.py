@@ -28,6 +28,7 @@ class TrainSummary:
         seconds: seconds of training over all resumed parts.
         losses: newest training and validation losses.
         interrupted: whether it was stopped by a signal before its end.
+        queue_again: whether a cluster stopped it, which may run it again.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class TrainSummary:
     seconds: float
     losses: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
+    queue_again: bool = False
 
 
 class TrainState:

@@ -149,8 +149,8 @@ class Trainer:
         return self._summary(interrupted=not finished)
 
     def _summary(self, *, interrupted: bool) -> TrainSummary:
-        state = self.state
-        return TrainSummary(self.folder.path, state.step, state.seconds, dict(self.newest), interrupted)
+        state, again = self.state, self.stop.queue_again
+        return TrainSummary(self.folder.path, state.step, state.seconds, dict(self.newest), interrupted, again)
 
     def _next_stage(self) -> None:
         """Begin the next stage of the recipe, with optimizers and an average of its own."""
@@ -191,6 +191,7 @@ class Trainer:
             TrainingError: the gradient is not finite; nothing was changed.
         """
         optimizers, step = self.state.optimizers, self.state.step
+        self.recipe.step = step - self.state.stage.step
         optimizers.zero_grad()
         losses: dict[str, Tensor] = {}
         for name, feed in self.feeds.items():

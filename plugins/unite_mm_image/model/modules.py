@@ -1,6 +1,7 @@
 """The image's parts of the model: layout, tokenizer, decoder, losses, prior, native samples."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -46,6 +47,9 @@ class ImageModules(ModalityModules):
         """Every pixel of every colour costs the weighted terms over the scale of a Laplace distribution."""
         weighted = torch.stack([term.weight * term.values.float() for term in terms.values()]).sum(0)
         return weighted * (batch.pixels[0].numel() / self.config.laplace_scale)
+
+    def as_batch(self, output: Tensor, batch: ImageBatch) -> ImageBatch:
+        return replace(batch, pixels=output)
 
     def compile_losses(self) -> None:
         self.perceptual.compile()

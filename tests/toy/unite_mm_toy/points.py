@@ -155,6 +155,9 @@ class PointModules(ModalityModules):
         error = (output - batch.points).square().sum(-1) * batch.registers.mask
         return {"distance": LossTerm(error.sum(1) / batch.registers.mask.sum(1), 4.0)}
 
+    def as_batch(self, output: Tensor, batch: PointBatch) -> PointBatch:
+        return PointBatch(output * batch.registers.mask[:, :, None], batch.registers, batch.condition)
+
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         count = int(torch.multinomial(self.shares, 1, generator=generator)) + 1
         first = torch.randint(0, 4, (), generator=generator)

@@ -4,6 +4,7 @@ from unite_mm.model.network import Network
 from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.recipes.bound import BoundRecipe
 from unite_mm.training.recipes.decoder import DecoderRecipe
+from unite_mm.training.recipes.decoder_gan import DecoderGanRecipe
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm.training.recipes.staged import StagedRecipe
 from unite_mm_schemas.config import RunConfig
@@ -13,6 +14,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "bound": BoundRecipe,
     "staged": StagedRecipe,
     "decoder": DecoderRecipe,
+    "decoder-gan": DecoderGanRecipe,
 }
 """Recipes by the `kind` of their configuration (`unite_mm_schemas.recipe.RecipeConfig`)."""
 

@@ -40,6 +40,7 @@ class Recipe(ABC):
     Attributes:
         boundaries: shares of the run, rising, at which the second and further stages begin.
         stage: the current one, from 1.
+        step: optimizer steps done in it; whoever counts sets it.
         extra: what is trained beside the network and is no part of the model: in checkpoints, in no exported folder.
         average: the averaged parameters by their names in the network; whoever averages sets it.
     """
@@ -49,6 +50,7 @@ class Recipe(ABC):
     def __init__(self, config: RunConfig, network: Network) -> None:
         self.config = config
         self.network = network
+        self.step = 0
         self.extra = nn.ModuleDict()
         self.average: Mapping[str, Tensor] = {}
         self.enter(1)
@@ -146,8 +148,15 @@ class Recipe(ABC):
         Returns:
             The weighted total, averaged over the batch, and each unweighted term's mean.
         """
+        return self.compare(modality, batch, self.decode(modality, batch, latents, view))
+
+    def decode(self, modality: str, batch: Batch, latents: Tensor, view: DecoderView | None = None) -> Any:
+        """Decoder output of latents (B, L, C), as a view shows them or clean."""
         seen = latents if view is None else view.of(latents, batch.registers)
-        output = self.network.decode(modality, seen, batch.registers)
+        return self.network.decode(modality, seen, batch.registers)
+
+    def compare(self, modality: str, batch: Batch, output: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted total of a decoder output's losses, averaged over the batch, and each unweighted term's mean."""
         terms = self.network.modules_of(modality).losses(output, batch)
         return self.total(modality, batch, terms), {
             name: term.values.detach().float().mean() for name, term in terms.items()

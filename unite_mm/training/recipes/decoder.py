@@ -1,7 +1,7 @@
 """The decoder fine-tune: reconstruction alone, on latents of a trained model whose other parts stay as they are.
 
 Tokenizer and denoiser keep the averaged weights of the trained model, so that latents and generation in latent space
-stay the same; what is decoded from them gets nearer to the data. (The paper's own fine-tune adds an adversarial loss.)
+stay the same; what is decoded from them gets nearer to the data. `decoder_gan.py` adds an adversarial loss.
 """
 
 import json
@@ -18,7 +18,7 @@ from unite_mm.storage.checkpoint import load_state
 from unite_mm.storage.pretrained import load_weights
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.base import Autocast, Recipe
-from unite_mm_schemas.recipe import DecoderRecipeConfig
+from unite_mm_schemas.recipe import DecoderGanRecipeConfig, DecoderRecipeConfig
 
 FIXED = ("trunk", "latent.affine", "regime")
 """Settings that a fine-tune cannot change: the weights are those of the trained model."""
@@ -39,7 +39,7 @@ class DecoderRecipe(Recipe):
                 that it was trained on.
             UniteError: its files are damaged.
         """
-        assert isinstance(self.config.recipe, DecoderRecipeConfig)
+        assert isinstance(self.config.recipe, DecoderRecipeConfig | DecoderGanRecipeConfig)
         folder = Path(self.config.recipe.init)
         where, record, weights = load_weights(folder)
         if missing := sorted(set(self.config.modalities) - set(record.modalities)):
