@@ -138,12 +138,8 @@ class UNITE:
         return modality
 
     def _coder(self, name: str) -> Coder:
-        modality, time_max, drop = (
-            self.modalities[name],
-            self.config.latent.tokenize_time_max,
-            self.config.flow.condition_drop,
-        )
-        return Coder(self.network, modality, self.statistics[name], time_max, drop > 0)
+        time_max, unconditional = self.config.latent.tokenize_time_max, self.config.flow.condition_drop > 0
+        return Coder(self.network, self.modalities[name], self.statistics[name], time_max, unconditional)
 
     @torch.no_grad()
     def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:

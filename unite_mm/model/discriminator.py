@@ -29,7 +29,7 @@ class Discriminator(nn.Module):
         for head in self.encoder.heads.values():
             assert isinstance(head, Head)
             head.project_out = nn.Identity()  # type: ignore[assignment]  # its features are wanted, not latents
-            head.norm = nn.Identity()  # type: ignore[assignment]
+            head.norm = nn.Identity()
         self.scores = nn.ModuleDict({name: nn.Linear(network.encoder.trunk.config.width, 1) for name in network.names})
         self.channels = {name: network.modules_of(name).layout.channels for name in network.names}
         self.requires_grad_(True)
