@@ -469,7 +469,7 @@ class Runs(Judged):
     def prepare(self) -> None:
         """A run."""
         self.run = self.scratch / "changed"
-        self.must_run(train(self.run, "--max-steps", 4))
+        self.must_run(train(self.run, "--max-steps", 4, "--set", "train.keep_checkpoints=1"))
 
     def __call__(self, draw: random.Random, folder: Path) -> str:
         run = folder / "run"
