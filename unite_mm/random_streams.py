@@ -61,7 +61,7 @@ class Stream(IntEnum):
     ANALYSIS_ROWS = 21
     """(seed): registers whose features are compared."""
     PROBE_SHUFFLE = 22
-    """(seed): the order of the targets in the control of a linear probe."""
+    """(seed, number): orders of the targets in the control of a linear probe."""
     ANALYSIS_STEP = 23
     """(seed, batch): noise of the losses whose gradients are compared."""
     TRAJECTORY_NOISE = 24

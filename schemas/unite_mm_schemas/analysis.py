@@ -57,7 +57,7 @@ class Probe(Schema):
     found: tuple[Metric, ...]
     """Held-out accuracy of a class, or R^2 of each number."""
     control: tuple[Metric, ...]
-    """The same with the training targets in random order."""
+    """The same with the training targets in random order: means over several orders, with intervals over these."""
 
 
 class GradientPoint(Measured):

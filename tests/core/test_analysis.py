@@ -9,10 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from unite_mm.analysis import Subject, cknna, gradient_points, histogram_entropy, linear_cka, mean_cosine, probe
+from unite_mm.analysis import (
+    Subject,
+    cknna,
+    control,
+    gradient_points,
+    histogram_entropy,
+    linear_cka,
+    mean_cosine,
+    probe,
+)
 from unite_mm.analysis.analyse import labels_of
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
-from unite_mm.analysis.probes import shuffled
 from unite_mm.analysis.trajectories import trajectories
 from unite_mm.cli.main import run
 from unite_mm.contract import Targets
@@ -104,11 +112,22 @@ def test_a_probe_reads_a_linear_class_and_finds_chance_in_shuffled_ones() -> Non
     names = tuple("abcde")
     fit, true = Targets("classes", classes[:1000], names), Targets("classes", classes[1000:], names)
     (found,) = probe(features[:1000], fit, features[1000:], true)
-    (control,) = probe(features[:1000], shuffled(fit, 0), features[1000:], true)
-    assert found.value is not None and control.value is not None
+    (nothing,) = control(features[:1000], fit, features[1000:], true, seed=0)
+    assert found.value is not None and nothing.value is not None
     assert found.value > 0.8 and found.total == 500
-    most = float(true.values.bincount().max()) / 500
-    assert control.value < most + 0.06
+    shares = true.values.bincount(minlength=5) / 500
+    assert float(shares.min()) - 0.05 < nothing.value < float(shares.max()) + 0.05
+    assert nothing.interval is not None and nothing.interval[0] < float(shares.max())
+
+
+def test_the_control_finds_chance_where_features_are_clumps() -> None:
+    classes = torch.arange(2000) % 4
+    features = 5 * torch.eye(4)[classes] + 0.01 * normal(2000, 4)
+    fit, true = Targets("classes", classes[:1000], tuple("abcd")), Targets("classes", classes[1000:], tuple("abcd"))
+    (found,) = probe(features[:1000], fit, features[1000:], true)
+    assert found.value == 1.0
+    values = [control(features[:1000], fit, features[1000:], true, seed=seed)[0].value or 0.0 for seed in range(8)]
+    assert abs(sum(values) / len(values) - 0.25) < 0.08
 
 
 def test_a_probe_reads_a_linear_number_and_nothing_from_shuffled_ones() -> None:
@@ -120,9 +139,9 @@ def test_a_probe_reads_a_linear_number_and_nothing_from_shuffled_ones() -> None:
         Targets("numbers", numbers[1000:], ("sum", "noise")),
     )
     read, noise = probe(features[:1000], fit, features[1000:], true)
-    control, _ = probe(features[:1000], shuffled(fit, 0), features[1000:], true)
+    unread, _ = control(features[:1000], fit, features[1000:], true, seed=0)
     assert read.value == pytest.approx(1.0, abs=1e-4) and read.total == int((~numbers[1000:, 0].isnan()).sum())
-    for metric in (noise, control):
+    for metric in (noise, unread):
         assert metric.value is not None and metric.interval is not None
         assert abs(metric.value) < 0.05 and metric.interval[0] <= metric.value <= metric.interval[1]
 
@@ -177,6 +196,7 @@ def test_the_command_looks_into_several_runs(
             "latents",
             *(f"{use} block {number}" for use in ("tokenizing", "denoising") for number in (1, 2)),
         ]
+        assert all(0.05 < (found.control[0].value or 0) < 0.5 for found in one.probes)  # four classes
         assert [point.step for point in one.gradients] == [3, 6]
         assert {curve.name for curve in one.curves} >= {"train/flow", "train/reconstruction"}
     shared, separate, no_stop = report.runs

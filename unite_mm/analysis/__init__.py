@@ -9,7 +9,7 @@ from unite_mm.analysis.alignment import block_alignment, latents_over_time
 from unite_mm.analysis.analyse import AnalysisPlan, analyse, analyse_run
 from unite_mm.analysis.description_length import description_length, histogram_entropy
 from unite_mm.analysis.dynamics import curves, gradient_points
-from unite_mm.analysis.probes import linear_probes, probe
+from unite_mm.analysis.probes import control, linear_probes, probe
 from unite_mm.analysis.similarity import cknna, linear_cka, mean_cosine
 from unite_mm.analysis.subject import Subject
 from unite_mm.analysis.trajectories import save_film, trajectories
@@ -21,6 +21,7 @@ __all__ = [
     "analyse_run",
     "block_alignment",
     "cknna",
+    "control",
     "curves",
     "description_length",
     "gradient_points",

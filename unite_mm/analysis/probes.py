@@ -13,7 +13,7 @@ from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizi
 from unite_mm.contract import Targets
 from unite_mm.errors import UsageError
 from unite_mm.evaluation.plan import chosen_indices
-from unite_mm.kit.intervals import Z_95, share
+from unite_mm.kit.intervals import Z_95, share, student
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm_schemas.analysis import Probe
 from unite_mm_schemas.metrics import Metric
@@ -23,6 +23,9 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 PROBE_TIME = 0.75
 """Timestep from which latents are denoised for the probes of the denoiser's blocks."""
+
+SHUFFLES = 10
+"""Random orders of the targets that the control is a mean of."""
 
 FEWEST = 20
 """Samples that a probe is fitted on at least."""
@@ -133,10 +136,56 @@ def _enough(fitted: int, asked: int, name: str) -> None:
         )
 
 
-def shuffled(targets: Targets, seed: int) -> Targets:
-    """The same targets in random order."""
-    order = torch.randperm(len(targets.values), generator=stream_generator(Stream.PROBE_SHUFFLE, seed))
-    return Targets(targets.kind, targets.values[order], targets.names)
+def control(fit: Tensor, fit_targets: Targets, held_out: Tensor, true: Targets, seed: int) -> tuple[Metric, ...]:
+    """The same figures of probes that are fitted to targets in random order: they must find chance.
+
+    Means over `SHUFFLES` orders, with Student's interval over them: where features fall into a few clumps, a single
+    order is a matter of luck.
+
+    Args:
+        fit: features (N, D) that probes are fitted on.
+        fit_targets: theirs.
+        held_out: features (M, D) of other samples.
+        true: theirs.
+        seed: of the orders.
+
+    Raises:
+        UsageError: too few targets are known.
+    """
+    generators = [stream_generator(Stream.PROBE_SHUFFLE, seed, number) for number in range(SHUFFLES)]
+    if fit_targets.kind == "classes":
+        known, asked = fit_targets.values >= 0, true.values >= 0
+        _enough(int(known.sum()), int(asked.sum()), "class")
+        indicators = one_hot(fit_targets.values[known], len(true.names)).double()
+        orders = [torch.randperm(len(indicators), generator=generator) for generator in generators]
+        columns = torch.cat([indicators[order] for order in orders], 1)
+        guessed = predictions(fit[known], columns, held_out[asked]).view(int(asked.sum()), SHUFFLES, -1).argmax(2)
+        right = (guessed == true.values[asked][:, None]).double().mean(0)
+        total = SHUFFLES * int(asked.sum())
+        return (_of_orders("accuracy", right, round(float(right.mean()) * total), total),)
+    metrics = []
+    for column, name in enumerate(true.names):
+        own, other = fit_targets.values[:, column].double(), true.values[:, column].double()
+        known, asked = ~own.isnan(), ~other.isnan()
+        _enough(int(known.sum()), int(asked.sum()), name)
+        values = own[known]
+        orders = [torch.randperm(len(values), generator=generator) for generator in generators]
+        guess = predictions(fit[known], torch.stack([values[order] for order in orders], 1), held_out[asked])
+        found = [r_squared(name, one, other[asked]).value or 0.0 for one in guess.T]
+        metrics.append(_of_orders(name, torch.tensor(found, dtype=torch.float64), None, int(asked.sum())))
+    return tuple(metrics)
+
+
+def _of_orders(name: str, values: Tensor, count: int | None, total: int) -> Metric:
+    return Metric(
+        name=name,
+        title=name,
+        value=float(values.mean()),
+        count=count,
+        total=total,
+        interval=student(values.tolist()),
+        definition=f"the same by probes fitted to the targets in random order, mean of {SHUFFLES} orders",
+    )
 
 
 def chance(true: Targets) -> float | None:
@@ -150,8 +199,7 @@ def chance(true: Targets) -> float | None:
 def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE_TIME) -> list[Probe]:
     """Probes of mean-pooled latents and of every block, when tokenizing and when denoising, each with a control.
 
-    They are fitted on samples of the training split and judged on the subject's samples; the control is fitted to the
-    same targets in random order.
+    They are fitted on samples of the training split and judged on the subject's samples; see `control`.
 
     Args:
         subject: what is looked at.
@@ -168,13 +216,12 @@ def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE
     chosen = chosen_indices(data.size("train"), fit_samples, subject.seed)
     fit_targets = Targets(fit_targets.kind, fit_targets.values[chosen], fit_targets.names)
     true = Targets(true.kind, true.values[subject.indices], true.names)
-    control = shuffled(fit_targets, subject.seed)
     fitted = dict(_features(subject, "train", chosen, time))
     return [
         Probe(
             features=name,
             found=probe(fitted[name], fit_targets, features, true),
-            control=probe(fitted[name], control, features, true),
+            control=control(fitted[name], fit_targets, features, true, subject.seed),
         )
         for name, features in _features(subject, split, subject.indices, time)
     ]

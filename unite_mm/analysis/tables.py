@@ -43,8 +43,8 @@ LENGTH_TEXT = (
 )
 PROBES_TEXT = (
     "Ridge regression in closed form on mean-pooled features, fitted on training samples, judged on others. The "
-    "control is fitted to the same targets in random order. Of the blocks the best one is shown, chosen on the same "
-    "samples; analysis.json has all of them."
+    "control is fitted to the same targets in random order, ten times over. Of the blocks the best one is "
+    "shown, chosen on the same samples; analysis.json has all of them."
 )
 DYNAMICS_TEXT = (
     "Cosine between the gradients of the two losses on the encoder's weights that both reach, at each checkpoint that "

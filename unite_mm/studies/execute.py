@@ -125,7 +125,7 @@ class Execution:
         """Train and score one run; what fails is kept for the end."""
         try:
             self._train(run, advance)
-            self._state(run, "scored")
+            self._state(run, "being scored")
             report = self._evaluate(run)
         except UniteError as error:
             with self._lock:
