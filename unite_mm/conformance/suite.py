@@ -17,6 +17,7 @@ from unite_mm.conformance import (
     randomness,
     rows,
     scores,
+    views,
 )
 from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
@@ -107,6 +108,7 @@ CHECKS = (
     Check(files.pairs),
     Check(files.refused_files),
     Check(files.pictures),
+    Check(views.report_views),
     Check(scores.reconstruction_metrics),
     Check(scores.generation_metrics),
     Check(another.another_process),

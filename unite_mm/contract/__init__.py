@@ -7,7 +7,8 @@ run.
 
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
 and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together; optional are
-`fragments`, what samples grow around, and `importers`, what foreign checkpoints become.
+`fragments`, what samples grow around, `importers`, what foreign checkpoints become, and `views`, what the HTML report
+shows of samples.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
@@ -30,6 +31,7 @@ from unite_mm.contract.model import (
     Statistics,
     Tokens,
 )
+from unite_mm.contract.views import ReportViews
 from unite_mm_schemas.manifest import CONTRACT_VERSION
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "PriorSample",
     "Reference",
     "Registers",
+    "ReportViews",
     "SampleRequest",
     "Statistics",
     "SweepMetric",

@@ -11,6 +11,7 @@ from unite_mm.contract.data import DataRequest, ModalityData, Reference
 from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.metrics import SweepMetric
 from unite_mm.contract.model import Batch, ModalityModules, PriorSample, Statistics
+from unite_mm.contract.views import ReportViews
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score
@@ -150,6 +151,10 @@ class Modality(ABC):
     @abstractmethod
     def save_pairs_picture(self, inputs: Sequence[Any], outputs: Sequence[Any], path: Path) -> None:
         """A picture (PNG) of inputs beside their reconstructions, differences marked."""
+
+    def report_views(self) -> ReportViews | None:
+        """What the HTML report shows of samples beside tables and pictures; here nothing."""
+        return None
 
     def read_pairs(self, inputs: Path, outputs: Path) -> tuple[list[Any], list[Any]]:
         """Samples of one file beside their reconstructions in another; here by their order, elsewhere by name.
