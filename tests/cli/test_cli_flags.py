@@ -13,10 +13,11 @@ FLAGS = {
     "train": "--modality --data --preset --config --set --out --resume --recipe --init --init-trunk "
     "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
-    f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
-    "--workers --debug",
+    f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --definitions --pictures/--no-pictures "
+    "--cache --workers --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
-    f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --device --debug",
+    f"{SAMPLING} --condition --size --fragment --added --hold-until --labels --set --picture --report --device --debug",
+    "report": "RUNS -o/--output --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
     "export": "RUN -o/--output --dtype --step --metrics --name --debug",
     "models list": "--debug",

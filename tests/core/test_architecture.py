@@ -196,6 +196,7 @@ LAYERS = (
     ("sampling", "training"),
     ("api", "__init__"),
     ("evaluation",),
+    ("reporting",),
     ("cli", "conformance", "testing"),
     ("__main__",),
 )

@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "unite_mm.cli.evaluate:evaluate",
     "sample": "unite_mm.cli.sample:sample",
     "reconstruct": "unite_mm.cli.sample:reconstruct",
+    "report": "unite_mm.cli.report:report",
     "export": "unite_mm.cli.exporting:export",
     "models": "unite_mm.cli.models:models",
     "import-official": "unite_mm.cli.importing:import_official",
