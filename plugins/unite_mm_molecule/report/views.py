@@ -24,6 +24,9 @@ MOST_OF_A_KIND = 100
 MOST_LOOKED_AT = 2000
 """Molecules that are looked at: those of ten thousand would take ten seconds. The scores have looked at all."""
 
+MOST_PAIRS_LOOKED_AT = 800
+"""Reconstructions that are looked at, each of which takes three times as long."""
+
 CRASHED = ValidityResult("does not sanitize", "crashed the chemistry toolkit", None)
 
 LONGEST = 200
@@ -52,7 +55,7 @@ class MoleculeViews(ReportViews):
         self, samples: Sequence[Molecule], reference: Any, progress: Progress, workers: int = 0
     ) -> Gallery | None:
         """Valid, novel and invalid molecules, up to `MOST_OF_A_KIND` of each, spread evenly over all."""
-        places = _places(len(samples))
+        places = _places(len(samples), MOST_LOOKED_AT)
         some = [samples[place] for place in places]
         found = map_items(
             check_validity, some, title="choosing molecules for the report", progress=progress, workers=workers
@@ -82,7 +85,7 @@ class MoleculeViews(ReportViews):
         """Held-out molecules with their reconstructions: those that differ first, up to `MOST_OF_A_KIND` of each."""
         from unite_mm_molecule.metrics.reconstruction import compare
 
-        places = _places(len(inputs))
+        places = _places(len(inputs), MOST_PAIRS_LOOKED_AT)
         arranged = arrange([inputs[place] for place in places], self.config)
         pairs = list(zip(arranged, (outputs[place] for place in places), strict=True))
         found = map_items(
@@ -132,9 +135,9 @@ def _spread(wanted: Sequence[bool]) -> list[int]:
     return [found[k * len(found) // count] for k in range(count)]
 
 
-def _places(total: int) -> list[int]:
-    """Indices of at most `MOST_LOOKED_AT` samples, spread evenly."""
-    count = min(total, MOST_LOOKED_AT)
+def _places(total: int, most: int) -> list[int]:
+    """Indices of at most so many samples, spread evenly."""
+    count = min(total, most)
     return [k * total // count for k in range(count)]
 
 
