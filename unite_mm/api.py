@@ -292,9 +292,7 @@ class UNITE:
         """
         name = self.choose(modality)
         not_negative(n=n, seed=seed, first=first)
-        if self.config.recipe.kind == "staged" and self.record is not None and self.record.stage.number == 1:
-            text = "this model is in the first of two stages: its denoiser is not trained yet"
-            warnings.warn(text, UniteWarning, stacklevel=2)
+        self._warn_untrained()
         chosen = self._sampling(sampling, settings)
         own = chosen_options(self.modalities[name], options)
         grown = self._growth(name, fragment, added)
@@ -307,6 +305,12 @@ class UNITE:
         samples, most = batches.sample(lambda latents: self.decode(latents, options=own), progress or Silent())
         score = None if grown is None else grown.score(samples, progress or Silent())
         return Samples(samples, most, stacked_conditions(priors), score)
+
+    def _warn_untrained(self) -> None:
+        """Warn of a denoiser that a run has not come to yet."""
+        if self.config.recipe.kind == "staged" and self.record is not None and self.record.stage.number == 1:
+            text = "this model is in the first of two stages: its denoiser is not trained yet"
+            warnings.warn(text, UniteWarning, stacklevel=3)
 
     def _growth(self, name: str, fragment: Any, added: int | None) -> Growth | None:
         if fragment is None and added is not None:

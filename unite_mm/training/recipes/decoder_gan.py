@@ -99,4 +99,5 @@ def adaptive_scale(reconstruction: Tensor, adversarial: Tensor, last: nn.Paramet
     """Ratio () of the gradient norms of two losses at a parameter, over the joined batch of all ranks."""
     gradients = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (reconstruction, adversarial)]
     first, second = average(torch.stack(gradients)).flatten(1).norm(dim=1)
-    return (first / (second + SMALLEST_NORM)).clamp(0, LARGEST_SCALE)
+    scale: Tensor = (first / (second + SMALLEST_NORM)).clamp(0, LARGEST_SCALE)
+    return scale
