@@ -23,7 +23,8 @@ quickstart: install ## train 3 minutes on the embedded molecules, score, sample 
 	$(BIN)/unite-mm train --modality qm9 --data embedded --max-time 3m --out $(QUICKSTART)
 	$(BIN)/unite-mm evaluate $(QUICKSTART) --samples 1000
 	$(BIN)/unite-mm sample $(QUICKSTART) -n 1000 -o $(QUICKSTART)/molecules.sdf --picture $(QUICKSTART)/molecules.png
-	@printf '%s\n' "" "Left in $(QUICKSTART):" "  evaluation/metrics.json    the scores above" \
+	@printf '%s\n' "" "Left in $(QUICKSTART):" \
+		"  evaluation/report.html     all of it, for a browser" "  evaluation/metrics.json    the scores above" \
 		"  evaluation/*.png           held-out molecules beside their reconstructions, and generated ones" \
 		"  molecules.sdf, .png        1,000 generated molecules, and a picture of some"
 

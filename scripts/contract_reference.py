@@ -19,6 +19,7 @@ from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.export import model_tables
 from unite_mm_schemas.manifest import CONTRACT_VERSION, ModalityManifest
 from unite_mm_schemas.metrics import Score
+from unite_mm_schemas.views import Gallery
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +34,7 @@ written for version 1 needs the changes listed [at the end](#from-contract-1-to-
 - [The code](#the-code): `unite_mm.contract`
 - [The kit](#the-kit): `unite_mm.kit`, tested parts that most plugins need
 - [Errors and progress](#errors-and-progress)
-- [Cards and scores](#cards-and-scores)
+- [Cards, scores and galleries](#cards-scores-and-galleries)
 - [From contract 1 to contract 2](#from-contract-1-to-contract-2)
 
 These, and the modules of `unite_mm_schemas`, are the documented surface: plugins may import it, and it changes only as
@@ -71,6 +72,7 @@ SCHEMAS = {
     "unite_mm_schemas.base": ("Schema",),
     "unite_mm_schemas.card": ("DataCard", "Exclusion", "SourceFile"),
     "unite_mm_schemas.metrics": ("Score", "Metric", "Histogram"),
+    "unite_mm_schemas.views": ("Gallery", "GalleryItem", "Fact", "Tag", "Published"),
 }
 """What most plugins import of the schemas; the keys of cards and scores are shown as tables."""
 
@@ -152,8 +154,8 @@ def reference() -> str:
     lines += ["", "## Errors and progress"]
     for module in ALSO:
         lines += module_section(module)
-    lines += ["", "## Cards and scores", "", "Both are Pydantic models that refuse unknown keys."]
-    for model in (DataCard, Score):
+    lines += ["", "## Cards, scores and galleries", "", "They are Pydantic models that refuse unknown keys."]
+    for model in (DataCard, Score, Gallery):
         lines += deeper(model_tables(model, f"{model.__module__}: {model.__name__}", f"{model.__name__}."))
     return "\n".join([*lines, "", *migration()]) + "\n"
 

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import torch
 from PIL.Image import Image
 
-from unite_mm.contract import DataRequest, Modality, ModalityData, Reference, Statistics, SweepMetric, Teacher
+from unite_mm.contract import (
+    DataRequest,
+    Modality,
+    ModalityData,
+    Reference,
+    ReportViews,
+    Statistics,
+    SweepMetric,
+    Teacher,
+)
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_image.config import ImageConfig
@@ -123,6 +132,11 @@ class Images(Modality):
         from unite_mm_image.files.pictures import save_pairs_picture
 
         save_pairs_picture(inputs, outputs, path)
+
+    def report_views(self) -> ReportViews:
+        from unite_mm_image.report.views import ImageViews
+
+        return ImageViews()
 
     @cached_property
     def scorer(self) -> "Scorer":

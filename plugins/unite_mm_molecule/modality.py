@@ -17,6 +17,7 @@ from unite_mm.contract import (
     ModalityData,
     PriorSample,
     Reference,
+    ReportViews,
     Statistics,
 )
 from unite_mm.errors import UsageError
@@ -122,6 +123,11 @@ class MoleculeModality(Modality):
         from unite_mm_molecule.files.pictures import save_pairs_picture
 
         save_pairs_picture(arrange(inputs, self.config), outputs, path)
+
+    def report_views(self) -> ReportViews:
+        from unite_mm_molecule.report.views import MoleculeViews
+
+        return MoleculeViews(self.config)
 
     def score_reconstruction(
         self, inputs: Sequence[Molecule], outputs: Sequence[Molecule], progress: Progress, workers: int = 0

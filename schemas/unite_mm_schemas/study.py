@@ -49,7 +49,7 @@ class StudyVariant(Schema):
 
 
 class StudyLength(Schema):
-    """How long runs are."""
+    """The length of the runs, and what makes them comparable."""
 
     equal: Literal["operations", "seconds", "steps"] = "operations"
     """What all runs have in common. `operations`: those of matrix products, convolutions and attention, forward and

@@ -13,15 +13,16 @@ FLAGS = {
     "train": "--modality --data --preset --regime --config --set --out --resume --recipe --init --init-trunk "
     "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
-    f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --pictures/--no-pictures --cache "
-    "--workers --debug",
+    f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --definitions --pictures/--no-pictures "
+    "--cache --workers --debug",
     "analyse": "RUNS -o/--output --only --modality --data --split --samples --fit-samples --times "
     "--pictures/--no-pictures --seed --device --cache --workers --debug",
     "study": "STUDY -o/--output --modality --data --preset --set --seeds --max-steps --max-time --jobs --dry-run "
     "--cache --debug",
     "sample": "RUN -n/--number -o/--output --modality --seed "
     f"{SAMPLING} --condition --size --fragment --added --start-from --time --hold-until --labels "
-    "--set --picture --device --debug",
+    "--set --picture --report --device --debug",
+    "report": "RUNS -o/--output --debug",
     "reconstruct": "RUN SOURCE -o/--output --modality --seed --picture --device --debug",
     "encode": "RUN SOURCE -o/--output --modality --seed --device --debug",
     "decode": "RUN SOURCE -o/--output --picture --device --debug",

@@ -115,7 +115,7 @@ def test_evaluate_reports_numbers_with_counts_and_definitions(
     out = capsys.readouterr().out
     folder = trained / "evaluation"
     assert {path.name for path in folder.iterdir()} == {
-        "metrics.json", "samples.csv", "samples.png", "reconstructions.png",
+        "metrics.json", "report.html", "samples.csv", "samples.png", "reconstructions.png",
     }  # fmt: skip
     found = MetricsReport.model_validate_json((folder / "metrics.json").read_text())
     assert report.read_text() == (folder / "metrics.json").read_text()
@@ -129,7 +129,23 @@ def test_evaluate_reports_numbers_with_counts_and_definitions(
     generated = found.scores[1].metrics[0]
     assert f"{generated.count} / {generated.total}" in out
     assert "points on a ring" in out
+    assert "points with radius within 0.25 of 1 / all points" not in out
+
+
+def test_definitions_and_an_html_report_on_request(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples, page = tmp_path / "samples.csv", tmp_path / "samples.html"
+    assert run(["sample", str(trained), "-n", "5", "--steps", "2", "-o", str(samples), "--report", str(page)]) == 0
+    assert "<!doctype html>" in page.read_text(encoding="utf-8")
+    capsys.readouterr()
+    scored = tmp_path / "scored.html"
+    words = ["evaluate", "--modality", "points", "--samples", str(samples), "--definitions", "--report", str(scored)]
+    assert run(words) == 0
+    out = capsys.readouterr().out
     assert "on the ring: points with radius within 0.25 of 1 / all points" in out
+    assert "points with radius within 0.25 of 1 / all points" in scored.read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.csv", "samples.html", "scored.html"}
 
 
 def test_evaluate_can_leave_out_either_part(trained: Path) -> None:

@@ -198,6 +198,7 @@ LAYERS = (
     ("sampling", "training"),
     ("api", "__init__"),
     ("analysis", "evaluation"),
+    ("reporting",),
     ("studies",),
     ("cli", "conformance", "testing"),
     ("__main__",),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.repository import ROOT
 from helpers.toy_models import make_model
 from rich.console import Console
 from unite_mm_toy.config import PointsConfig
@@ -20,11 +21,12 @@ from unite_mm.evaluation.model import evaluate_model
 from unite_mm.evaluation.plan import Plan, chosen_indices
 from unite_mm.evaluation.verification import verify_data
 from unite_mm.kit.intervals import share
-from unite_mm.progress import Progress, Silent
+from unite_mm.progress import Progress, Silent, TaskContext
 from unite_mm.utils.files import write_aside, write_text
+from unite_mm.utils.metric_text import bare
 from unite_mm_schemas.card import SourceFile
 from unite_mm_schemas.config import SamplingConfig
-from unite_mm_schemas.metrics import Histogram, Metric, MetricsReport, Score
+from unite_mm_schemas.metrics import Histogram, Metric, MetricsReport, Score, Sweep, SweepPoint
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ REPORT = MetricsReport(
 
 
 def test_the_table_shows_value_interval_counts_definition_and_data(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(REPORT)
+    print_report(REPORT, definitions=True)
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "runs/a, step 1,200" in lines
@@ -206,7 +208,7 @@ def test_numbers_stand_in_groups_beside_those_of_real_data(
     width: int, rows: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tables, "console", lambda: Console(width=width))
-    print_report(GROUPED)
+    print_report(GROUPED, definitions=True)
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert set(rows) <= set(lines)
@@ -214,6 +216,64 @@ def test_numbers_stand_in_groups_beside_those_of_real_data(
     assert "metric value 95 % interval" in " ".join(lines) and "reference" in " ".join(lines)
     assert lines.count("own bonds") == 2 and "median; 90 %: of the samples" in lines
     assert "reference: the same figures of 300 held-out points" in lines
+
+
+def test_definitions_are_shown_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(REPORT)
+    out = capsys.readouterr().out
+    assert "valid / all" not in out and "mean distance" not in out and "pymatgen is absent" in out
+
+
+LONG = "a sentence that is longer than any terminal is wide, and says so in many words, one after the other"
+NINTH = {9: "ninth"}
+SHIPPED = ROOT / "plugins" / "unite_mm_molecule" / "models" / "qm9-tiny" / "metrics.json"
+SWEPT = REPORT.model_copy(
+    update={
+        "sweep": Sweep(
+            setting="guidance", metric="m9", title="ninth", best=1.0,
+            points=tuple(
+                SweepPoint(value=scale, score=Score(kind="generation", metrics=tuple(
+                    Metric(name=f"m{k}", title=NINTH.get(k, f"number {k} of many"), value=k / 7, definition="?")
+                    for k in range(30)
+                )))
+                for scale in (1.0, 1.5)
+            ),
+        )
+    }
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        REPORT,
+        GROUPED,
+        SWEPT,
+        REPORT.model_copy(update={"data": LONG, "scores": (Score(kind="generation", notes=(LONG,), reference=LONG),)}),
+        MetricsReport.model_validate_json(SHIPPED.read_bytes()),
+    ],
+    ids=["plain", "grouped", "sweep", "long texts", "molecules"],
+)
+def test_eighty_columns_hold_everything(
+    report: MetricsReport, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No line is longer, no number is torn, no bin is apart from its share."""
+    monkeypatch.setattr(tables, "console", lambda: Console(width=80, force_terminal=True, color_system=None))
+    print_report(report, definitions=True)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    shown = [" ".join(line.split()) for line in lines]
+    for score in report.scores:
+        for metric in score.metrics:
+            value = "not measured" if metric.value is None else bare(metric, metric.value)
+            unit = f" ({metric.unit})" if metric.unit else ""
+            assert any(line.startswith(f"{metric.title}{unit} {value}") for line in shown), metric.name
+        for histogram in score.histograms:
+            for name, part in histogram.samples.items():
+                assert any(f"{name}: {100 * part:.1f}" in line for line in shown), name
+    if report.sweep is not None:
+        assert any(line.startswith("guidance ninth number 0 of many") for line in shown)
+        assert any(line.startswith("1 1.286") and line.endswith("best") for line in shown)
 
 
 def test_without_real_data_there_is_no_such_column(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,6 +293,34 @@ def test_a_log_gets_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert lines[0] == "Generating: 8/100, 0.5/s, 3:04 min left (loss 0.5)"
     assert lines[-1] == "Generating: 100 in 3:22 min"
     assert len(lines) == 100 * 2 // 16 + 1
+
+
+@pytest.mark.parametrize("terminal", [False, True], ids=["log", "bars"])
+def test_what_cannot_be_counted_is_named_all_the_same(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shown, "WORTH_A_LINE", 0)
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=terminal, color_system=None)
+    with TerminalProgress(console) as progress, progress.task("Opening the data", None):
+        pass
+    out = stream.getvalue()
+    assert "Opening the data" in out and "left" not in out and "0/" not in out and "None" not in out
+    assert terminal or out.startswith("Opening the data: 0.0 s")
+
+
+def test_the_evaluation_names_what_is_waited_for(data: ModalityData, tmp_path: Path) -> None:
+    titles: list[str] = []
+
+    class Named(Silent):
+        def task(self, title: str, total: int | None, done: int = 0) -> TaskContext:
+            titles.append(title)
+            return super().task(title, total, done)
+
+    plan = Plan(SamplingConfig(steps=1), samples=3, reconstructions=3)
+    evaluate_model(make_model(), "points", data, plan, tmp_path / "out", ".csv", Named())
+    assert titles == [
+        *("Reconstructing", "Drawing reconstructions", "Scoring reconstructions"),
+        *("Generating", "Writing samples", "Drawing samples", "Scoring samples"),
+    ]
 
 
 def test_what_was_done_before_says_nothing_about_the_speed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,7 +292,7 @@ def test_every_command_takes_the_name_and_writes_nothing_beside_the_model(
     assert run(["reconstruct", NAME, "samples.csv", "-o", "again.csv"]) == 0
     small = ["--samples", "10", "--reconstructions", "10", "--no-pictures"]
     assert run(["evaluate", NAME, *small]) == 0
-    assert f"metrics.json are in {NAME}-evaluation" in capsys.readouterr().out
+    assert f"report.html are in {NAME}-evaluation" in capsys.readouterr().out
     assert run(["evaluate", str(site.model), *small, "-o", "named"]) == 0
     assert run(["export", NAME, "-o", "copy"]) == 0
     assert run(["train", "--recipe", "decoder", "--init", NAME, "--max-steps", "1", "--out", "finer"]) == 0

@@ -370,11 +370,11 @@ def test_evaluations_go_where_they_are_asked_to(tmp_path: Path, capsys: pytest.C
     assert run([*TRAIN, "1", "--out", str(folder)]) == 0
     quick = ["evaluate", str(folder), "--samples", "2", "--steps", "1", "--no-pictures"]
     assert run([*quick, "-o", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == {"metrics.json", "samples.csv"}
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "report.html", "samples.csv"}
     assert not (folder / "evaluation").exists()
     file.write_text("1.0,0.0\n")
     assert run(["evaluate", "--modality", "points", "--samples", str(file), "-o", str(tmp_path / "file")]) == 0
-    assert [path.name for path in (tmp_path / "file").iterdir()] == ["metrics.json"]
+    assert {path.name for path in (tmp_path / "file").iterdir()} == {"metrics.json", "report.html"}
     (out / "samples.csv").unlink()
     (out / "samples.csv").mkdir()
     (out / "samples.csv" / "mine.txt").write_text("x")

@@ -98,7 +98,9 @@ def test_the_command_reports_the_best_and_the_curve(
     assert (report.settings["guidance"], report.settings["labels"]) == (found.best, "balanced")
     assert (report.settings["guidance_interval"], report.settings["function_evaluations"]) == ("0:0.9", 6)
     folder = trained / "evaluation"
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "samples.csv", "samples.png", "sweep.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("metrics.json", "report.html", "samples.csv", "samples.png", "sweep.json")
+    }
     assert Sweep.model_validate_json((folder / "sweep.json").read_text()) == found
     assert "sweep of guidance by on the ring (higher is better)" in out
     assert [line for line in out.splitlines() if line.rstrip().endswith("best")]

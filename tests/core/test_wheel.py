@@ -72,7 +72,7 @@ def test_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         for package, parent in PACKAGES.items()
         for path in (ROOT / parent / package).rglob("*")
         if path.suffix in {".py", ".yaml", ".npz", ".typed", ".tmpl"}
-        or (path.is_file() and "models" in path.parts[-3:-2])
+        or (path.is_file() and ("models" in path.parts[-3:-2] or path.parent.name == "assets"))
     }
     assert wanted <= packed, f"left out: {sorted(wanted - packed)}"
     strangers = {

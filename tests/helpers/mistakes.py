@@ -888,6 +888,48 @@ def appends(plugin: Copy) -> None:
     plugin.code('path.open("w", newline="")', 'path.open("a", newline="")')
 
 
+VIEWS = """
+    def report_views(self):
+        from pathlib import Path
+
+        from unite_mm.contract import ReportViews
+        from unite_mm_schemas.views import Gallery, GalleryItem, Tag
+
+        class Views(ReportViews):
+            renderer = "points"
+            scripts = (Path(__file__),)
+
+            def samples(self, samples, reference, progress, workers=0):
+                items = tuple(GalleryItem(title="points", tags=("odd",), content=one.tolist()) for one in samples)
+                tags = (Tag(name="odd", title="odd"),)
+                return Gallery(kind="samples", title="Points", total=len(samples), tags=tags, items=items)
+
+        return Views()
+
+"""
+
+
+def shown_in_the_report(plugin: Copy, old: str, new: str) -> None:
+    """Give the plugin views for the report, with a mistake in them."""
+    assert old in VIEWS
+    plugin.code("    def save_picture(self", f"{VIEWS.replace(old, new).lstrip(chr(10))}    def save_picture(self")
+
+
+def tag_of_no_kind(plugin: Copy) -> None:
+    """ReportViews.samples(): items have the tag 'odd', which Gallery.tags lacks"""
+    shown_in_the_report(plugin, 'tags = (Tag(name="odd", title="odd"),)', "tags = ()")
+
+
+def script_left_behind(plugin: Copy) -> None:
+    """the report needs points.js, which is not at"""
+    shown_in_the_report(plugin, "(Path(__file__),)", '(Path(__file__).with_name("points.js"),)')
+
+
+def views_of_json_alone(plugin: Copy) -> None:
+    """ReportViews.samples()"""
+    shown_in_the_report(plugin, "content=one.tolist()", "content=one")
+
+
 def percentage(plugin: Copy) -> None:
     """score_generation(), metric 'on_ring': a share of"""
     plugin.code("value=near / len(radius)", "value=101 + 100 * near / len(radius)")
@@ -999,6 +1041,9 @@ SHOWN_BY_MORE: list[Callable[[Copy], None]] = [
     inexact_format_turns,
     sorted_by_name,
     appends,
+    tag_of_no_kind,
+    script_left_behind,
+    views_of_json_alone,
     percentage,
     other_share,
     share_without_counts,

@@ -7,6 +7,7 @@ from torch.nn.functional import cosine_similarity
 
 from unite_mm.analysis.similarity import NEIGHBOURS, cknna, linear_cka, mean_cosine
 from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizing, used
+from unite_mm.errors import UsageError
 from unite_mm_schemas.analysis import BlockAlignment, LatentPoint
 
 ALIGNMENT_TIMES = (0.25, 0.5, 0.75, 0.95)
@@ -27,7 +28,12 @@ def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) 
     Args:
         subject: what is looked at.
         times: timesteps of the noised latents.
+
+    Raises:
+        UsageError: no trunk tokenizes.
     """
+    if subject.model.network.features is not None:
+        raise UsageError("the latents are a teacher's features: no trunk tokenizes, so there is nothing to compare")
     kept = [subject_rows.nonzero().flatten() for subject_rows in subject.rows]
     tokenizing = _joined(
         [

@@ -97,7 +97,8 @@ def _losses(subject: Subject, model: UNITE, one: Encoded, number: int) -> tuple[
     terms: dict[str, Any] = modules.losses(network.decode(name, latents, one.registers), batch)
     reconstruction = torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()
     draw = noise.flow(config.flow, length)
-    clean = latents.detach() if config.regime.stop_gradient else latents
+    clean = network.to_flow(name, latents, one.registers)
+    clean = clean.detach() if config.regime.stop_gradient else clean
     state = interpolate(clean, draw.noise, draw.time) * one.registers.mask[:, :, None]
     predicted = network.denoise(name, state, draw.time, one.registers, condition=batch.condition, dropped=draw.dropped)
     flow = flow_loss(predicted, clean, draw.time, one.registers, config.flow.min_remaining).mean()

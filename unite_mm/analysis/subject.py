@@ -21,6 +21,7 @@ from unite_mm.progress import Progress, Silent
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry import discover
 from unite_mm.sampling.generate import normal_noise
+from unite_mm.sampling.tokenization import tokenize
 
 BATCH = 128
 MOST_ROWS = 8192
@@ -34,7 +35,7 @@ class Encoded:
     Attributes:
         batch: the plugin's, on the device.
         first: number of its first sample; the register noise of tokenization follows from it.
-        latents: z0 (B, L, C).
+        latents: z0 (B, L, C), in the space of the flow.
         noise: (B, L, C), of each sample's own stream; not that of tokenization.
     """
 
@@ -139,8 +140,8 @@ class Subject:
             for start in range(0, len(indices), BATCH):
                 chosen = indices[start : start + BATCH]
                 batch = self.data.batch(split, chosen).to(device)
-                latents = self.model.tokenize(batch, self.modality, seed=self.seed, first=start).values
                 numbers = range(start, start + len(chosen))
+                latents = self._flow_latents(batch, numbers)
                 generators = [stream_generator(Stream.ANALYSIS_NOISE, self.seed, number) for number in numbers]
                 noise = normal_noise(modules, generators, latents.shape[1]).to(device)
                 yield Encoded(batch, start, latents, noise)
@@ -161,10 +162,22 @@ class Subject:
         times = torch.full((len(state),), time, device=state.device)
         return network.denoise(self.modality, state, times, one.registers, condition=one.batch.condition)
 
+    def _flow_latents(self, batch: Batch, numbers: Sequence[int]) -> Tensor:
+        """Clean latents (B, L, C) in the space of the flow, with the register noise of the numbered samples."""
+        network, name = self.model.network, self.modality
+        generators = [stream_generator(Stream.TOKENIZATION_NOISE, self.seed, number) for number in numbers]
+        clean = tokenize(network, name, batch, generators, self.model.config.latent.tokenize_time_max)
+        return network.to_flow(name, clean, batch.registers)
+
 
 @torch.no_grad()
 def blocks_tokenizing(subject: Subject, one: Encoded) -> list[Tensor]:
-    """What every block puts out, (B, L, W) each, when a batch is tokenized to the latents that it has."""
+    """What every block puts out, (B, L, W) each, when a batch is tokenized to the latents that it has.
+
+    None where no trunk tokenizes: latents that are a frozen teacher's features.
+    """
+    if subject.model.network.features is not None:
+        return []
     with block_taps(subject.model.network.encoder) as taps:
         subject.model.tokenize(one.batch, subject.modality, seed=subject.seed, first=one.first)
         return taps.registers

@@ -24,7 +24,7 @@ class Film:
     """Decoded predictions of clean latents along sampling.
 
     Attributes:
-        times: of each frame; the last is 1, the sample itself.
+        times: of each frame; the last is where the flow ends, the sample itself.
         strips: for each sample its native objects, one for each time.
     """
 
@@ -55,7 +55,7 @@ def trajectories(subject: Subject, count: int = STRIPS, frames: int = FRAMES) ->
     found, _ = sample_latents(
         model.network, name, priors, generators, settings, lambda time, state: states.append((time, state.clone()))
     )
-    wanted = [number / max(1, frames - 1) + 1e-6 for number in range(frames)]
+    wanted = [model.network.end_time * number / max(1, frames - 1) + 1e-6 for number in range(frames)]
     last = [max(place for place, (time, _) in enumerate(states) if time <= limit) for limit in wanted]
     places = sorted(set(last))
     denoiser = NetworkDenoiser(model.network, name, found.registers, found.condition, settings)
@@ -63,7 +63,7 @@ def trajectories(subject: Subject, count: int = STRIPS, frames: int = FRAMES) ->
     for place in places:
         time, state = states[place]
         clean = state if place == len(states) - 1 else guide(denoiser, state, time, settings)
-        clean = clean * found.registers.mask[:, :, None]
+        clean = model.network.from_flow(name, clean * found.registers.mask[:, :, None], found.registers)
         columns.append(model.decode(Latents(clean, found.registers, name, found.condition), options=options))
         times.append(time)
     return Film(tuple(times), tuple(zip(*columns, strict=True)))

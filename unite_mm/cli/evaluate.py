@@ -1,5 +1,7 @@
 """`unite-mm evaluate`: a trained model, or a file of samples."""
 
+import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ from unite_mm.errors import UsageError
 if TYPE_CHECKING:
     from unite_mm.api import UNITE
     from unite_mm.progress import Progress
+    from unite_mm_schemas.checkpoint import CheckpointRecord
     from unite_mm_schemas.metrics import MetricsReport
 
 DEFAULT_SAMPLES = 1000
@@ -89,18 +92,22 @@ EXAMPLES = """\b
     type=PathName(file_okay=False),
     help="Folder for samples, pictures and metrics.json.  [default: RUN/evaluation; shipped models: NAME-evaluation]",
 )
-@click.option("--report", type=PathName(dir_okay=False), help="Write the report here as well.")
+@click.option(
+    "--report", type=PathName(dir_okay=False), help="Write the report here as well: metrics.json, or HTML for .html."
+)
+@click.option("--definitions", is_flag=True, help="Print what each number means.")
 @click.option("--pictures/--no-pictures", default=True, help="Draw samples and reconstructions.  [default: yes]")
 @cache_option
 @workers_option
-def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
+def evaluate(run: Path | None, report: Path | None, definitions: bool, **options: Any) -> None:
     """Score a model or a file of samples.
 
     A model reconstructs a held-out split and generates new samples; both are measured, with counts and 95 % intervals.
+    The output folder also gets report.html, which shows all of it in a browser.
     """
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.cli.tables import print_report
-    from unite_mm.evaluation.report import check_results, write_report
+    from unite_mm.evaluation.report import check_results
     from unite_mm.utils.lock import locked
 
     hint = "name another folder with -o, or another file with --report"
@@ -110,19 +117,47 @@ def evaluate(run: Path | None, report: Path | None, **options: Any) -> None:
         if run is None:
             check_results(folder, reports, hint)
             stack.enter_context(nullcontext() if folder is None else locked(folder))
-            found = _score_file(options, progress)
+            place = folder
+            if place is None and report is not None:
+                place = Path(stack.enter_context(tempfile.TemporaryDirectory()))  # the page is made of files
+            found, record = _score_file(options, place, progress), None
         else:
-            model, name = _model(run, options)
-            folder = folder or _own_folder(run, model, name)
+            with progress.task("Loading the model", None):
+                model, name = _model(run, options)
+            record, place = model.record, folder or _own_folder(run, model, name)
+            folder = place
             check_results(folder, reports, hint)
             stack.enter_context(locked(folder))
             found = _score_model(run, model, name, folder, options, progress)
-        for path in [*([] if folder is None else [folder / "metrics.json"]), *reports]:
-            write_report(found, path)
-    print_report(found)
+        if place is not None:
+            with progress.task("Writing the report", None):
+                _write(found, run, record, place, folder is None, reports)
+    print_report(found, definitions=definitions)
     if folder is not None:
-        what = "metrics.json is" if run is None else f"samples{', pictures' * options['pictures']} and metrics.json are"
-        say(f"{what} in {folder}")
+        what = "" if run is None else f"samples{', pictures' * options['pictures']}, "
+        say(f"{what}metrics.json and report.html are in {folder}")
+
+
+def _write(
+    found: "MetricsReport",
+    run: Path | None,
+    record: "CheckpointRecord | None",
+    folder: Path,
+    temporary: bool,
+    reports: Sequence[Path],
+) -> None:
+    """Scores as JSON, and as the page that is made of what lies in the folder."""
+    from unite_mm.evaluation.report import write_report
+    from unite_mm.reporting.page import report_page
+    from unite_mm.reporting.runs import evaluated_run
+    from unite_mm.utils.files import write_text
+
+    pages = [path for path in reports if path.suffix == ".html"] + ([] if temporary else [folder / "report.html"])
+    for path in [folder / "metrics.json", *(path for path in reports if path.suffix != ".html")]:
+        write_report(found, path)
+    page = report_page([evaluated_run(Path(found.source).name, run, record, folder)]) if pages else ""
+    for path in pages:
+        write_text(path, page)
 
 
 def _own_folder(run: Path, model: "UNITE", name: str) -> Path:
@@ -192,7 +227,8 @@ def _score_model(
     source = plugin.source(options["source"] or model.config.modalities[name].source)
     request = DataRequest(source, options["cache"], progress, options["workers"])
     try:
-        data = modality.open_data(request)
+        with progress.task("Opening the data", None):
+            data = modality.open_data(request)
     except UsageError as error:
         if options["source"] is not None:
             raise
@@ -209,7 +245,7 @@ def _score_model(
     return found.model_copy(update={"source": str(run)})
 
 
-def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport":
+def _score_file(options: dict[str, Any], folder: Path | None, progress: "Progress") -> "MetricsReport":
     from unite_mm.config import resolve_plugin, with_settings
     from unite_mm.contract import DataRequest
     from unite_mm.evaluation.files import evaluate_file
@@ -242,6 +278,7 @@ def _score_file(options: dict[str, Any], progress: "Progress") -> "MetricsReport
         request=request,
         originals=options["reconstructions_of"],
         workers=options["workers"],
+        folder=folder,
     )
 
 

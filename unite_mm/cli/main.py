@@ -31,6 +31,7 @@ COMMANDS = {
     "study": "unite_mm.cli.study:study",
     "sample": "unite_mm.cli.sample:sample",
     "reconstruct": "unite_mm.cli.sample:reconstruct",
+    "report": "unite_mm.cli.report:report",
     "encode": "unite_mm.cli.latents:encode",
     "decode": "unite_mm.cli.latents:decode",
     "interpolate": "unite_mm.cli.latents:interpolate",

@@ -1,6 +1,9 @@
 """`unite-mm plugins`: what is installed, what it offers, and what is wrong with it."""
 
+import shutil
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +20,9 @@ from unite_mm.utils.text import printable
 if TYPE_CHECKING:
     from unite_mm.conformance.report import Outcome
     from unite_mm.registry import Plugin
+
+_LEAST_ROOM = 20
+"""Columns that a last column must have to be wrapped."""
 
 
 @click.group()
@@ -218,9 +224,14 @@ def _show_settings(plugin: "Plugin") -> None:
 
 
 def print_columns(rows: Iterable[Sequence[str]]) -> None:
-    """Rows of texts in aligned columns; the last one is as long as it likes."""
+    """Rows of texts in aligned columns; the last one is wrapped on a terminal, and as long as it likes elsewhere."""
     listed = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in listed) for column in range(len(listed[0]) - 1)]
     for row in listed:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        say("  ".join([*cells, row[-1]]))
+        before = "".join(f"{one}  " for one in cells)
+        room = shutil.get_terminal_size().columns - len(before) if sys.stdout.isatty() else 0
+        lines = textwrap.wrap(row[-1], room, break_on_hyphens=False) if room >= _LEAST_ROOM else [row[-1]]
+        for line in lines or [""]:
+            say(before + line)
+            before = " " * len(before)

@@ -31,6 +31,25 @@ class _Rate(TextColumn):
         return Text(f"{rate(speed)}/s" if speed else "", style="progress.data.speed")
 
 
+class _Counts(TextColumn):
+    """How much is done, of how much; nothing where nothing is counted."""
+
+    def __init__(self) -> None:
+        super().__init__("", justify="right")
+
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text(f"{task.completed:,.0f}" if task.completed else "")
+        return Text(f"{task.completed:,.0f}/{task.total:,.0f}")
+
+
+class _Left(TimeRemainingColumn):
+    """How long it still takes, where that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("") if task.total is None else Text("left ") + super().render(task)
+
+
 class _Bars(Progress):
     """The bars, with a status line under them."""
 
@@ -74,11 +93,10 @@ class TerminalProgress:
                 SpinnerColumn(),
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f}", justify="right"),
+                _Counts(),
                 _Rate(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                _Left(),
                 console=self.console,
                 transient=True,
             )
@@ -134,7 +152,8 @@ class TerminalProgress:
         yield advance
         spent = time.monotonic() - start
         if spent >= WORTH_A_LINE:
-            self.say(f"{title}: {int(state['done']):,} in {duration(spent)}")
+            done_now = f"{int(state['done']):,} in " if state["done"] else ""  # nothing is counted where nothing can be
+            self.say(f"{title}: {done_now}{duration(spent)}")
 
 
 def _line(title: str, done: int, total: int | None, spent: float, before: int = 0) -> str:

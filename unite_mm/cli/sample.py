@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ from unite_mm.cli.types import NUMBER, SOME_SAMPLES, TEXT, PathName
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
+    from unite_mm.api import UNITE
     from unite_mm.contract import ConditionSpec
+    from unite_mm.progress import Progress
 
 MANY = 100
 """Samples that are generated where nobody says how many."""
@@ -86,8 +88,11 @@ picture_option = click.option("--picture", type=PathName(dir_okay=False), help="
 @labels_option
 @set_option
 @picture_option
+@click.option("--report", type=PathName(dir_okay=False), help="Show the samples in an HTML file as well.")
 @device_option
-def sample(run: Path, number: int | None, output: Path, picture: Path | None, **options: Any) -> None:
+def sample(
+    run: Path, number: int | None, output: Path, picture: Path | None, report: Path | None, **options: Any
+) -> None:
     """Generate samples, or variations of given ones."""
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.cli.tables import print_score
@@ -125,6 +130,9 @@ def sample(run: Path, number: int | None, output: Path, picture: Path | None, **
         write_samples(model.modalities[name], samples, output)
         if picture is not None:
             write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
+        if report is not None:
+            with progress.task("Writing the report", None):
+                _write_page(model, run, name, samples, report, progress)
     say(
         f"{len(samples):,} samples in {duration(spent)} ({rate(len(samples) / spent)}/s, {samples.evaluations} "
         f"evaluations of the network each): {output}"
@@ -149,6 +157,20 @@ def check_start(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name} and --start-from exclude each other", "variations keep the registers of theirs")
     if options["time"] is None:
         raise UsageError("--start-from needs --time", "such as --time 0.5: 0 keeps nothing of the input, 1 all of it")
+
+
+def _write_page(model: "UNITE", run: Path, name: str, samples: Sequence[Any], path: Path, progress: "Progress") -> None:
+    """The samples, and what made them, as an HTML file."""
+    from unite_mm.evaluation.views import Galleries
+    from unite_mm.registry.models import shipped_at
+    from unite_mm.reporting.page import write_report_page
+    from unite_mm.reporting.runs import sampled_run
+
+    galleries = Galleries(model.modalities[name], progress)
+    galleries.add_samples(samples, None)
+    shipped = shipped_at(run)
+    title = run.resolve().name if shipped is None else shipped.name
+    write_report_page([sampled_run(title, model.record, galleries.views)], path)
 
 
 @click.command(cls=Command)

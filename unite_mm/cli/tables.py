@@ -1,5 +1,6 @@
-"""Tables of results: value, 95 % interval, count and total, and under them what each number means."""
+"""Tables of results: value, 95 % interval, count and total; on request what each number means. 80 columns hold them."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -18,9 +19,15 @@ LOG_WIDTH = 120
 NARROW = 110
 """Width below which tables of scores leave something out."""
 
+_NUMBER = 9
+"""Columns that a number takes in a table of a sweep."""
+
+_BESIDE_BINS = 14
+"""Columns of a table of distributions that neither titles nor bins take: the distance, and blanks."""
+
 
 def console() -> Console:
-    """Standard output; in a file or pipe wide enough for the tables."""
+    """Standard output; in a file or pipe wide enough for the counts of scores."""
     plain = Console()
     return plain if plain.is_terminal else Console(width=LOG_WIDTH)
 
@@ -39,33 +46,38 @@ def print_rows(rows: Iterable[Sequence[str]], header: Sequence[str] = (), title:
     console().print(table)
 
 
-def print_report(report: MetricsReport) -> None:
-    """All scores of a report, with the description of the data, and the definitions below."""
+def print_report(report: MetricsReport, *, definitions: bool = False) -> None:
+    """All scores of a report, with the description of the data.
+
+    Args:
+        report: the scores.
+        definitions: whether what each number means stands below.
+    """
     out = console()
     step = "" if report.step is None else f", step {report.step:,}"
     _say(out, f"{report.source}{step}")
     if report.data:
         _say(out, f"data: {report.data}")
     for score in report.scores:
-        print_score(score)
+        print_score(score, definitions=definitions)
     if report.sweep is not None:
         order = "lower" if report.sweep.lower_is_better else "higher"
         _say(out, f"sweep of {report.sweep.setting} by {report.sweep.title} ({order} is better)")
-        out.print(_sweep_table(report.sweep))
+        out.print(_sweep_table(report.sweep, out.width))
 
 
-def print_score(score: Score) -> None:
-    """One score, with the definitions below."""
+def print_score(score: Score, *, definitions: bool = False) -> None:
+    """One score, with what each number means below where that is asked for."""
     out = console()
     out.print(_score_table(score, narrow=out.width < NARROW))
     if score.histograms:
-        out.print(_histogram_table(score))
-    for line in _definitions(score):
-        _say(out, f"  {line}")
+        out.print(_histogram_table(score, out.width))
+    for line in _definitions(score) if definitions else ():
+        _say(out, line, 2)
     if score.reference:
-        _say(out, f"  reference: {score.reference}")
+        _say(out, f"reference: {score.reference}", 2)
     for note in score.notes:
-        _say(out, f"  note: {note}")
+        _say(out, f"note: {note}", 2)
 
 
 def print_card(card: DataCard) -> None:
@@ -96,7 +108,7 @@ def _score_table(score: Score, *, narrow: bool = False) -> Table:
 
     Where it is narrow, units stand with the titles, and counts are left to `metrics.json`.
     """
-    table = Table(title=cell(score.kind), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table = Table(title=cell(score.kind), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("metric", overflow="fold")
     beside = any(metric.reference is not None for metric in score.metrics)
     for header in ("value", "95 % interval", "of" if narrow else "count / total", *(["reference"] if beside else [])):
@@ -122,26 +134,42 @@ def _metric_cells(metric: Metric, narrow: bool) -> tuple[str, str, str, str, str
     return title, value, interval, " / ".join(f"{number:,}" for number in counts if number is not None), reference
 
 
-def _histogram_table(score: Score) -> Table:
-    table = Table(title="distributions", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
-    table.add_column("distribution")
-    table.add_column("total variation", justify="right")
-    table.add_column("samples (reference), per cent")
+def _histogram_table(score: Score, width: int) -> Table:
+    """Each distribution with its bins, whose lines break between bins alone."""
+    titles = max(len(printable(one.title)) for one in score.histograms)
+    first = min(titles, round(0.38 * width))
+    table = Table(title="distributions", box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("distribution", width=first)
+    table.add_column("TV", justify="right", no_wrap=True, min_width=5)
+    table.add_column("samples (reference), per cent", no_wrap=True, overflow="fold")
     for histogram in score.histograms:
         reference = histogram.reference
         bins = list(dict.fromkeys([*histogram.samples, *(reference or {})]))
         cells = []
         for name in bins:
             beside = "" if reference is None else f" ({100 * reference.get(name, 0):.1f})"
-            cells.append(f"{name}: {100 * histogram.samples.get(name, 0):.1f}{beside}")
+            cells.append(printable(f"{name}: {100 * histogram.samples.get(name, 0):.1f}{beside}"))
         distance = "" if histogram.total_variation is None else f"{histogram.total_variation:.3f}"
-        table.add_row(*map(cell, (histogram.title, distance, "  ".join(cells))))
+        lines = _lines(cells, width - first - _BESIDE_BINS)
+        table.add_row(cell(histogram.title), cell(distance), Text("\n".join(lines)))
     return table
+
+
+def _lines(cells: Iterable[str], width: int) -> list[str]:
+    """Texts side by side, in as many lines as they need; none is broken unless it is wider than a line."""
+    lines = [""]
+    for text in cells:
+        joined = f"{lines[-1]}  {text}" if lines[-1] else text
+        if len(joined) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(text)
+    return lines
 
 
 def _definitions(score: Score) -> list[str]:
     """Lines that say what each number means, by group; metrics that share a definition share the line."""
-    lines = []
+    lines: list[str] = []
     for group, metrics in metric_groups(score).items():
         titles: dict[str, list[str]] = {}
         for metric in metrics:
@@ -152,13 +180,19 @@ def _definitions(score: Score) -> list[str]:
     return lines
 
 
-def _sweep_table(sweep: Sweep) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column(cell(sweep.setting), justify="right")
-    names = list(dict.fromkeys(metric.name for point in sweep.points for metric in point.score.metrics))
+def _sweep_table(sweep: Sweep, width: int) -> Table:
+    """The metric that decides and as many others as fit; `metrics.json` and the report have all."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(cell(sweep.setting), justify="right", no_wrap=True)
     titles = {metric.name: metric.title for point in sweep.points for metric in point.score.metrics}
+    names, left = [], width - len(sweep.setting) - 8
+    for name in sorted(titles, key=lambda name: name != sweep.metric):
+        left -= max(len(titles[name]), _NUMBER) + 3
+        if left < 0:
+            break
+        names.append(name)
     for name in names:
-        table.add_column(cell(titles[name]), justify="right")
+        table.add_column(cell(titles[name]), justify="right", no_wrap=True)
     table.add_column("")
     for point in sweep.points:
         found = {metric.name: metric for metric in point.score.metrics}
@@ -174,5 +208,13 @@ def _with_examples(count: int, examples: Sequence[str]) -> str:
     return f"{count:,}" + (f" ({'; '.join(examples)})" if examples else "")
 
 
-def _say(out: Console, text: str) -> None:
-    out.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+def _say(out: Console, text: str, indent: int = 0) -> None:
+    """One line; where a terminal would break it, it is broken between words, what follows further in."""
+    line = printable(text)
+    if not out.is_terminal or len(line) + indent <= out.width:
+        out.print(" " * indent + line, markup=False, highlight=False, soft_wrap=True)
+        return
+    wrapped = textwrap.wrap(
+        line, out.width, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2), break_on_hyphens=False
+    )
+    out.print("\n".join(wrapped), markup=False, highlight=False, soft_wrap=True)

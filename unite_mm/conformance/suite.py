@@ -18,6 +18,7 @@ from unite_mm.conformance import (
     rows,
     scores,
     surroundings,
+    views,
 )
 from unite_mm.conformance.report import Blocked, Finding, Outcome, as_finding, demand_of
 from unite_mm.conformance.subject import Subject
@@ -108,6 +109,7 @@ CHECKS = (
     Check(files.pairs),
     Check(files.refused_files),
     Check(files.pictures),
+    Check(views.report_views),
     Check(scores.reconstruction_metrics),
     Check(scores.generation_metrics),
     Check(surroundings.process_state),

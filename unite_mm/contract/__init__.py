@@ -8,7 +8,8 @@ run.
 `model` holds the parts of the model and what passes between them and the core, `condition` conditions, `data` data sets
 and requests for them, `metrics` what sweeps compare, `modality` the class that ties all together, and `optional` what
 of it may be left out. Optional are also `fragments`, what samples grow around, `targets`, what probes look for,
-`importers`, what foreign checkpoints become, and `teacher`, what describes inputs without being trained.
+`importers`, what foreign checkpoints become, `teacher`, what describes inputs without being trained, and `views`, what
+the HTML report shows of samples.
 
 Dimensions: B batch, T input tokens, W width of the trunk, K registers of the layout, L registers of a batch (L <= K),
 C latent channels, M numbers of a condition.
@@ -34,6 +35,7 @@ from unite_mm.contract.model import (
 from unite_mm.contract.optional import OptionalParts
 from unite_mm.contract.targets import Targets
 from unite_mm.contract.teacher import Teacher
+from unite_mm.contract.views import ReportViews
 from unite_mm_schemas.manifest import CONTRACT_VERSION
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "PriorSample",
     "Reference",
     "Registers",
+    "ReportViews",
     "SampleRequest",
     "Statistics",
     "SweepMetric",

@@ -10,6 +10,7 @@ from unite_mm.contract.data import DataRequest, Reference
 from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.model import PriorSample, Statistics
 from unite_mm.contract.teacher import Teacher
+from unite_mm.contract.views import ReportViews
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm_schemas.metrics import Score
@@ -110,3 +111,7 @@ class OptionalParts:
     ) -> Score:
         """How well samples keep to what `held_out_conditions` gave: `samples[i]` was made under the i-th values."""
         raise NotImplementedError
+
+    def report_views(self) -> ReportViews | None:
+        """What the HTML report shows of samples beside tables and pictures; here nothing."""
+        return None

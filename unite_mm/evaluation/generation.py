@@ -95,7 +95,7 @@ class Generation:
                 progress=task.progress,
             )
             write_samples(task.modality, samples, path)
-        with task.clock.stage("score_conditioned"):
+        with task.stage("score_conditioned", "Scoring conditioned samples"):
             return [task.modality.score_conditioned(samples, conditions, self.reference, task.progress, plan.workers)]
 
     def settings(self) -> Settings:
@@ -127,17 +127,19 @@ class Generation:
                 progress=task.progress,
             )
         candidate = task.samples_path("samples" if self.sweep_metric is None else "samples-candidate")
-        with clock.stage("write_samples"):
+        with task.stage("write_samples", "Writing samples"):
             _remove(candidate)  # of an earlier evaluation
             write_samples(task.modality, samples, candidate)
         if self.sweep_metric is None:  # before the score: a failing metric costs no picture
             self._save_picture(samples)
-        with clock.stage("score_generation"):
+        with task.stage("score_generation", "Scoring samples"):
             score = task.modality.score_generation(samples, self.reference, task.progress, plan.workers)
         if not is_best(score):
             _remove(candidate)
             return score
         self.sampling, self.evaluations = sampling, samples.evaluations
+        if plan.pictures:
+            task.galleries.add_samples(samples, self.reference)
         if self.sweep_metric is not None:
             kept = task.samples_path("samples")
             _remove(kept)
@@ -148,7 +150,7 @@ class Generation:
     def _save_picture(self, samples: Sequence[Any]) -> None:
         task = self.task
         if task.plan.pictures:
-            with optional_picture(PICTURE, task.progress), task.clock.stage("draw_samples"):
+            with optional_picture(PICTURE, task.progress), task.stage("draw_samples", "Drawing samples"):
                 task.modality.save_picture(samples[:DRAWN_SAMPLES], task.folder / PICTURE)
 
 

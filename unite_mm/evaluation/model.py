@@ -27,7 +27,7 @@ def evaluate_model(
     *,
     other_data: bool = False,
 ) -> MetricsReport:
-    """Reconstruct and generate, write samples and pictures to `folder`, and score both.
+    """Reconstruct and generate, write samples, pictures and `views.json` to `folder`, and score both.
 
     Args:
         model: a loaded model.
@@ -60,6 +60,7 @@ def evaluate_model(
         scores.append(generation.run())
         scores += generation.check_conditions()
         settings |= generation.settings()
+    task.galleries.write(folder)
     return MetricsReport(
         modality=name,
         data=data.card.description,

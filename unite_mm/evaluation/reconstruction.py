@@ -26,7 +26,10 @@ def score_reconstructions(task: Task, data: ModalityData) -> Score:
     with clock.stage("reconstruct"):
         outputs = task.model.reconstruct(inputs, task.name, seed=plan.seed, progress=task.progress)
     if plan.pictures:
-        with optional_picture(PICTURE, task.progress), clock.stage("draw_reconstructions"):
+        with optional_picture(PICTURE, task.progress), task.stage("draw_reconstructions", "Drawing reconstructions"):
             task.modality.save_pairs_picture(inputs[:DRAWN_PAIRS], outputs[:DRAWN_PAIRS], task.folder / PICTURE)
-    with clock.stage("score_reconstruction"):
-        return task.modality.score_reconstruction(inputs, outputs, task.progress, plan.workers)
+    with task.stage("score_reconstruction", "Scoring reconstructions"):
+        score = task.modality.score_reconstruction(inputs, outputs, task.progress, plan.workers)
+    if plan.pictures:
+        task.galleries.add_reconstructions(inputs, outputs)
+    return score

@@ -1,12 +1,16 @@
 """What the parts of a model's evaluation share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from unite_mm.api import UNITE
 from unite_mm.contract import Modality
 from unite_mm.evaluation.plan import Plan
 from unite_mm.evaluation.report import Clock
+from unite_mm.evaluation.views import Galleries
 from unite_mm.progress import Progress
 
 
@@ -31,6 +35,17 @@ class Task:
     suffix: str
     progress: Progress
     clock: Clock = field(default_factory=Clock)
+
+    @cached_property
+    def galleries(self) -> Galleries:
+        """What the report shows of the samples."""
+        return Galleries(self.modality, self.progress, self.plan.workers)
+
+    @contextmanager
+    def stage(self, name: str, title: str) -> Iterator[None]:
+        """Add the seconds spent inside to a stage, and show its title meanwhile."""
+        with self.clock.stage(name), self.progress.task(title, None):
+            yield
 
     @property
     def modality(self) -> Modality:

@@ -28,8 +28,7 @@ class Discriminator(nn.Module):
         self.encoder = copy.deepcopy(network.encoder)
         for head in self.encoder.heads.values():
             assert isinstance(head, Head)
-            head.project_out = nn.Identity()  # type: ignore[assignment]  # its features are wanted, not latents
-            head.norm = nn.Identity()
+            del head.project_out, head.norm  # nothing is projected to latents
         self.scores = nn.ModuleDict({name: nn.Linear(network.encoder.trunk.config.width, 1) for name in network.names})
         self.channels = {name: network.modules_of(name).layout.channels for name in network.names}
         self.requires_grad_(True)

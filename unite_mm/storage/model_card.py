@@ -104,13 +104,13 @@ def _data(record: CheckpointRecord) -> Iterator[str]:
             continue
         splits = ", ".join(f"{split} {count:,}" for split, count in card.splits.items())
         yield f"- `{name}`: {card.description}. {card.kept:,} of {card.read:,} samples kept ({splits})."
-        licence = _licence(registry, name, card)
+        licence = data_licence(registry, name, card)
         yield f"  - Licence of the data: {licence or 'not stated; ask whoever made them before you pass the model on'}."
         yield from (f"  - Left out: {one.count:,} because {one.reason}." for one in card.excluded)
         yield from (f"  - {note}" for note in card.notes)
 
 
-def _licence(registry: Registry, name: str, card: DataCard) -> str:
+def data_licence(registry: Registry, name: str, card: DataCard) -> str:
     """The licence of the data, where the plugin's manifest states one for their source."""
     if name not in registry.plugins:
         return ""
@@ -120,9 +120,9 @@ def _licence(registry: Registry, name: str, card: DataCard) -> str:
 
 def _training(record: CheckpointRecord) -> Iterator[str]:
     config = record.config
-    preset, differing = _nearest_preset(config)
+    preset, differing = nearest_preset(config)
     seconds = f", {record.seconds / 60:.0f} minutes" if record.seconds else ""
-    yield f"{record.step:,} steps{seconds}; {_machine(config)}; seed {config.train.seed}."
+    yield f"{record.step:,} steps{seconds}; {machine(config)}; seed {config.train.seed}."
     if config.recipe.kind != "joint":
         yield f"The recipe is `{config.recipe.kind}`: the model was trained further from another one."
     yield ""
@@ -134,18 +134,23 @@ def _training(record: CheckpointRecord) -> Iterator[str]:
     else:
         yield f"Configuration against the preset `{preset}`; everything else is as there:"
         yield ""
-        yield from _table(("setting", "preset", "this model"), ((f"`{k}`", _text(a), _text(b)) for k, a, b in told))
+        yield from _table(
+            ("setting", "preset", "this model"), ((f"`{k}`", setting_text(a), setting_text(b)) for k, a, b in told)
+        )
     if record.changes:
         yield ""
         yield "Changed on the way, when the run was resumed:"
         yield ""
-        rows = ((f"`{one.key}`", f"{one.step:,}", _text(one.before), _text(one.after)) for one in record.changes)
+        rows = (
+            (f"`{one.key}`", f"{one.step:,}", setting_text(one.before), setting_text(one.after))
+            for one in record.changes
+        )
         yield from _table(("setting", "at step", "before", "after"), rows)
     if config.recipe.kind == "joint" and preset is not None:
-        yield from ("", "Trained by", "", "```", _command(config, preset, told), "```")
+        yield from ("", "Trained by", "", "```", training_command(config, preset, told), "```")
 
 
-def _nearest_preset(config: RunConfig) -> tuple[str | None, list[tuple[str, Any, Any]]]:
+def nearest_preset(config: RunConfig) -> tuple[str | None, list[tuple[str, Any, Any]]]:
     """The preset with the fewest settings that differ, and these: key, preset's value, this one's."""
     registry, names = discover(), tuple(config.modalities)
     if not names or any(name not in registry.plugins for name in names):
@@ -169,7 +174,8 @@ def _complete(config: RunConfig, registry: Registry) -> RunConfig:
     return config.model_copy(update={"modalities": modalities})
 
 
-def _machine(config: RunConfig) -> str:
+def machine(config: RunConfig) -> str:
+    """How a run used its machine: processes, threads, compiled blocks, precision."""
     train = config.train
     parts = [
         f"{train.devices or 1} process{'es' * ((train.devices or 1) > 1)} on {train.accelerator}",
@@ -180,7 +186,7 @@ def _machine(config: RunConfig) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _command(config: RunConfig, preset: str, differing: Iterable[tuple[str, Any, Any]]) -> str:
+def training_command(config: RunConfig, preset: str, differing: Iterable[tuple[str, Any, Any]]) -> str:
     """The command that trains it again, on a machine that is used as that one was."""
     name = next(iter(config.modalities))
     several = len(config.modalities) > 1
@@ -195,7 +201,7 @@ def _command(config: RunConfig, preset: str, differing: Iterable[tuple[str, Any,
         if key in RECORDS or key.endswith(".source"):
             continue
         short = key.replace("modalities.", "", 1).replace(".config.", ".", 1) if ".config." in key else key
-        parts += ["--set", f"{short}={_text(value)}"]
+        parts += ["--set", f"{short}={setting_text(value)}"]
     return shlex.join(parts)
 
 
@@ -203,7 +209,7 @@ def _results(report: MetricsReport | None) -> Iterator[str]:
     if report is None:
         yield "Not evaluated yet: `unite-mm evaluate` does, and `unite-mm export --metrics` puts the table here."
         return
-    settings = ", ".join(f"{key} {_text(value)}" for key, value in report.settings.items())
+    settings = ", ".join(f"{key} {setting_text(value)}" for key, value in report.settings.items())
     yield f"Measured on {report.data or 'data without a card'} after {report.step or 0:,} steps ({settings}). What each"
     yield f"number means, with the definitions, stands in `{METRICS}`."
     for score in report.scores:
@@ -253,10 +259,10 @@ def _escaped(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
     """A setting as `--set` takes it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_text, value))}]"
+        return f"[{', '.join(map(setting_text, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from unite_mm.registry.build import build_network, open_modalities
 from unite_mm.training.feed import BatchFeed
 from unite_mm.training.noise import Shard
 from unite_mm.training.recipes import make_recipe
+from unite_mm.training.shift import with_shift
+from unite_mm.training.state import TrainState
 from unite_mm_schemas.config import RunConfig
 
 ATTENTION: dict[Any, Callable[..., int]] = {
@@ -54,7 +57,7 @@ def step_cost(config: RunConfig, cache: Path, progress: Progress) -> StepCost:
     """Count the first steps of a run on its own data, and time them; nothing is trained.
 
     Args:
-        config: the run; its recipe is taken as it begins.
+        config: the run; where its recipe has stages, each counts with its share of the run.
         cache: where prepared data lies.
         progress: where to show the preparation of data.
 
@@ -64,8 +67,11 @@ def step_cost(config: RunConfig, cache: Path, progress: Progress) -> StepCost:
     opened = open_modalities(config, cache, progress)
     modalities = {name: entry.modality for name, entry in opened.items()}
     network = build_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
+    config = with_shift(config, network)
     device = torch.device("cuda" if config.train.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     recipe = make_recipe(config, network.to(device).train())
+    recipe.start({name: entry.statistics for name, entry in opened.items()})
+    TrainState(config, network, recipe)  # gives the recipe the average that it may look at
     feeds = {
         name: BatchFeed(config.train, number, entry.data, network.modules_of(name).layout, device, Shard())
         for number, (name, entry) in enumerate(opened.items())
@@ -82,13 +88,18 @@ def step_cost(config: RunConfig, cache: Path, progress: Progress) -> StepCost:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    operations, seconds = 0, []
-    for step in range(COUNTED):
-        with counter() as counted:
+    operations = seconds = 0.0
+    ends = (0.0, *recipe.boundaries, 1.0)
+    for stage, (first, last) in enumerate(pairwise(ends), 1):
+        recipe.enter(stage)
+        taken = []
+        for step in range(COUNTED):
+            with counter() as counted:
+                one_step(step)
+            operations += (last - first) * counted.get_total_flops() / COUNTED
+            start = time.perf_counter()
             one_step(step)
-        operations += counted.get_total_flops()
-        start = time.perf_counter()
-        one_step(step)
-        seconds.append(time.perf_counter() - start)
+            taken.append(time.perf_counter() - start)
+        seconds += (last - first) * min(taken)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return StepCost(operations / COUNTED, min(seconds), parameters)
+    return StepCost(operations, seconds, parameters)

@@ -1,5 +1,7 @@
 """The quality of samples while a run trains: a few are generated with the averaged weights and scored."""
 
+from collections.abc import Mapping
+
 import torch
 
 from unite_mm.errors import UniteError
@@ -18,8 +20,20 @@ ADAPTIVE_EVALUATIONS = 100
 """About as many as dopri5 takes."""
 
 
-@torch.no_grad()
 def score_samples(
+    network: Network, opened: Mapping[str, OpenModality], config: RunConfig, progress: Progress
+) -> dict[str, float]:
+    """`score_modality` of every modality, its name before those of the metrics where there are several."""
+    found: dict[str, float] = {}
+    for name, entry in opened.items():
+        prefix = f"{name}/" if len(opened) > 1 else ""
+        scores = score_modality(network, name, entry, config, progress)
+        found |= {prefix + metric: value for metric, value in scores.items()}
+    return found
+
+
+@torch.no_grad()
+def score_modality(
     network: Network, modality: str, entry: OpenModality, config: RunConfig, progress: Progress
 ) -> dict[str, float]:
     """Metrics of the first samples of the run's seed, by name; those that could not be measured are left out.

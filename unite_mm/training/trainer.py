@@ -278,11 +278,7 @@ class Trainer:
             feed.settle()
         with self.state.ema.swapped():
             self.network.eval()
-            values = {
-                self._prefix(name) + metric: value
-                for name, entry in self.opened.items()
-                for metric, value in score_samples(self.network, name, entry, self.config, self.progress).items()
-            }
+            values = score_samples(self.network, self.opened, self.config, self.progress)
         self.network.train()
         self.newest |= {f"generation {name}": value for name, value in values.items()}
         log.write("generation", self.state.step, values)

@@ -65,7 +65,8 @@ def suggest_key(location: Sequence[str], model: type[BaseModel], prefix: str = "
     """
     place = walk(location, model)
     word = location[-1]
-    tags = {key: tag for tag, member in place.others.items() for key in member.model_fields}
+    # Of several kinds that have a key the first is named.
+    tags = {key: tag for tag, member in reversed(list(place.others.items())) for key in member.model_fields}
     if word in tags:
         return f"{place.discriminator} {tags[word]!r} has it"
     sibling = did_you_mean(word, place.parent.model_fields) if place.parent else ""

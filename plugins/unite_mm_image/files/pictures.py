@@ -100,11 +100,16 @@ def difference(first: Image.Image, second: Image.Image) -> Image.Image:
     return Image.fromarray(np.minimum(AMPLIFICATION * gap, 255).astype(np.uint8))
 
 
-def _triple(original: Image.Image, copy: Image.Image) -> tuple[Image.Image, Image.Image, Image.Image]:
+def seen_by_model(original: Image.Image, copy: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """An input, cut and resized to the extent of its reconstruction, and that reconstruction; both RGB."""
     colours: Colours = "grey" if copy.mode == "L" else "rgb"
     pixels = prepare(original, copy.width, colours)
     seen = Image.fromarray(pixels[..., 0] if colours == "grey" else pixels).convert("RGB")
-    back = to_mode(copy).convert("RGB")
+    return seen, to_mode(copy).convert("RGB")
+
+
+def _triple(original: Image.Image, copy: Image.Image) -> tuple[Image.Image, Image.Image, Image.Image]:
+    seen, back = seen_by_model(original, copy)
     return seen, back, difference(seen, back)
 
 

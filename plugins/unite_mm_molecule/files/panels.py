@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -98,12 +99,67 @@ def _on_a_circle(molecule: "Mol") -> "Mol":
     return copy
 
 
-def _rendered(panel: Panel) -> "Image":
-    from PIL import Image as PillowImage
-    from rdkit import rdBase
+def vector_paths(panel: Panel, extent: tuple[int, int] = (240, 180)) -> list[tuple[str, str, float]]:
+    """The molecule of a panel as paths, without legend and frame: outline, colour, width of the line (0: filled).
+
+    Outlines are those of SVG's `d`. Marks come first, since what follows covers them.
+
+    Args:
+        panel: the molecule.
+        extent: width and height in pixels.
+    """
     from rdkit.Chem.Draw import rdMolDraw2D
 
-    drawer: Any = rdMolDraw2D.MolDraw2DCairo(*_PANEL)
+    drawer: Any = rdMolDraw2D.MolDraw2DSVG(*extent)
+    drawer.drawOptions().clearBackground = False
+    plain = replace(panel, legend="")
+    try:
+        text = _draw(plain, drawer)
+    except RuntimeError:  # as in `_picture`
+        drawer = rdMolDraw2D.MolDraw2DSVG(*extent)
+        drawer.drawOptions().clearBackground = False
+        text = _draw(replace(plain, molecule=_on_a_circle(panel.molecule)), drawer)
+    merged: dict[tuple[str, float], list[str]] = {}
+    for element in ElementTree.fromstring(text.encode("iso-8859-1", "replace")).iter():
+        shape = _shape(element)
+        if shape:
+            outline, colour, width = shape
+            merged.setdefault((colour, width), []).append(outline)
+    return [(" ".join(outlines), colour, width) for (colour, width), outlines in merged.items()]
+
+
+def _shape(element: ElementTree.Element) -> tuple[str, str, float] | None:
+    """Outline, colour and width of one element of RDKit's SVG; None where it draws nothing."""
+    style = dict(part.split(":", 1) for part in element.get("style", "").split(";") if ":" in part)
+    fill = element.get("fill") or style.get("fill", "none")
+    kind = element.tag.rpartition("}")[2]
+    if kind == "ellipse":
+        x, y, rx, ry = (float(element.get(name, 0)) for name in ("cx", "cy", "rx", "ry"))
+        arc = f"a{rx:g},{ry:g} 0 1,0"
+        return f"M{x - rx:.1f},{y:.1f} {arc} {2 * rx:.1f},0 {arc} {-2 * rx:.1f},0", fill, 0.0
+    if kind != "path":
+        return None
+    outline = " ".join(element.get("d", "").split()).replace(", ", " ")
+    for command in "MLQC":
+        outline = outline.replace(f"{command} ", command).replace(f" {command}", command)
+    if fill != "none":
+        return outline, fill, 0.0
+    return outline, style.get("stroke", "#000000"), float(style.get("stroke-width", "1").removesuffix("px"))
+
+
+def _rendered(panel: Panel) -> "Image":
+    """A panel as a picture."""
+    from PIL import Image as PillowImage
+    from rdkit.Chem.Draw import rdMolDraw2D
+
+    picture = _draw(panel, rdMolDraw2D.MolDraw2DCairo(*_PANEL))
+    return PillowImage.open(io.BytesIO(picture)).convert("RGB")
+
+
+def _draw(panel: Panel, drawer: Any) -> Any:
+    """What a drawer of RDKit makes of a panel: a text, or bytes."""
+    from rdkit import rdBase
+
     options = drawer.drawOptions()
     options.prepareMolsBeforeDrawing = False  # preparing would sanitize
     options.legendFontSize = 16
@@ -118,4 +174,4 @@ def _rendered(panel: Panel) -> "Image":
             panel.molecule, legend=panel.legend, highlightAtoms=list(panel.atoms), highlightBonds=list(panel.bonds)
         )
         drawer.FinishDrawing()
-    return PillowImage.open(io.BytesIO(drawer.GetDrawingText())).convert("RGB")
+    return drawer.GetDrawingText()

@@ -43,7 +43,7 @@ def save_picture(samples: Sequence[Molecule], path: Path, most: int = MOST_MOLEC
     """
     if not samples:
         raise ValueError("no molecules to show")
-    _save(grid([_sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
+    _save(grid([sample_panel(sample) for sample in samples[:most]], min(columns, len(samples))), path)
 
 
 def save_pairs_picture(
@@ -66,11 +66,12 @@ def save_pairs_picture(
     """
     if not inputs or len(inputs) != len(outputs):
         raise ValueError(f"cannot show {len(inputs)} inputs beside {len(outputs)} reconstructions")
-    panels = [panel for pair in list(zip(inputs, outputs, strict=True))[:most] for panel in _pair_panels(*pair)]
+    panels = [panel for pair in list(zip(inputs, outputs, strict=True))[:most] for panel in pair_panels(*pair)]
     _save(grid(panels, min(4, len(panels)), paired=True), path)
 
 
-def _sample_panel(sample: Molecule) -> Panel:
+def sample_panel(sample: Molecule) -> Panel:
+    """A molecule with its canonical SMILES, or with what is wrong with it and the atoms at fault marked."""
     validity = check_validity(sample)
     shown, kept = _without_hydrogens(sample, _removable_hydrogens(sample))
     if validity.valid:
@@ -80,12 +81,12 @@ def _sample_panel(sample: Molecule) -> Panel:
     return Panel(flat_layout(shown), _short(validity.detail), wrong=True, atoms=marked)
 
 
-def _pair_panels(original: Molecule, copy: Molecule) -> tuple[Panel, Panel]:
-    """Panels of an input and its reconstruction."""
+def pair_panels(original: Molecule, copy: Molecule) -> tuple[Panel, Panel]:
+    """Panels of an input and its reconstruction, both in one layout, what differs marked."""
     comparison = compare((original, copy))
     if original.size != copy.size:
         legend = f"{original.size} atoms became {copy.size}"
-        return _sample_panel(original), replace(_sample_panel(copy), legend=legend, wrong=True)
+        return sample_panel(original), replace(sample_panel(copy), legend=legend, wrong=True)
     atoms = np.flatnonzero((original.numbers != copy.numbers) | (original.charges != copy.charges)).tolist()
     goal, found = bond_orders(original), bond_orders(copy)
     pairs = [pair for pair in goal.keys() | found.keys() if goal.get(pair) != found.get(pair)]

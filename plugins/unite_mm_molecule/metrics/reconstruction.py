@@ -63,7 +63,7 @@ def compare(pair: Pair) -> _Comparison:
     bonds, bonded = bond_agreement(original, copy)
     rmsd = None
     if original.positions is not None and copy.positions is not None and original.size == copy.size > 0:
-        finite = bool(np.isfinite(copy.positions).all())
+        finite = copy.finite and original.finite
         rmsd = reconstruction_rmsd(copy, original) if finite else None
     return _Comparison(
         input_sound=goal.smiles is not None,
