@@ -376,6 +376,17 @@ def test_resume_may_change_rates_clipping_and_where_the_data_lie(
     assert [(name, after) for name, _, after in changed] == [(key, value)]
 
 
+def test_a_run_of_before_a_setting_was_added_resumes_with_its_default(registry: Registry) -> None:
+    saved = resolve(RunOptions(modalities=("dots",)), registry)
+    own = saved.modalities["dots"]
+    assert "channels" in own.config
+    older = {key: value for key, value in own.config.items() if key != "channels"}
+    before = saved.model_copy(update={"modalities": {"dots": own.model_copy(update={"config": older})}})
+    now = resolve_resumed(before, RunOptions(), registry)
+    assert set(now.modalities["dots"].config) == set(own.config)
+    assert now.model_copy(update={"modalities": {}}) == saved.model_copy(update={"modalities": {}})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

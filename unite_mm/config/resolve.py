@@ -64,7 +64,8 @@ def resolve_resumed(saved: RunConfig, options: RunOptions, registry: Registry) -
     layers += [source_layer(text, plugins) for text in options.sources]
     layers.append(Layer("the command line", options.flags))
     config = complete(layers, plugins)
-    for key, *_ in settings_that_differ(saved, config):
+    # Settings that a later version added have their defaults in both.
+    for key, *_ in settings_that_differ(complete(layers[:1], plugins), config):
         if not _is_free(key):
             raise UsageError(f"{key} cannot change on --resume", "start a new run in another folder")
     return config
