@@ -106,9 +106,10 @@ class MoleculeConfig(Schema):
     hydrogen_weight: float = Field(1.0, ge=0, le=1e6)
     """Weight of the loss of the positions of attached hydrogens relative to their atoms."""
     hydrogen_matching: Literal["ordered", "best"] = "ordered"
-    """How the attached hydrogens of an atom are compared with the true ones. Ordered: place by place, both in the order
-    in which they lie around the bond to the atom's first heavy neighbour. Best: under the matching that makes the loss
-    least; three times the error after the same time (docs/experiments/order-of-hydrogens.md)."""
+    """How the attached hydrogens of an atom are read and compared with the true ones. Ordered: one after the other, in
+    the order in which they lie around the bond to the atom's first heavy neighbour. Best: as a sum, and compared under
+    the matching that makes the loss least; positions are several times less exact after the same time, samples better
+    (docs/experiments/order-of-hydrogens.md)."""
     distance_weight: float = Field(0.0, ge=0, le=1e6)
     """Weight of the loss of the distances between bonded atoms and between second neighbours."""
     laplace_scale: float = Field(0.05, gt=0, le=1e3)

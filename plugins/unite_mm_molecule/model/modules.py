@@ -22,7 +22,7 @@ from unite_mm_molecule.hydrogens import count_table, with_hydrogens
 from unite_mm_molecule.model.decoder import DecoderSizes, MoleculeDecoder, MoleculeLogits
 from unite_mm_molecule.model.losses import reconstruction_nats, reconstruction_terms
 from unite_mm_molecule.model.prior import CompositionPrior, condition_spec
-from unite_mm_molecule.model.tokenizer import GraphTokenizer
+from unite_mm_molecule.model.tokenizer import GraphTokenizer, HydrogenPlaces, HydrogenSum
 from unite_mm_molecule.molecule import Molecule
 
 
@@ -49,7 +49,10 @@ class MoleculeModules(ModalityModules):
         self.condition = condition_spec(statistics)
         types, charges = len(self.elements), len(self.charges)
         attached = config.hydrogens == "attached"
-        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry, attached)
+        carried = None
+        if attached:
+            carried = (HydrogenPlaces if config.hydrogen_matching == "ordered" else HydrogenSum)(width, config.geometry)
+        self.tokenizer = GraphTokenizer(types, charges, atoms, width, config.geometry, carried)
         decoder_width = config.decoder_width or width
         sizes = DecoderSizes(
             types=types,

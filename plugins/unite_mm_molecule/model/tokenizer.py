@@ -64,6 +64,29 @@ class HydrogenPlaces(nn.Module):
         return values + carried
 
 
+class HydrogenSum(nn.Module):
+    """The same without an order: an embedding of their number, plus the sum over them of an MLP of their position.
+
+    What it says of a rotating group cannot be undone continuously; see docs/experiments/order-of-hydrogens.md.
+    """
+
+    def __init__(self, width: int, geometry: bool, hidden: int = 64) -> None:
+        super().__init__()
+        self.number = nn.Embedding(SLOTS + 1, width)
+        self.offset = None
+        if geometry:
+            self.offset = nn.Sequential(nn.Linear(3, hidden), nn.SiLU(), HiddenLinear(hidden, width))
+
+    def forward(self, counts: Tensor, offsets: Tensor) -> Tensor:
+        """Counts (B, L) and scaled offsets (B, L, 4, 3) -> (B, L, W)."""
+        values: Tensor = self.number(counts)
+        if self.offset is None:
+            return values
+        present = torch.arange(SLOTS, device=counts.device) < counts[..., None]
+        carried: Tensor = (self.offset(offsets) * present[..., None]).sum(2)
+        return values + carried
+
+
 class GraphTokenizer(nn.Module):
     """Molecule -> one token per register, from type, formal charge, 3D position, bonds and attached hydrogens.
 
@@ -73,17 +96,25 @@ class GraphTokenizer(nn.Module):
         atoms: K.
         width: W.
         geometry: whether positions are part of the input.
-        attached: whether atoms carry their hydrogens.
+        hydrogens: the hydrogens that atoms carry as vectors; None: they carry none.
     """
 
-    def __init__(self, types: int, charges: int, atoms: int, width: int, geometry: bool, attached: bool) -> None:
+    def __init__(
+        self,
+        types: int,
+        charges: int,
+        atoms: int,
+        width: int,
+        geometry: bool,
+        hydrogens: HydrogenPlaces | HydrogenSum | None,
+    ) -> None:
         super().__init__()
         self.element = nn.Embedding(types, width)
         self.charge = nn.Embedding(charges, width)
         self.index = nn.Parameter(torch.empty(atoms, width))
         self.bonds = BondRow(atoms, width)
         self.position = HiddenLinear(3, width) if geometry else None
-        self.hydrogens = HydrogenPlaces(width, geometry) if attached else None
+        self.hydrogens = hydrogens
         nn.init.normal_(self.index, std=0.5)
 
     def forward(self, batch: MoleculeBatch) -> Tokens:
