@@ -118,6 +118,14 @@ def test_the_result_of_every_regime_is_a_folder_like_any_other(name: str, tmp_pa
         assert model.config.regime.kind == model.network.regime.kind
         made.append([*model.generate(3, seed=1), *model.reconstruct(points)])
     assert all(torch.equal(left, right) and bool(left.isfinite().all()) for left, right in zip(*made, strict=True))
+    again = model.reconstruct(points)
+    for found in (model.decode(model.encode(points)), model.variations(points, 1.0, steps=2)):
+        assert all(torch.allclose(left, right, atol=1e-4) for left, right in zip(found, again, strict=True))
+    ends = [points[1], -points[1]]
+    path, known = model.interpolate(*ends, 3, "flow", steps=2), model.reconstruct(ends)
+    assert torch.allclose(path[0], known[0], atol=1e-4) and torch.allclose(path[-1], known[-1], atol=1e-4)
+    varied = [*model.variations(points, 0.5, steps=2), path[1]]
+    assert all(bool(value.isfinite().all()) for value in varied)
     assert run(["sample", str(export), "-n", "2", "-o", str(tmp_path / "samples.csv")]) == 0
     assert run(["evaluate", str(folder), "--samples", "8", "--reconstructions", "8", "--no-pictures"]) == 0
 

@@ -21,7 +21,7 @@ from unite_mm.progress import Progress, Silent
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry import discover
 from unite_mm.sampling.generate import normal_noise
-from unite_mm.sampling.tokenization import tokenize
+from unite_mm.sampling.tokenization import register_generators, tokenize
 
 BATCH = 128
 MOST_ROWS = 8192
@@ -165,7 +165,7 @@ class Subject:
     def _flow_latents(self, batch: Batch, numbers: Sequence[int]) -> Tensor:
         """Clean latents (B, L, C) in the space of the flow, with the register noise of the numbered samples."""
         network, name = self.model.network, self.modality
-        generators = [stream_generator(Stream.TOKENIZATION_NOISE, self.seed, number) for number in numbers]
+        generators = register_generators(self.seed, numbers)
         clean = tokenize(network, name, batch, generators, self.model.config.latent.tokenize_time_max)
         return network.to_flow(name, clean, batch.registers)
 

@@ -14,11 +14,10 @@ from unite_mm.contract import Batch, ConditionSpec, Modality, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
 from unite_mm.progress import Progress
-from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.latents import Latents, joined
 from unite_mm.sampling.names import OPEN
 from unite_mm.sampling.native import native_samples
-from unite_mm.sampling.tokenization import seen_by_decoder, tokenize
+from unite_mm.sampling.tokenization import register_generators, seen_by_decoder, tokenize
 
 BATCH = 256
 """Samples at once: it changes speed and memory, and numbers by rounding only."""
@@ -75,7 +74,7 @@ class Coder:
         """
         batch = batch.to(self.network.device)
         indices = range(first, first + len(batch.registers.mask))
-        generators = [stream_generator(Stream.TOKENIZATION_NOISE, seed, index) for index in indices]
+        generators = register_generators(seed, indices)
         clean = tokenize(self.network, self.modality.name, batch, generators, self.time_max)
         values = seen_by_decoder(self.network, self.modality.name, clean, batch.registers, generators)
         return Latents(values, batch.registers, self.modality.name)

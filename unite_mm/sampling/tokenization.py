@@ -3,7 +3,7 @@
 Dimensions: B batch, L registers of the batch, C latent channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from unite_mm.contract import Batch, Registers
 from unite_mm.flow.path import interpolate
 from unite_mm.model.network import Network
+from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.sampling.generate import normal_noise
 
 
@@ -30,6 +31,11 @@ def tokenize(
     noise = normal_noise(network.modules_of(modality), generators, length).to(network.device)
     time = torch.stack([torch.rand((), generator=g) for g in generators]) * time_max
     return network.tokenize(modality, batch, noise, time.to(network.device))
+
+
+def register_generators(seed: int, samples: Iterable[int]) -> list[torch.Generator]:
+    """CPU generators of the register noise and the timestep of numbered samples."""
+    return [stream_generator(Stream.TOKENIZATION_NOISE, seed, sample) for sample in samples]
 
 
 def seen_by_decoder(

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
+import torch.distributed.distributed_c10d as distributed_c10d
 from torch import Tensor, nn
 
 from unite_mm.errors import UniteError, UsageError
@@ -42,6 +43,7 @@ def launch(settings: TrainConfig) -> "Ranks":
             precision=settings.precision,
             strategy=_strategy(settings) if devices * machines > 1 else "auto",
         )
+        _meet_anew(settings)
         fabric.launch()
     except (ValueError, RuntimeError, KeyError) as error:
         if not started_elsewhere(devices):
@@ -51,6 +53,25 @@ def launch(settings: TrainConfig) -> "Ranks":
             "docs/clusters.md shows how torchrun and SLURM start a run",
         ) from error
     return Ranks(fabric, settings.timeout)
+
+
+def _meet_anew(settings: TrainConfig) -> None:
+    """Make the process group of a run that torchrun has started again.
+
+    Its store still holds the addresses of the processes that are gone; what Fabric would make finds them there.
+    """
+    attempt = _number("TORCHELASTIC_RESTART_COUNT", 0)
+    if not attempt or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    limit = timedelta(seconds=max(settings.timeout, _START))
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    first = not agent and rank == 0
+    store = distributed_c10d.TCPStore(address, port, world, is_master=first, timeout=limit)
+    cuda = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
+    own = distributed_c10d.PrefixStore(f"attempt-{attempt}", store)
+    dist.init_process_group("nccl" if cuda else "gloo", store=own, rank=rank, world_size=world, timeout=limit)
 
 
 def _strategy(settings: TrainConfig) -> Any:

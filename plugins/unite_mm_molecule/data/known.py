@@ -22,7 +22,7 @@ def known_conditions(molecules: Sequence[Molecule], statistics: Statistics) -> N
         molecules: N of them.
         statistics: what the model was trained on.
     """
-    names = statistics["composition_names"]
+    names = statistics.get("composition_names", ())
     more = len(statistics["properties"]["names"]) if "properties" in statistics else 0
     values = np.full((len(molecules), len(names) + more), np.nan, dtype=np.float32)
     for row, molecule in zip(values, molecules, strict=True):

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from unite_mm.api import UNITE
 from unite_mm.cli.main import run
 from unite_mm.errors import UsageError
+from unite_mm.sampling.coding import Coder
 from unite_mm.storage.importing import find_importer, import_checkpoint
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.official.importer import import_official
@@ -54,7 +55,7 @@ def compare(model: UNITE, stored: dict, classes: int, monkeypatch: pytest.Monkey
     near("denoised", model.network.denoise("image", stored["in.noise"], times, batch.registers, condition=labels))
     kept = []
     monkeypatch.setattr("unite_mm.sampling.generate.normal_noise", lambda *_: stored["in.noise"])
-    monkeypatch.setattr(model, "decode", lambda latents, options: kept.append(latents.values) or [None] * 2)
+    monkeypatch.setattr(Coder, "decode", lambda _, latents, options: kept.append(latents.values) or [None] * 2)
     for name, guidance in (("guided", 2.5), ("unguided", 1.0)):
         settings = SamplingConfig(solver="euler", steps=9, guidance=guidance, shift=shift)
         model.generate(2, condition=labels, sampling=settings)

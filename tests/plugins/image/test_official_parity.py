@@ -19,9 +19,10 @@ from unite_mm.flow.loss import flow_loss
 from unite_mm.flow.path import interpolate
 from unite_mm.flow.times import shift_time, time_grid
 from unite_mm.model.layers import rotary_table
+from unite_mm.sampling.coding import Coder
 from unite_mm.sampling.drift import Drift, NetworkDenoiser
 from unite_mm.storage.importing import find_importer, import_checkpoint
-from unite_mm.training.noise import FlowNoise, ReconstructionNoise
+from unite_mm.training.noise import DecoderView, FlowNoise, ReconstructionNoise
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.losses import reconstruction_terms
@@ -213,13 +214,13 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     """
     kept = {}
 
-    def keep(latents, options=None):
+    def keep(_, latents, options=None):
         kept["latents"] = latents.values
         if f"out.gen.{name}.image_crop" in vectors:
             kept["image"] = model.network.decode(MODALITY, latents.values, latents.registers)
         return [None] * len(latents.values)
 
-    monkeypatch.setattr(model, "decode", keep)
+    monkeypatch.setattr(Coder, "decode", keep)
     settings = SamplingConfig(joint_steps=True, batch_size=2, **GENERATION[name])
     evaluations = []
     for bit in (1, -1, 0):
@@ -270,7 +271,9 @@ class StoredNoise:
         self.vectors, self.draw = vectors, 0
 
     def reconstruction(self, config, length):
-        return ReconstructionNoise(self.vectors["in.tok.z_noise"], self.vectors["in.tok.flow_t"], None, None)
+        times = self.vectors["in.tok.flow_t"]
+        clean = DecoderView.at(torch.ones_like(times), torch.zeros_like(self.vectors["in.tok.z_noise"]))
+        return ReconstructionNoise(self.vectors["in.tok.z_noise"], times, clean)
 
     def flow(self, config, length, parts=0):
         rows = slice(2 * self.draw, 2 * self.draw + 2)
