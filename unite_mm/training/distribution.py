@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-import torch.distributed.distributed_c10d as distributed_c10d
 from torch import Tensor, nn
 
 from unite_mm.errors import UniteError, UsageError
@@ -68,9 +67,11 @@ def _meet_anew(settings: TrainConfig) -> None:
     agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     first = not agent and rank == 0
-    store = distributed_c10d.TCPStore(address, port, world, is_master=first, timeout=limit)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, world, is_master=first, timeout=limit
+    )
     cuda = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    own = distributed_c10d.PrefixStore(f"attempt-{attempt}", store)
+    own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if cuda else "gloo", store=own, rank=rank, world_size=world, timeout=limit)
 
 
