@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unite_mm_schemas.config import RunConfig
 
 MOST_JOBS = 1024
+MOST_STEPS = 10**12
 MOST_SEEDS = 1000
 
 EXAMPLES = """\b
@@ -32,7 +33,7 @@ EXAMPLES = """\b
 @click.option("--preset", metavar="PRESET", help="Preset, in place of the study's own.")
 @set_option
 @click.option("--seeds", type=click.IntRange(1, MOST_SEEDS), metavar="N", help="Seeds 0 to N - 1.")
-@click.option("--max-steps", type=click.IntRange(1, 10**12), metavar="N", help="Steps of the first variant.")
+@click.option("--max-steps", type=click.IntRange(1, MOST_STEPS), metavar="N", help="Steps of the first variant.")
 @click.option("--max-time", metavar="DURATION", help="Training time of every run, such as 30m: equal seconds.")
 @click.option(
     "--jobs", type=click.IntRange(1, MOST_JOBS), metavar="N", help="Runs at once.  [default: as many as cores]"

@@ -184,6 +184,8 @@ class Ranks:
             if self.shard.ranks > 1 and dist.get_backend() == "gloo":  # names who does not come; NCCL cannot
                 dist.monitored_barrier(timeout=self._timeout)
             reduce_gradients(parameters)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise self._left_alone(error) from error
 

@@ -106,10 +106,14 @@ class _Sample:
 
 def is_shards(folder: Path) -> bool:
     """Whether a folder holds tar files, and no images or folders beside them."""
-    found = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    return any(entry.suffix == ".tar" for entry in found) and not any(
-        entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in found
-    )
+    found = False
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.suffix.lower() in SUFFIXES or entry.is_dir():
+            return False
+        found |= entry.suffix == ".tar"
+    return found
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -56,12 +56,12 @@ _INDEX = {
 class ShardPixels:
     """The images of N rows, decoded when they are asked for, on threads.
 
-    An image that cannot be decoded gives its place to the next of its shard that can. It is counted once, the first is
-    told, and more than `max_unreadable` of all are an error.
+    An image that cannot be decoded gives its place to the next of its split and class that can. It is counted once, the
+    first is told, and more than `max_unreadable` of all are an error.
 
     Args:
         paths: the shards.
-        index: arrays as `_INDEX` says.
+        index: arrays as `_INDEX` says, but for `keys` and `names`.
         names: of the rows.
         config: size, colours, and the share of unreadable images that is allowed.
         workers: threads; 0: as many as there are cores.
@@ -82,6 +82,8 @@ class ShardPixels:
         self.blocks = index["shard"]
         self.unreadable: dict[int, str] = {}
         self._paths, self._offset, self._size, self._names = paths, index["offset"], index["size"], names
+        self._splits, self._labels = index["splits"], index["labels"]
+        self._instead: dict[int, int] = {}
         self._config = config
         self._files = _OpenFiles()
         self._lock = threading.Lock()
@@ -100,19 +102,29 @@ class ShardPixels:
             return np.stack(list(self._threads.map(self._one, rows.tolist())))
 
     def _one(self, row: int) -> NDArray[np.uint8]:
-        """The square (S, S, C) of a row, or of the next that can be read."""
-        shard, candidate = self.blocks[row], row
+        """The square (S, S, C) of a row, or of what stands in for it."""
         while True:
-            if candidate not in self.unreadable:
-                try:
-                    return self._decoded(candidate)
-                except Unreadable as error:
-                    self._note(candidate, f"{error.reason}: {error.detail}")
-            candidate += 1
-            if candidate == len(self.blocks) or self.blocks[candidate] != shard:
-                candidate = int(np.searchsorted(self.blocks, shard))  # the first of the shard
-            if candidate == row:
-                raise UniteError(f"{self._paths[int(shard)]}: no image of it can be read", "make it again")
+            seen = self._instead.get(row, row)
+            try:
+                return self._decoded(seen)
+            except Unreadable as error:
+                self._note(seen, f"{error.reason}: {error.detail}")
+                self._instead[row] = self._next(row)
+
+    def _next(self, row: int) -> int:
+        """The next row of the same split and class that is not known to be unreadable.
+
+        Raises:
+            UniteError: there is none.
+        """
+        alike = np.flatnonzero((self._splits == self._splits[row]) & (self._labels == self._labels[row]))
+        alike = np.roll(alike, -int(np.searchsorted(alike, row)))
+        found = next((other for other in alike.tolist() if other not in self.unreadable), None)
+        if found is None:
+            raise UniteError(
+                f"{self._names[row]}: no image of its split and class can be read", "make the shards again"
+            )
+        return found
 
     def _decoded(self, row: int) -> NDArray[np.uint8]:
         path, size = self._paths[int(self.blocks[row])], int(self._size[row])
@@ -135,7 +147,7 @@ class ShardPixels:
                 "Fix or remove them, or allow a larger share: --set image.max_unreadable=0.1",
             )
         if first:
-            warnings.warn(f"{told}; the next image of its shard takes its place", UniteWarning, stacklevel=2)
+            warnings.warn(f"{told}; the next image of its split and class takes its place", UniteWarning, stacklevel=2)
 
 
 class _OpenFiles:

@@ -260,12 +260,27 @@ def test_an_unreadable_member_is_skipped_told_once_and_counted(tmp_path: Path) -
     assert np.array_equal(pixels, again)
     assert len(pixels) == 30
     assert len([one for one in told if issubclass(one.category, UniteWarning)]) == 1
-    assert len(np.unique(pixels.reshape(30, -1), axis=0)) == 28  # the next of the shard stands in
+    assert len(np.unique(pixels.reshape(30, -1), axis=0)) == 28  # the next one stands in
     strict = opened(tmp_path / "shards", tmp_path / "cache")
     with warnings.catch_warnings(), pytest.raises(UsageError, match="of 30 images cannot be used"):
         warnings.simplefilter("ignore")
         for split in SPLITS:
             strict.pixels(split)
+
+
+def test_what_stands_in_is_of_the_same_split_and_class(tmp_path: Path) -> None:
+    """Otherwise training would see held-out images, or one class under the name of another."""
+    whole = {f"{i:02}.png": encoded(noise(i)) for i in range(60)} | {f"{i:02}.cls": b"%d" % (i % 2) for i in range(60)}
+    tar(tmp_path / "whole" / "a.tar", whole)
+    tar(tmp_path / "torn" / "a.tar", whole | {f"{i:02}.png": b"no image" for i in range(0, 60, 7)})
+    sound = opened(tmp_path / "whole", tmp_path / "cache")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UniteWarning)
+        torn = opened(tmp_path / "torn", tmp_path / "cache", max_unreadable=0.5)
+        assert torn.card.split_hash == sound.card.split_hash
+        for split in SPLITS:
+            assert torn.size(split) > 4
+            assert contents(torn, split) <= contents(sound, split)
 
 
 def test_an_empty_shard_among_others_is_noted(tmp_path: Path) -> None:
