@@ -1,12 +1,9 @@
 """The Python interface: `UNITE` loads a trained model and tokenizes, decodes, reconstructs and generates samples.
 
-    from unite_mm import UNITE
+from unite_mm import UNITE
 
-    model = UNITE.from_pretrained("runs/qm9")
-    samples = model.generate(100, seed=0)
-
-It needs nothing but a run folder, a checkpoint, an exported folder, or the name of a model that ships with a plugin.
-The tensor part is `model.network`.
+model = UNITE.from_pretrained("runs/qm9")
+samples = model.generate(100, seed=0)
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from unite_mm.contract import Modality, ModalityModules, Statistics
@@ -26,13 +22,14 @@ from unite_mm.sampling.coding import BATCH, Coder, Reconstructions
 from unite_mm.sampling.generate import Samples
 from unite_mm.sampling.interpolation import Interpolation, PathKind
 from unite_mm.sampling.latents import Latents
-from unite_mm.sampling.options import chosen_options, chosen_settings, warn_untrained
+from unite_mm.sampling.options import Options, Settings, chosen_options, chosen_settings, warn_untrained
 from unite_mm.sampling.variations import Variations
 from unite_mm.storage.pretrained import export_model, load_model
-from unite_mm.utils.validation import not_negative
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 from unite_mm_schemas.metrics import MetricsReport
+
+Asked = Generation | Variations | Interpolation
 
 __all__ = ["UNITE", "Latents", "Reconstructions", "Samples"]
 
@@ -157,7 +154,6 @@ class UNITE:
             UsageError: a sample does not fit the model.
         """
         coder = self._coder(self.choose(modality))
-        not_negative(seed=seed, first=first)
         return coder.tokenize(coder.batch(batch) if isinstance(batch, Sequence) else batch, seed=seed, first=first)
 
     @torch.no_grad()
@@ -172,7 +168,6 @@ class UNITE:
         progress: Progress | None = None,
     ) -> Latents:
         """Latents of native samples, on the CPU; `decode` makes of them what `reconstruct` does, of equal arguments."""
-        not_negative(seed=seed)
         coder = self._coder(self.choose(modality))
         return coder.encode(samples, seed=seed, size=batch_size, skip=skip, progress=progress or Silent())
 
@@ -191,6 +186,7 @@ class UNITE:
     @torch.no_grad()
     def denoise(self, latents: Latents, time: Tensor, condition: Tensor | None = None) -> Latents:
         """Clean latents predicted from noisy ones at timesteps `time` (B,), both in the space of the flow."""
+        latents, time = latents.to(self.device), time.to(self.device)
         values = self.network.denoise(latents.modality, latents.values, time, latents.registers, condition=condition)
         return Latents(values, latents.registers, latents.modality)
 
@@ -201,7 +197,7 @@ class UNITE:
         modality: str | None = None,
         *,
         seed: int = 0,
-        batch_size: int = 256,
+        batch_size: int = BATCH,
         skip: bool = False,
         progress: Progress | None = None,
     ) -> Reconstructions:
@@ -218,7 +214,6 @@ class UNITE:
         Raises:
             UsageError: a sample does not fit the model, or with `skip` none does; the message names it.
         """
-        not_negative(seed=seed)
         coder = self._coder(self.choose(modality))
         return coder.reconstruct(samples, seed=seed, size=batch_size, skip=skip, progress=progress or Silent())
 
@@ -234,8 +229,8 @@ class UNITE:
         size: int | Sequence[int] | None = None,
         fragment: Any = None,
         added: int | None = None,
-        options: Mapping[str, Any] | BaseModel | None = None,
-        sampling: SamplingConfig | Mapping[str, Any] | None = None,
+        options: Options = None,
+        sampling: Settings = None,
         progress: Progress | None = None,
         **settings: Any,
     ) -> Samples:
@@ -267,15 +262,16 @@ class UNITE:
             UsageError: condition, size, seed or fragment do not fit, or there is no such setting.
         """
         asked = Generation(n, seed, first, condition, size, fragment, added)
-        return self._made(asked, modality, options, sampling, settings, progress)
+        chosen = chosen_settings(self.config.sampling, sampling, settings)
+        return self._made(asked, modality, options, chosen, progress)
 
-    def _made(self, asked: Generation | Variations | Interpolation, modality: str | None, *given: Any) -> Samples:
-        options, sampling, settings, progress = given
+    def _made(
+        self, asked: Asked, modality: str | None, options: Options, sampling: SamplingConfig, progress: Progress | None
+    ) -> Samples:
         name = self.choose(modality)
         warn_untrained(self.config, self.record)
-        chosen = chosen_settings(self.config.sampling, sampling, settings)
         own = chosen_options(self.modalities[name], options)
-        return asked.made(self._coder(name), chosen, own, progress or Silent())
+        return asked.made(self._coder(name), sampling, own, progress or Silent())
 
     @torch.no_grad()
     def variations(
@@ -287,7 +283,8 @@ class UNITE:
         modality: str | None = None,
         seed: int = 0,
         condition: Any = None,
-        options: Mapping[str, Any] | BaseModel | None = None,
+        options: Options = None,
+        sampling: Settings = None,
         progress: Progress | None = None,
         **settings: Any,
     ) -> Samples:
@@ -299,8 +296,9 @@ class UNITE:
             n: of each; they stand side by side.
             modality: whose they are; may be left out when the model has one.
             seed: of all noise; variation k has that of the k-th sample that `generate` makes.
-            condition: as for `generate`; None: what is known of each sample, such as its class.
+            condition: of all as for `generate`, or one for each given sample; None: what is known of each.
             options: as for `generate`.
+            sampling: as for `generate`.
             progress: where to show it.
             settings: as for `generate`.
 
@@ -308,7 +306,8 @@ class UNITE:
             UsageError: a sample does not fit the model, or an argument is refused.
         """
         asked = Variations(samples, time, n, seed, condition)
-        return self._made(asked, modality, options, None, settings, progress)
+        chosen = chosen_settings(self.config.sampling, sampling, settings)
+        return self._made(asked, modality, options, chosen, progress)
 
     @torch.no_grad()
     def interpolate(
@@ -321,7 +320,8 @@ class UNITE:
         modality: str | None = None,
         seed: int = 0,
         condition: Any = None,
-        options: Mapping[str, Any] | BaseModel | None = None,
+        options: Options = None,
+        sampling: Settings = None,
         progress: Progress | None = None,
         **settings: Any,
     ) -> Samples:
@@ -335,8 +335,9 @@ class UNITE:
                 backwards, makes of them.
             modality: whose they are; may be left out when the model has one.
             seed: of register noise.
-            condition: as of one sample for `generate`, for the flow; None: what is known of both, where it is equal.
+            condition: of one sample as for `generate`, for the flow; None: what is known of both, where it is equal.
             options: as for `generate`.
+            sampling: as for `generate`.
             progress: where to show it.
             settings: as for `generate`.
 
@@ -344,4 +345,5 @@ class UNITE:
             UsageError: the samples do not fit the model or each other, or an argument is refused.
         """
         asked = Interpolation(first, second, n, path, seed, condition)
-        return self._made(asked, modality, options, None, settings, progress)
+        chosen = chosen_settings(self.config.sampling, sampling, settings)
+        return self._made(asked, modality, options, chosen, progress)

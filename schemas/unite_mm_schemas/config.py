@@ -232,7 +232,8 @@ class TrainConfig(Schema):
     keep_checkpoints: int = Field(2, ge=1, le=1_000_000)
     """Newest checkpoints kept."""
     timeout: float = Field(1800, ge=1, le=1e6)
-    """Seconds that one process of a run waits for another before it gives up."""
+    """Seconds that one process of a run waits for another at the end of a step before it gives up; elsewhere at least
+    600."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainConfig":

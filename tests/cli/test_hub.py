@@ -127,6 +127,20 @@ def test_what_cannot_be_fetched_is_said_in_a_line(
     assert text in err and len(err.strip().splitlines()) <= 2
 
 
+def test_a_hub_that_breaks_off_is_said_in_a_line(
+    hub: Hub, export: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After it has told what there is to fetch."""
+    hub.repositories["lab/rings"] = {"main": contents(export)}
+
+    def broken(*_: object, **__: object) -> str:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    assert run(["sample", "hf:lab/rings", "-o", "x.csv"]) == 1
+    assert "hf:lab/rings cannot be fetched: no space left on device" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [

@@ -19,7 +19,7 @@ from unite_mm.sampling.latent_files import KEY, encoder_sha256, read_latents, wr
 from unite_mm.sampling.latents import Latents
 from unite_mm.sampling.solvers import grid_from, integrate, integrate_back
 from unite_mm.sampling.variations import known_conditions
-from unite_mm_schemas.config import SamplingConfig
+from unite_mm_schemas.config import FlowConfig, SamplingConfig
 
 QUICK = {"solver": "euler", "steps": 4}
 
@@ -360,6 +360,28 @@ def test_the_flow_is_followed_under_a_condition() -> None:
     free, asked = (model.interpolate(*ends, 3, "flow", condition=one, **QUICK) for one in (None, 1))
     assert asked.conditions is not None and asked.conditions.tolist() == [1] * 3 and free.conditions is None
     assert distance([free[1]], [asked[1]]) > 1e-5
+
+
+def test_a_path_needs_a_condition_only_where_it_follows_a_flow_that_was_always_told_one() -> None:
+    model, ends = make_model(flow=FlowConfig(condition_drop=0.0)), (torch.zeros(2, 2), torch.ones(2, 2))
+    assert len(model.interpolate(*ends, 3, "latent")) == 3
+    with pytest.raises(UsageError, match="both samples share no known condition"):
+        model.interpolate(*ends, 3, "flow", **QUICK)
+    with pytest.raises(UsageError, match="does not fit"):
+        model.interpolate(*ends, 3, "flow", condition=[1, 2], **QUICK)
+    assert model.interpolate(*ends, 3, "flow", condition=1, **QUICK).conditions is not None
+
+
+def test_a_sample_of_a_path_does_not_depend_on_the_others_with_step_control() -> None:
+    model, ends = make_model(), (torch.zeros(2, 2), torch.ones(2, 2))
+    few, many = (model.interpolate(*ends, n, "flow", solver="dopri5") for n in (3, 5))
+    assert torch.equal(few[1], many[2])
+
+
+def test_variations_take_a_condition_for_each_given_sample() -> None:
+    model, points = make_model(), [torch.zeros(2, 2), torch.ones(2, 2)]
+    found = model.variations(points, 0.3, 3, condition=[1, 2], sampling=QUICK)
+    assert found.conditions is not None and found.conditions.tolist() == [1, 1, 1, 2, 2, 2]
 
 
 def test_a_route_uses_what_the_solver_says() -> None:

@@ -1,17 +1,19 @@
-"""One run on several machines, here on localhost: torchrun and SLURM as their scripts start it, hangs, mistakes."""
+"""One run on several machines, here on localhost: as torchrun and SLURM start it, restarts, hangs, mistakes."""
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from helpers.repository import ROOT
 
-from unite_mm.training.distribution import is_first_process, nodes, processes_started_elsewhere, was_restarted
+from unite_mm.training.distribution import goes_on, is_first_process, nodes, processes_started_elsewhere
 
 SCRIPTS = ROOT / "docs" / "examples" / "clusters"
 CLEARED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -53,9 +55,9 @@ def losses(run: Path) -> list[float]:
     return [row["reconstruction"] for row in rows if row["kind"] == "train"]
 
 
-def torchrun(out: Path, port: str, node: int, *more: str) -> "subprocess.Popen[str]":
-    """One machine's processes, one of them, as the script starts them."""
-    own = {"NODES": "2", "NODE": str(node), "PROCESSES": "1", "FIRST": f"127.0.0.1:{port}"}
+def torchrun(out: Path, port: str, *more: str, nodes: int = 2) -> "subprocess.Popen[str]":
+    """One machine's processes as the script starts them; two of them are on all machines together."""
+    own = {"NODES": str(nodes), "PROCESSES": str(2 // nodes), "FIRST": f"127.0.0.1:{port}"}
     words = [str(SCRIPTS / "torchrun.sh"), *RUN, "--cache", str(out.parent / "cache"), "--out", str(out), *more]
     return subprocess.Popen(
         words,
@@ -84,12 +86,28 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
 
 def test_two_machines_of_torchrun_train_as_one_process_does(tmp_path: Path, single: list[float]) -> None:
     port = free_port()
-    first, second = (torchrun(tmp_path / "run", port, node, "--max-steps", "9") for node in (0, 1))
-    told, other = ended(first), ended(second)
+    started = [torchrun(tmp_path / "run", port, "--max-steps", "9") for _ in range(2)]
+    other, told = sorted((ended(one) for one in started), key=len)
     assert losses(tmp_path / "run") == pytest.approx(single, rel=1e-5)
     assert "1 process of 1 thread on each of 2 machines" in told
     assert "Training" not in other  # only the first speaks
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()].count("step-000000009") == 1
+
+
+def test_a_killed_process_is_started_again_and_the_run_ends_as_if_nothing_had_been(
+    tmp_path: Path, single: list[float]
+) -> None:
+    """The same command, without a hand: torchrun starts both again, and they go on from the newest checkpoint."""
+    out = tmp_path / "run"
+    launcher = torchrun(out, free_port(), "--max-steps", "9", nodes=1)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoints" / "step-000000003" / "record.json").is_file():
+        assert launcher.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    workers = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True, check=True)
+    os.kill(int(workers.stdout.split()[-1]), signal.SIGKILL)
+    assert "resuming from step-" in ended(launcher)
+    assert losses(out) == pytest.approx(single, rel=1e-5)
 
 
 HANGING = """
@@ -118,7 +136,7 @@ def test_a_process_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> Non
     script = tmp_path / "hanging.py"
     script.write_text(HANGING, encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=200)
-    assert "TOLD process 1 of 2 did not come to the end of the step within train.timeout=2 s" in done.stdout
+    assert "TOLD process 1 of 2 has ended, or did not come within train.timeout=2 s" in done.stdout
 
 
 def test_slurm_tasks_on_two_machines_are_one_run_and_go_on_when_queued_again(
@@ -203,7 +221,7 @@ FOUR_TASKS = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3", "SLURM_JOB_NAME": "a"}
     [
         ({}, 2, (None, 1, True, False)),
         ({"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "8", "LOCAL_RANK": "0"}, 8, (8, 2, False, False)),
-        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "TORCHELASTIC_RESTART_COUNT": "2"}, 1,
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "TORCHELASTIC_MAX_RESTARTS": "2"}, 1,
          (1, 2, True, True)),
         ({"WORLD_SIZE": "2", "LOCAL_RANK": "1"}, 2, (2, 1, False, False)),  # a process that the run itself has started
         (FOUR_TASKS | {"SLURM_NNODES": "4"}, 1, (1, 4, False, False)),
@@ -222,4 +240,4 @@ def test_what_launchers_say(
             monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert (processes_started_elsewhere(), nodes(devices), is_first_process(devices), was_restarted()) == found
+    assert (processes_started_elsewhere(), nodes(devices), is_first_process(devices), goes_on()) == found

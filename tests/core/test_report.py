@@ -21,7 +21,7 @@ from unite_mm.progress import Silent
 from unite_mm.reporting.charts import MOST_POINTS, curves
 from unite_mm.reporting.page import report_page
 from unite_mm.reporting.runs import Evaluated, Run, load_run
-from unite_mm.reporting.tables import headlines, published_table
+from unite_mm.reporting.tables import headlines, published_table, score_tables
 from unite_mm_schemas.metrics import Histogram, Metric, MetricsReport, Score, Sweep, SweepPoint
 from unite_mm_schemas.views import Fact, Gallery, GalleryItem, Published, Tag, Views
 
@@ -267,7 +267,7 @@ def test_published_figures_stand_beside_measured_ones_alone() -> None:
         Published(system="others", kind="reconstruction", metric="a", value=0.7, source="another"),
         Published(system="more", kind="generation", metric="b", value=3.0, source="a third"),
     ]
-    table = published_table([report(), report(value=0.4)], figures)
+    table = published_table([report(), report(value=0.4)], [figures, figures])
     assert table is not None
     assert table.systems == ("theirs", "more")
     assert table.rows == (
@@ -275,12 +275,15 @@ def test_published_figures_stand_beside_measured_ones_alone() -> None:
         ("distance", ("2.5 Å", "2.5 Å"), ("", "3 Å")),
     )
     assert table.sources == (("theirs", "a paper"), ("more", "a third"))
-    assert published_table([report()], figures[1:3]) is None
+    assert published_table([report()], [figures[1:3]]) is None
+    of_other_data = published_table([report(), report(value=0.4)], [figures, []])
+    assert of_other_data is not None
+    assert [own for _, own, _ in of_other_data.rows] == [("50.00 %", ""), ("2.5 Å", "")]
 
 
 def test_headlines_are_those_wanted_that_were_measured_or_the_first() -> None:
-    assert [row.name for row in headlines([report()], ["c", "b", "absent"])] == ["b"]
-    assert [row.name for row in headlines([report()], [])] == ["a", "b"]
+    assert [row.name for row in headlines(score_tables([report()]), ["c", "b", "absent"])] == ["b"]
+    assert [row.name for row in headlines(score_tables([report()]), [])] == ["a", "b"]
     assert headlines([], []) == []
 
 

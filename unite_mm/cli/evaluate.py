@@ -166,13 +166,10 @@ def _own_folder(run: Path, model: "UNITE", name: str) -> Path:
     A model that ships with a plugin is part of the installation, and one of a hub lies in a cache: their evaluations go
     into the current folder.
     """
-    from unite_mm.registry.hub import is_hub_name, parse_hub_name
-    from unite_mm.registry.models import shipped_at
+    from unite_mm.registry.models import name_of
 
-    shipped = shipped_at(run)
-    folder = run / "evaluation" if shipped is None else Path(f"{shipped.name}-evaluation")
-    if shipped is None and is_hub_name(run) and not run.exists():
-        folder = Path(f"{parse_hub_name(str(run)).name.rpartition('/')[2]}-evaluation")
+    installed = name_of(run)
+    folder = run / "evaluation" if installed is None else Path(f"{installed}-evaluation")
     return folder if len(model.modalities) == 1 else folder / name
 
 

@@ -72,7 +72,8 @@ def export(
 def push(folder: Path, name: str, private: bool, revision: str | None) -> None:
     """Copy an exported model to a Hugging Face hub.
 
-    Commands then take it as `hf:ORG/NAME`. Needs the extra `hub` and a login (`hf auth login`).
+    Weights, JSON and Markdown files there that the export lacks are removed. Commands
+    then take it as `hf:ORG/NAME`. Needs the extra `hub` and a login (`hf auth login`).
     """
     from unite_mm.errors import UniteError
     from unite_mm.registry import hub

@@ -144,8 +144,8 @@ def interpolate(run: Path, first: str, second: str, number: int, output: Path, p
             seed=options["seed"],
             condition=condition,
             options=own,
+            sampling=settings,
             progress=progress,
-            **settings.model_dump(),
         )
         write_samples(modality, samples, output)
         if options["picture"] is not None:

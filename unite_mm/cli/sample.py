@@ -97,6 +97,7 @@ def sample(
     from unite_mm.cli.progress import TerminalProgress, duration, rate
     from unite_mm.cli.tables import print_score
     from unite_mm.config import sampling_settings
+    from unite_mm.evaluation.report import check_results
     from unite_mm.registry import discover
     from unite_mm.sampling.inputs import read_samples
     from unite_mm.sampling.labels import spread_labels
@@ -115,6 +116,7 @@ def sample(
         if condition is not None:
             raise UsageError("--condition and --labels exclude each other", "one class for all, or classes spread")
         condition = spread_labels(options["labels"], number or MANY, spec, seed=options["seed"])
+    check_results(None, [] if report is None else [report], "name another file with --report")
     same = {"modality": name, "seed": options["seed"], "condition": condition, "options": own}
     with TerminalProgress() as progress:
         start, source = time.monotonic(), options["start_from"]
@@ -123,9 +125,7 @@ def sample(
             samples = model.generate(number or MANY, sampling=settings, progress=progress, **asked, **same)
         else:
             inputs, each = read_samples(model.modalities[name], source, progress), number or 1
-            samples = model.variations(
-                inputs, options["time"], each, progress=progress, **same, **settings.model_dump()
-            )
+            samples = model.variations(inputs, options["time"], each, sampling=settings, progress=progress, **same)
         spent = time.monotonic() - start
         write_samples(model.modalities[name], samples, output)
         if picture is not None:
@@ -162,15 +162,13 @@ def check_start(options: Mapping[str, Any]) -> None:
 def _write_page(model: "UNITE", run: Path, name: str, samples: Sequence[Any], path: Path, progress: "Progress") -> None:
     """The samples, and what made them, as an HTML file."""
     from unite_mm.evaluation.views import Galleries
-    from unite_mm.registry.models import shipped_at
+    from unite_mm.registry.models import name_of
     from unite_mm.reporting.page import write_report_page
     from unite_mm.reporting.runs import sampled_run
 
     galleries = Galleries(model.modalities[name], progress)
     galleries.add_samples(samples, None)
-    shipped = shipped_at(run)
-    title = run.resolve().name if shipped is None else shipped.name
-    write_report_page([sampled_run(title, model.record, galleries.views)], path)
+    write_report_page([sampled_run(name_of(run) or run.resolve().name, model.record, galleries.views)], path)
 
 
 @click.command(cls=Command)

@@ -83,17 +83,19 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     """Train a model: tokenizer, decoder and generator at once."""
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.config import RunOptions
-    from unite_mm.training.distribution import is_first_process, was_restarted
+    from unite_mm.training.distribution import goes_on, is_first_process
     from unite_mm.training.parallel import hand_on
 
-    # torchrun and SLURM run the same command again, whose settings the run folder has by then.
-    again = out is not None and was_restarted() and (out / "config.json").is_file()
+    # Where torchrun or SLURM runs the same command again, the run folder has its settings.
+    again = out is not None and goes_on() and (out / "config.json").is_file()
     resume = resume or again
     decision, folder = _prepare(RunOptions() if again else run_options(options), out, resume)
     config = decision.config
     with TerminalProgress() as progress, ExitStack() as stack:
         if dry_run:
             return _dry_run(decision, cache, progress)
+        if again and is_first_process(config.train.devices or 1):
+            progress.say(f"note: {folder} holds a run, which goes on with the settings that it has")
         if not is_first_process(config.train.devices or 1):
             _fit(config, folder, cache, resume, progress, workers)
             return

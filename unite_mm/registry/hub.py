@@ -77,15 +77,19 @@ def fetch(named: str) -> Path:
             _refuse_pickles(model, [entry.rfilename for entry in found.siblings or ()])
     except _Unreachable as reason:
         return _cached(library, model, str(reason))
-    with _explained(model):
-        try:
+    try:
+        with _explained(model):
             return Path(library.snapshot_download(model.name, revision=model.revision, allow_patterns=PATTERNS))
-        except errors.LocalEntryNotFoundError as error:
-            raise UniteError(f"{model} cannot be fetched: {_first_line(error)}", "try again") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise UniteError(f"{model} cannot be fetched: {_first_line(error)}", "try again") from error
+    except _Unreachable as reason:
+        raise UniteError(f"{model} cannot be fetched: {reason}", "try again") from reason
 
 
 def push(folder: Path, name: str, *, private: bool = False, revision: str | None = None) -> str:
     """Copy the files of an exported folder to a repository of a hub, which is made if there is none.
+
+    Files of the kinds that an export has (`PATTERNS`) and that this one lacks are removed there.
 
     Args:
         folder: an export, which the caller has checked.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unite_mm.errors import UsageError
 from unite_mm.registry.discovery import Registry, discover
-from unite_mm.registry.hub import fetch, is_hub_name
+from unite_mm.registry.hub import fetch, is_hub_name, parse_hub_name
 from unite_mm.registry.plugin import Plugin
 from unite_mm.utils.validation import did_you_mean
 
@@ -91,6 +91,16 @@ def shipped_at(named: str | Path) -> ShippedModel | None:
         return _named(str(named), models)
     place = path.resolve()
     return next((model for model in models if model.folder.resolve() == place), None)
+
+
+def name_of(named: str | Path) -> str | None:
+    """The name of a shipped model or of a hub's, in whose folder nothing is written; None for a folder of a user's."""
+    shipped = shipped_at(named)
+    if shipped is not None:
+        return shipped.name
+    if is_hub_name(named) and not Path(named).exists():
+        return parse_hub_name(str(named)).name.rpartition("/")[2]
+    return None
 
 
 def _named(name: str, models: Sequence[ShippedModel]) -> ShippedModel | None:

@@ -70,23 +70,21 @@ class Chapter:
     @cached_property
     def headlines(self) -> list[tables.MetricRow]:
         """The most important scores."""
-        return tables.headlines(self.reports, () if self.views is None else self.views.headlines)
+        return tables.headlines(self.score_tables, () if self.views is None else self.views.headlines)
 
     @cached_property
     def published(self) -> tables.PublishedTable | None:
         """What others have published of the same metrics."""
         if self.views is None:
             return None
-        return tables.published_table(
-            self.reports, [one for report in self.reports for one in self.views.published(report)]
-        )
+        return tables.published_table(self.reports, [self.views.published(report) for report in self.reports])
 
-    @property
+    @cached_property
     def shares(self) -> list[charts.Chart]:
         """Histograms without a reference."""
         return charts.shares(self.columns, self.reports)
 
-    @property
+    @cached_property
     def pictures(self) -> list[tuple[str, str, Markup]]:
         """Run, title and data URI of each picture that stands for a gallery."""
         shown = zip(self.runs, self.entries, strict=True)
@@ -167,9 +165,8 @@ def _galleries(chapters: Sequence[Chapter]) -> tuple[dict[str, Markup], dict[str
                 renderer = "" if chapter.views is None else chapter.views.renderer
                 blocks[name] = _json(_shown(gallery) | {"renderer": renderer})
                 kinds.setdefault(gallery.kind, []).append(
-                    {"id": name, "run": chapter.runs[number], "number": number, "title": gallery.title,
-                     "notes": gallery.notes, "total": gallery.total}
-                )  # fmt: skip
+                    {"id": name, "run": chapter.runs[number], "number": number, "title": gallery.title}
+                )
         found[chapter.modality] = kinds
     return blocks, found
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from unite_mm.errors import UniteError, UsageError
-from unite_mm.evaluation.views import VIEWS, read_views
-from unite_mm.registry.models import model_folder, shipped_at
+from unite_mm.evaluation.views import read_views
+from unite_mm.registry.models import model_folder, name_of
 from unite_mm.storage.portable import portable_record, portable_report
 from unite_mm.storage.pretrained import find_record
 from unite_mm.utils.validation import one_line
@@ -92,7 +92,8 @@ def load_runs(named: Sequence[str | Path]) -> list[Run]:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         names = [
-            Path(one).as_posix() if names.count(name) > 1 else name for one, name in zip(named, names, strict=True)
+            "/".join(Path(one).resolve().parts[-2:]) if names.count(name) > 1 else name
+            for one, name in zip(named, names, strict=True)
         ]
     names = [f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
     return [Run(name, run.record, run.curves, run.evaluations) for name, run in zip(names, runs, strict=True)]
@@ -101,12 +102,13 @@ def load_runs(named: Sequence[str | Path]) -> list[Run]:
 def load_run(named: str | Path) -> Run:
     """What there is to report of one run; see `load_runs`."""
     folder = model_folder(named)
-    shipped = shipped_at(named)
-    name = shipped.name if shipped is not None else folder.resolve().name
+    installed = name_of(named)
+    name = installed or folder.resolve().name
     if (folder / METRICS).is_file() and not (folder / "record.json").is_file():
         return Run(name, evaluations=(_evaluated(folder, name),))
     _, record = find_record(folder)
-    places = _evaluation_folders(folder, None if shipped is None else shipped.name, list(record.config.modalities))
+    root = folder / EVALUATION if installed is None else Path(f"{installed}-{EVALUATION}")
+    places = _evaluation_folders(folder, root, list(record.config.modalities))
     evaluations = [_evaluated(place, name) for place in places]
     for modality in record.config.modalities:
         if modality not in [one.modality for one in evaluations]:
@@ -139,10 +141,9 @@ def sampled_run(name: str, record: CheckpointRecord | None, views: Views) -> Run
     )
 
 
-def _evaluation_folders(folder: Path, shipped: str | None, modalities: Sequence[str]) -> list[Path]:
-    """Where evaluations of a run may lie; of each modality the first one counts."""
-    roots = [folder / EVALUATION] if shipped is None else [Path(f"{shipped}-{EVALUATION}")]
-    places = [*(root / name for root in roots for name in ("", *modalities)), folder]
+def _evaluation_folders(folder: Path, root: Path, modalities: Sequence[str]) -> list[Path]:
+    """Where evaluations of a run may lie, below `root` or in its folder; of each modality the first one counts."""
+    places = [*(root / name for name in ("", *modalities)), folder]
     found: dict[str, Path] = {}
     for place in places:
         if (place / METRICS).is_file():
@@ -152,7 +153,7 @@ def _evaluation_folders(folder: Path, shipped: str | None, modalities: Sequence[
 
 def _evaluated(folder: Path, name: str) -> Evaluated:
     report = _read_metrics(folder / METRICS)
-    views = read_views(folder) if (folder / VIEWS).is_file() else None
+    views = read_views(folder)
     shown = {gallery.kind for gallery in views.galleries} if views is not None else set()
     files = [(folder / file, title) for file, title in PICTURES.items() if file.partition(".")[0] not in shown]
     return Evaluated(report.modality, portable_report(report, name), views, _pictures(files))

@@ -1,7 +1,8 @@
 """Scores as rows of texts and small numbers for the template: runs as columns, published figures beside them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from unite_mm.utils.metric_text import bare, is_share, shown
 from unite_mm_schemas.metrics import Metric, MetricsReport, Score
@@ -94,9 +95,8 @@ def score_tables(reports: Sequence[MetricsReport]) -> list[ScoreTable]:
     return [_table(kind, [_score(report, kind) for report in reports]) for kind in kinds]
 
 
-def headlines(reports: Sequence[MetricsReport], wanted: Sequence[str]) -> list[MetricRow]:
+def headlines(tables: Sequence[ScoreTable], wanted: Sequence[str]) -> list[MetricRow]:
     """The rows that stand on top: those named that were measured, or else the first ones of each score."""
-    tables = score_tables(reports)
     rows = [[row for rows in table.groups.values() for row in rows] for table in tables]
     measured = [[row for row in some if any(cell.measured for cell in row.cells)] for some in rows]
     by_name = {row.name: row for some in reversed(measured) for row in reversed(some)}
@@ -104,15 +104,23 @@ def headlines(reports: Sequence[MetricsReport], wanted: Sequence[str]) -> list[M
     return (named or [row for some in measured for row in some[:3]])[:MOST_HEADLINES]
 
 
-def published_table(reports: Sequence[MetricsReport], figures: Iterable[Published]) -> PublishedTable | None:
-    """Published figures of metrics that were measured; None where there are none."""
+def published_table(reports: Sequence[MetricsReport], figures: Sequence[Sequence[Published]]) -> PublishedTable | None:
+    """Published figures of metrics that were measured on the same data; None where there are none.
+
+    Args:
+        reports: of each column.
+        figures: those that may stand beside each report; a column without has empty cells.
+    """
     found: dict[tuple[str, str], dict[str, Published]] = {}
-    for one in figures:
+    for one in chain.from_iterable(figures):
         found.setdefault((one.kind, one.metric), {})[one.system] = one
     rows: list[tuple[Metric, list[Metric | None], dict[str, Published]]] = []
     kept: list[Published] = []
     for (kind, name), systems in found.items():
-        own = [_metric(_score(report, kind), name) for report in reports]
+        own = [
+            _metric(_score(report, kind), name) if any((one.kind, one.metric) == (kind, name) for one in same) else None
+            for report, same in zip(reports, figures, strict=True)
+        ]
         first = next((metric for metric in own if metric is not None and metric.value is not None), None)
         if first is not None:
             rows.append((first, own, systems))

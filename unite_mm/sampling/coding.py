@@ -18,6 +18,7 @@ from unite_mm.sampling.latents import Latents, joined
 from unite_mm.sampling.names import OPEN
 from unite_mm.sampling.native import native_samples
 from unite_mm.sampling.tokenization import register_generators, seen_by_decoder, tokenize
+from unite_mm.utils.validation import not_negative
 
 BATCH = 256
 """Samples at once: it changes speed and memory, and numbers by rounding only."""
@@ -72,6 +73,7 @@ class Coder:
             seed: of the register noise.
             first: index of the first sample; each draws from a stream of its own.
         """
+        not_negative(seed=seed, first=first)
         batch = batch.to(self.network.device)
         indices = range(first, first + len(batch.registers.mask))
         generators = register_generators(seed, indices)

@@ -16,11 +16,10 @@ from unite_mm.model.network import Network
 from unite_mm.progress import Progress
 from unite_mm.sampling.coding import Coder
 from unite_mm.sampling.drift import Drift, NetworkDenoiser
-from unite_mm.sampling.generate import Samples
+from unite_mm.sampling.generate import Samples, check_conditions, largest_batch, warn_beyond
 from unite_mm.sampling.latents import Latents
 from unite_mm.sampling.solvers import Solution, integrate, integrate_back
-from unite_mm.sampling.variations import conditions_of
-from unite_mm.utils.validation import not_negative
+from unite_mm.sampling.variations import known_conditions, need_none
 from unite_mm_schemas.config import SamplingConfig
 
 PathKind = Literal["latent", "flow"]
@@ -42,7 +41,7 @@ class Interpolation:
         count: n, with both ends.
         path: between which of their latents.
         seed: of register noise.
-        condition: as of one sample for `UNITE.generate`, for the flow; None: what is known of both, where it is equal.
+        condition: of one sample as for `UNITE.generate`, for the flow; None: what is known of both, where it is equal.
     """
 
     first: Any
@@ -64,16 +63,13 @@ class Interpolation:
         Raises:
             UsageError: the samples do not fit the model or each other, or an argument is refused.
         """
-        not_negative(seed=self.seed)
         if not isinstance(self.count, int) or self.count < 2:
             raise UsageError(f"n={self.count!r}: a path has at least its two ends", "ask for 2 or more")
         if self.path not in PATHS:
             raise UsageError(f"path={self.path!r} is unknown", f"choose one of: {', '.join(PATHS)}")
         ends = coder.encode([self.first, self.second], seed=self.seed, progress=progress)
         check_ends(ends)
-        condition = common(conditions_of(coder, ends, self.condition))
-        if self.path == "latent":
-            condition = None
+        condition = shared_condition(coder, ends, self.condition) if self.path == "flow" else None
         weights = torch.linspace(0, 1, self.count)
         route = Route(coder.network, ends, condition, settings)
         latents, evaluations = route.along(weights, progress) if self.path == "flow" else (route.across(weights), 0)
@@ -111,18 +107,23 @@ class Route:
         device = self.network.device
         ends, modality = self.ends.to(device), self.ends.modality
         known = self.network.to_flow(modality, ends.values, self._registers(2).to(device))
-        back = integrate_back(self._drift(2), known, self.settings, self.network.end_time)
-        first, second = back.state
+        # As in generation: with dopri5 a sample must not depend on its batch mates.
+        size = largest_batch(self.settings, len(weights), 1)
+        back = [self._back(part) for part in known.split(size)]
+        first, second = torch.cat([one.state for one in back])
         noise = spherical(first, second, weights.to(device))
         there = []
         with progress.task("Generating", len(weights)) as advance:
-            for part in noise.split(self.settings.batch_size):
+            for part in noise.split(size):
                 there.append(self._forward(part))
                 advance(len(part))
         found = torch.cat([one.state for one in there])
         values = self.network.from_flow(modality, found, self._registers(len(found)).to(device)).cpu()
         values[0], values[-1] = self.ends.values
-        return self._of(values), back.evaluations + max(one.evaluations for one in there)
+        return self._of(values), sum(max(one.evaluations for one in way) for way in (back, there))
+
+    def _back(self, latents: Tensor) -> Solution:
+        return integrate_back(self._drift(len(latents)), latents, self.settings, self.network.end_time)
 
     def _forward(self, noise: Tensor) -> Solution:
         settings = self.settings.model_copy(update={"churn": 0.0})
@@ -151,8 +152,8 @@ class Route:
 def spherical(first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
     """Great circles between two sets of vectors, each register's on its own.
 
-    Latents are layer-normalised: all have the same length, which every point of the circle keeps. The ends are `first`
-    and `second` exactly.
+    Layer-normalised latents all have the same length, which every point of the circle keeps. The ends are `first` and
+    `second` exactly.
 
     Args:
         first: (L, C).
@@ -191,6 +192,28 @@ def check_ends(ends: Latents) -> None:
             f"registers are interpolated one by one, but the first sample uses {first}{others}",
             "choose two samples of the same size",
         )
+
+
+def shared_condition(coder: Coder, ends: Latents, given: Any) -> Tensor | None:
+    """The condition to follow the flow under between two samples; None is the null condition.
+
+    Args:
+        coder: of their modality.
+        ends: latents of both.
+        given: of the caller, for both; None: what is known of both, where it is equal.
+
+    Raises:
+        UsageError: the condition does not fit, or there is none and the model was always trained under one.
+    """
+    spec = coder.network.modules_of(ends.modality).condition
+    if given is not None:
+        checked = check_conditions(spec, given, 1)
+        warn_beyond(spec, checked)
+        return checked[0]
+    shared = common(known_conditions(spec, ends))
+    if shared is None:
+        need_none(coder, spec, "both samples share no known condition")
+    return shared
 
 
 def common(conditions: Sequence[Tensor | None]) -> Tensor | None:

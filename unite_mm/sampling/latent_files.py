@@ -40,6 +40,8 @@ def encoder_sha256(network: Network, modality: str) -> str:
         "head": encoder.heads[modality],
         "tokenizer": network.modules_of(modality).tokenizer,
     }
+    if network.features is not None:
+        parts["features"] = network.features[modality]
     return _sha256(
         (f"{part}.{name}", tensor)
         for part, module in parts.items()

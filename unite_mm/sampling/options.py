@@ -13,8 +13,13 @@ from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 
+Options = Mapping[str, Any] | BaseModel | None
+"""Options of a plugin's own: single ones by key, all of them, or none."""
+Settings = SamplingConfig | Mapping[str, Any] | None
+"""Settings of sampling: all of them, single ones by key, or none."""
 
-def chosen_options(modality: Modality, given: Mapping[str, Any] | BaseModel | None) -> Any:
+
+def chosen_options(modality: Modality, given: Options) -> Any:
     """The options that a modality generates with, complete; None where it has none.
 
     Args:

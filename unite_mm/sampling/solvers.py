@@ -81,12 +81,8 @@ def integrate(
     adaptive = config.solver == "dopri5"
     field = _Field(drift, on_state, adaptive)
     grid = grid_from(start, config, end).to(noise.device)
-    if len(grid) == 1:
-        state = noise
-    elif adaptive:
-        state = odeint(field, noise, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
-    elif not config.churn or fresh_noise is None:
-        state = odeint(field, noise, grid, method=config.solver)[-1]
+    if adaptive or not config.churn or fresh_noise is None:
+        state = _solve(field, noise, grid, config)
     else:
         state = noise
         low, high = config.churn_interval
@@ -129,11 +125,18 @@ def integrate_back(drift: DriftFunction, state: Tensor, config: SamplingConfig, 
     field = _Field(drift, None, False)
     grid, begin = grid_from(0.0, config, end), min(1 - config.min_remaining, end)
     grid = torch.cat((grid[grid < begin], torch.tensor([begin]))).flip(0).to(state.device)
-    if config.solver == "dopri5" and len(grid) > 1:
-        noise = odeint(field, state, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
+    return Solution(_solve(field, state, grid, config), field.evaluations)
+
+
+def _solve(field: _Field, state: Tensor, grid: Tensor, config: SamplingConfig) -> Tensor:
+    """The state at the end of a grid of timesteps, of which dopri5 takes the ends alone."""
+    if len(grid) == 1:
+        return state
+    if config.solver == "dopri5":
+        end: Tensor = odeint(field, state, grid[[0, -1]], method="dopri5", rtol=config.rtol, atol=config.atol)[-1]
     else:
-        noise = odeint(field, state, grid, method=config.solver)[-1] if len(grid) > 1 else state
-    return Solution(noise, field.evaluations)
+        end = odeint(field, state, grid, method=config.solver)[-1]
+    return end
 
 
 def renoise(state: Tensor, time: Tensor, back: float, fresh_noise: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:

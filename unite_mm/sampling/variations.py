@@ -32,7 +32,7 @@ class Variations:
         time: timestep up to which their latents are noised.
         each: n, variations of each.
         seed: of register noise, and of the noise.
-        condition: as for `UNITE.generate`; None: what is known of each sample.
+        condition: of all samples, or one for each of the N; None: what is known of each.
     """
 
     samples: Sequence[Any]
@@ -55,9 +55,10 @@ class Variations:
         """
         not_negative(seed=self.seed, n=self.each)
         time = check_time(self.time)
-        latents = repeated(coder.encode(self.samples, seed=self.seed, progress=progress), self.each)
+        given = coder.encode(self.samples, seed=self.seed, progress=progress)
+        conditions = [one for one in conditions_of(coder, given, self.condition) for _ in range(self.each)]
+        latents = repeated(given, self.each)
         network, name, count = coder.network, coder.modality.name, len(latents)
-        conditions = conditions_of(coder, latents, self.condition)
         start = Start(latents, time)
         priors = priors_of(network.modules_of(name), latents, conditions)
         batches = Batches(network, name, priors, range(count), self.seed, settings, coder.time_max, start=start)
@@ -105,13 +106,19 @@ def conditions_of(coder: Coder, latents: Latents, condition: Any) -> list[Tensor
         warn_beyond(spec, given)
         return given
     known = known_conditions(spec, latents)
-    if spec.kind != "none" and not coder.unconditional and any(one is None for one in known):
-        which = next(index for index, one in enumerate(known) if one is None)
-        raise UsageError(
-            f"sample {which + 1}: its condition is not known, and the model was trained under one always",
-            f"give a condition: {form(spec)}",
-        )
+    if (which := next((index for index, one in enumerate(known) if one is None), None)) is not None:
+        need_none(coder, spec, f"sample {which + 1}: its condition is not known")
     return known
+
+
+def need_none(coder: Coder, spec: ConditionSpec, why: str) -> None:
+    """Check that the model can do without a condition.
+
+    Raises:
+        UsageError: it was always trained under one.
+    """
+    if spec.kind != "none" and not coder.unconditional:
+        raise UsageError(f"{why}, and the model was trained under one always", f"give a condition: {form(spec)}")
 
 
 def known_conditions(spec: ConditionSpec, latents: Latents) -> list[Tensor | None]:

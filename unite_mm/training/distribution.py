@@ -5,8 +5,8 @@ Devices, precision and process launch come from Lightning Fabric. No recipe asks
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any, cast
 
@@ -42,7 +42,6 @@ def launch(settings: TrainConfig) -> "Ranks":
             precision=settings.precision,
             strategy=_strategy(settings) if devices * machines > 1 else "auto",
         )
-        _meet_anew(settings)
         fabric.launch()
     except (ValueError, RuntimeError, KeyError) as error:
         if not started_elsewhere(devices):
@@ -52,27 +51,6 @@ def launch(settings: TrainConfig) -> "Ranks":
             "docs/clusters.md shows how torchrun and SLURM start a run",
         ) from error
     return Ranks(fabric, settings.timeout)
-
-
-def _meet_anew(settings: TrainConfig) -> None:
-    """Make the process group of a run that torchrun has started again.
-
-    Its store still holds the addresses of the processes that are gone; what Fabric would make finds them there.
-    """
-    attempt = _number("TORCHELASTIC_RESTART_COUNT", 0)
-    if not attempt or "WORLD_SIZE" not in os.environ or dist.is_initialized():
-        return
-    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    limit = timedelta(seconds=max(settings.timeout, _START))
-    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    first = not agent and rank == 0
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        address, port, world, is_master=first, timeout=limit
-    )
-    cuda = settings.accelerator in ("auto", "cuda") and torch.cuda.is_available()
-    own = dist.PrefixStore(f"attempt-{attempt}", store)  # type: ignore[attr-defined]
-    dist.init_process_group("nccl" if cuda else "gloo", store=own, rank=rank, world_size=world, timeout=limit)
 
 
 def _strategy(settings: TrainConfig) -> Any:
@@ -128,9 +106,12 @@ def nodes(devices: int) -> int:
     return 1
 
 
-def was_restarted() -> bool:
-    """Whether torchrun or SLURM runs this command again, after a process or a machine failed or was taken away."""
-    return _number("TORCHELASTIC_RESTART_COUNT", 0) > 0 or _number("SLURM_RESTART_COUNT", 0) > 0
+def goes_on() -> bool:
+    """Whether a run folder that holds the run already is gone on with: torchrun or SLURM may run this command again.
+
+    torchrun tells every process how often it may (`--max-restarts`), but not every one that it has.
+    """
+    return _number("TORCHELASTIC_MAX_RESTARTS", 0) > 0 or _number("SLURM_RESTART_COUNT", 0) > 0
 
 
 def _number(name: str, otherwise: int = 1) -> int:
@@ -180,13 +161,21 @@ class Ranks:
         Raises:
             UniteError: a rank does not come in time; the message names it.
         """
-        try:
+        with self._meeting():
             if self.shard.ranks > 1 and dist.get_backend() == "gloo":  # names who does not come; NCCL cannot
                 dist.monitored_barrier(timeout=self._timeout)
             reduce_gradients(parameters)
+
+    @contextmanager
+    def _meeting(self) -> Iterator[None]:
+        """While the ranks exchange something: says in one line if another does not come, or has ended."""
+        try:
+            yield
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
+            if self.shard.ranks == 1:
+                raise
             raise self._left_alone(error) from error
 
     def _left_alone(self, error: RuntimeError) -> UniteError:
@@ -196,8 +185,7 @@ class Ranks:
         named = re.search(r"\bRanks? (\d+) failed", str(error))
         who = f"process {named[1]} of {self.shard.ranks}" if named else "another process"
         return UniteError(
-            f"{who} did not come to the end of the step within train.timeout={self._timeout.total_seconds():g} s, "
-            "or has ended",
+            f"{who} has ended, or did not come within train.timeout={self._timeout.total_seconds():g} s",
             "see what it printed last; --resume goes on from the newest checkpoint",
         )
 
@@ -210,7 +198,8 @@ class Ranks:
         if self.shard.ranks == 1:
             return flag
         shared = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        with self._meeting():
+            dist.all_reduce(shared, dist.ReduceOp.MAX)
         return bool(shared > 0)
 
     def from_first(self, value: float) -> float:
@@ -218,7 +207,8 @@ class Ranks:
         if self.shard.ranks == 1:
             return value
         shared = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.broadcast(shared, 0)
+        with self._meeting():
+            dist.broadcast(shared, 0)
         return float(shared)
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
@@ -226,7 +216,8 @@ class Ranks:
         if self.shard.ranks == 1:
             return {name: float(value) for name, value in values.items()}
         shared = torch.stack([value.detach().float().to(self.device) for value in values.values()])
-        dist.all_reduce(shared)
+        with self._meeting():
+            dist.all_reduce(shared)
         return dict(zip(values, (shared / self.shard.ranks).tolist(), strict=True))
 
     def sum(self, values: Tensor) -> Tensor:
@@ -234,14 +225,16 @@ class Ranks:
         if self.shard.ranks == 1:
             return values.cpu()
         shared = values.to(self.device)
-        dist.all_reduce(shared, dist.ReduceOp.SUM)
+        with self._meeting():
+            dist.all_reduce(shared, dist.ReduceOp.SUM)
         return shared.cpu()
 
     def save(self, write: Callable[[], None]) -> None:
         """Call `write` on the first rank; the others wait for it."""
         if self.is_first:
             write()
-        self._fabric.barrier()
+        with self._meeting():
+            self._fabric.barrier()
 
 
 def reduce_gradients(parameters: list[nn.Parameter]) -> None:

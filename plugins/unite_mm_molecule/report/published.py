@@ -9,15 +9,12 @@ QM9 = "QM9, DFT geometries"
 """How the description of QM9 begins, as its data-set card has it."""
 
 _UNITE = "S. Duggal, X. Bai et al. 2026, arXiv 2603.22283: QM9, 10,000 samples, 33M parameters, 8,000 epochs"
-_ADIT = "C. K. Joshi et al. 2025, arXiv 2503.03965: ADiT trained on QM9 alone"
 
 _FIGURES = (
     Published(system="UNITE-S", kind="generation", metric="validity_adit", value=0.9490, source=_UNITE),
     Published(system="UNITE-S", kind="generation", metric="uniqueness_adit", value=0.9971, source=_UNITE),
     Published(system="UNITE-S", kind="reconstruction", metric="match_geometry", value=0.9937, source=_UNITE),
     Published(system="UNITE-S", kind="reconstruction", metric="rmsd_geometry", value=0.039, source=_UNITE),
-    Published(system="ADiT", kind="reconstruction", metric="match_geometry", value=0.9720, source=_ADIT),
-    Published(system="ADiT", kind="reconstruction", metric="rmsd_geometry", value=0.075, source=_ADIT),
 )
 
 

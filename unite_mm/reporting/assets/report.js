@@ -120,7 +120,8 @@ const uniteReport = (() => {
       event.preventDefault();
       select(current + step, true);
     });
-    filter("all", content.total, null, false);
+    const counted = content.tags.every((tag) => tag.total !== null);  // else chips count what is shown
+    filter(counted ? "all" : "shown", counted ? content.total : null, null, false);
     for (const tag of content.tags) filter(tag.title, tag.total, tag.name, tag.alert);
     fill();
     root.dataset.ready = "yes";
