@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,14 +13,17 @@ from torch import Tensor
 
 from unite_mm.analysis import (
     Subject,
+    block_alignment,
     cknna,
     control,
     gradient_points,
     histogram_entropy,
+    latents_over_time,
     linear_cka,
     mean_cosine,
     probe,
 )
+from unite_mm.analysis.alignment import LATENT_TIMES
 from unite_mm.analysis.analyse import labels_of
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
 from unite_mm.analysis.dynamics import step_losses, trained_by
@@ -285,7 +289,10 @@ def test_gradients_are_those_of_the_checkpoints(runs: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", ["unite", "separate-no-stop", "unified-latents"])
 def test_the_losses_whose_gradients_meet_are_those_of_a_training_step(name: str) -> None:
-    sections = {"flow": FlowConfig(draws=1), "latent": LatentConfig(affine=True, decoder_noise_probability=0)}
+    sections: dict[str, Any] = {
+        "flow": FlowConfig(draws=1),
+        "latent": LatentConfig(affine=True, decoder_noise_probability=0),
+    }
     recipe = make_regime(name, **sections)
     assert isinstance(recipe, FlowRecipe)
     batch = make_batch(8)
@@ -317,6 +324,19 @@ def test_gradients_of_a_fine_tune_and_of_unified_latents(runs: dict[str, Path], 
     for folder in (runs["unified-latents"], tmp_path / "tuned"):
         point = gradient_points(subject(folder))[-1]
         assert point.cosine is not None and point.flow_norm > 0 and point.reconstruction_norm > 0
+
+
+def test_timesteps_beyond_the_end_of_the_flow_are_left_out(runs: dict[str, Path]) -> None:
+    early, whole = subject(runs["unified-latents"]), subject(runs["separate"])
+    assert early.model.network.end_time == pytest.approx(0.9241, abs=1e-4)
+    times = (0.5, 0.92, 0.93, 1.0)
+    assert {row.time for row in block_alignment(early, times)} == {0.5, 0.92}
+    assert [at.time for at in latents_over_time(early, times)] == [0.5, 0.92]
+    assert [at.time for at in latents_over_time(early)] == [at for at in LATENT_TIMES if at < 0.924]
+    assert [at.time for at in latents_over_time(whole, times)] == list(times)
+    for look in (block_alignment, latents_over_time):
+        with pytest.raises(UsageError, match=r"the flow of this model ends at t = 0\.9241"):
+            look(early, (0.95,))
 
 
 def test_labels_tell_runs_apart() -> None:
