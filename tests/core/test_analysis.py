@@ -4,28 +4,41 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers.toy_models import make_batch, make_model, make_noise, make_regime, regime_sections
 from torch import Tensor
 
 from unite_mm.analysis import (
     Subject,
+    block_alignment,
     cknna,
     control,
     gradient_points,
     histogram_entropy,
+    latents_over_time,
     linear_cka,
     mean_cosine,
     probe,
 )
+from unite_mm.analysis.alignment import LATENT_TIMES
 from unite_mm.analysis.analyse import labels_of
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
+from unite_mm.analysis.dynamics import step_losses, trained_by
 from unite_mm.analysis.trajectories import trajectories
 from unite_mm.cli.main import run
 from unite_mm.contract import Targets
 from unite_mm.errors import UsageError
+from unite_mm.training.recipes.bound import BoundRecipe
+from unite_mm.training.recipes.flow import FlowRecipe
+from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.recipes.staged import StagedRecipe
+from unite_mm_schemas.additions import DecodedLatentGradient
 from unite_mm_schemas.analysis import AnalysisReport
+from unite_mm_schemas.config import FlowConfig, LatentConfig
+from unite_mm_schemas.recipe import BoundRecipeConfig, DecoderRecipeConfig
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -159,6 +172,8 @@ REGIMES = {
     "separate": ["regime.kind=separate"],
     "separate-no-stop": ["regime.kind=separate", "regime.stop_gradient=false"],
 }
+ENDS_EARLY = {"unified-latents": ["regime.kind=unified-latents", "recipe.kind=bound", "latent.affine=true"]}
+"""A regime whose flow ends before t = 1."""
 
 
 @pytest.fixture(scope="module")
@@ -166,14 +181,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("unite_mm.cli.train._save_picture", lambda folder, progress: None)
-        for name, settings in REGIMES.items():
+        for name, settings in (REGIMES | ENDS_EARLY).items():
             words = ["train", "--modality", "points", "--max-steps", "6", "--out", str(root / name)]
             small = ["trunk.width=16", "trunk.depth=2", "trunk.heads=2", "train.batch_size=32", "train.log_every=2"]
             small += ["train.checkpoint_every=3", "points.samples=300"]
             for setting in (*small, *settings):
                 words += ["--set", setting]
             assert run(words) == 0
-    yield {name: root / name for name in REGIMES}
+    yield {name: root / name for name in REGIMES | ENDS_EARLY}
 
 
 def subject(folder: Path) -> Subject:
@@ -183,7 +198,16 @@ def subject(folder: Path) -> Subject:
 def test_the_command_looks_into_several_runs(
     runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["analyse", *map(str, runs.values()), "--samples", "60", "--fit-samples", "200", "--times", "0.5,0.9"]
+    words = [
+        "analyse",
+        *(str(runs[name]) for name in REGIMES),
+        "--samples",
+        "60",
+        "--fit-samples",
+        "200",
+        "--times",
+        "0.5,0.9",
+    ]
     assert run([*words, "-o", str(tmp_path / "found")]) == 0
     printed = capsys.readouterr().out
     assert "| separate-no-stop | 0.9 | 2 |" in printed and "Description length" in printed
@@ -261,6 +285,58 @@ def test_gradients_are_those_of_the_checkpoints(runs: dict[str, Path]) -> None:
     first, second = gradient_points(subject(runs["unite"]))
     assert first.cosine is not None and second.cosine is not None and first.cosine != second.cosine
     assert all(-1 <= (point.cosine or 0) <= 1 and point.flow_norm > 0 for point in (first, second))
+
+
+@pytest.mark.parametrize("name", ["unite", "separate-no-stop", "unified-latents"])
+def test_the_losses_whose_gradients_meet_are_those_of_a_training_step(name: str) -> None:
+    sections: dict[str, Any] = {
+        "flow": FlowConfig(draws=1),
+        "latent": LatentConfig(affine=True, decoder_noise_probability=0),
+    }
+    recipe = make_regime(name, **sections)
+    assert isinstance(recipe, FlowRecipe)
+    batch = make_batch(8)
+    records = recipe.backward("points", batch, make_noise(recipe.network, 8))
+    reconstruction, flow = step_losses(recipe, "points", batch, make_noise(recipe.network, 8))
+    assert reconstruction.item() == pytest.approx(records["reconstruction"].item(), rel=1e-5)
+    if name == "unified-latents":  # others draw the decoder's noise in between
+        assert flow.item() == pytest.approx(recipe.flow_weight("points") * records["flow"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("unite", JointRecipe), ("unified-latents", BoundRecipe), ("two-stage", StagedRecipe), ("own", BoundRecipe)],
+)
+def test_a_fine_tune_is_judged_by_the_recipe_of_its_regime(name: str, kind: type[FlowRecipe]) -> None:
+    own = name == "own"
+    sections = regime_sections("unified-latents" if own else name) | {"recipe": DecoderRecipeConfig(init="there")}
+    if own:
+        sections |= {"recipe": BoundRecipeConfig(loss_factor=7), "latent_gradient": DecodedLatentGradient()}
+    model = make_model(**sections)
+    recipe = trained_by(model)
+    assert type(recipe) is kind and not recipe.additions
+    assert not isinstance(recipe, BoundRecipe) or recipe.own.loss_factor == (7 if own else 1.5)
+
+
+def test_gradients_of_a_fine_tune_and_of_unified_latents(runs: dict[str, Path], tmp_path: Path) -> None:
+    words = ["train", "--max-steps", "2", "--out", str(tmp_path / "tuned")]
+    assert run([*words, "--recipe", "decoder", "--init", str(runs["unified-latents"])]) == 0
+    for folder in (runs["unified-latents"], tmp_path / "tuned"):
+        point = gradient_points(subject(folder))[-1]
+        assert point.cosine is not None and point.flow_norm > 0 and point.reconstruction_norm > 0
+
+
+def test_timesteps_beyond_the_end_of_the_flow_are_left_out(runs: dict[str, Path]) -> None:
+    early, whole = subject(runs["unified-latents"]), subject(runs["separate"])
+    assert early.model.network.end_time == pytest.approx(0.9241, abs=1e-4)
+    times = (0.5, 0.92, 0.93, 1.0)
+    assert {row.time for row in block_alignment(early, times)} == {0.5, 0.92}
+    assert [at.time for at in latents_over_time(early, times)] == [0.5, 0.92]
+    assert [at.time for at in latents_over_time(early)] == [at for at in LATENT_TIMES if at < 0.924]
+    assert [at.time for at in latents_over_time(whole, times)] == list(times)
+    for look in (block_alignment, latents_over_time):
+        with pytest.raises(UsageError, match=r"the flow of this model ends at t = 0\.9241"):
+            look(early, (0.95,))
 
 
 def test_labels_tell_runs_apart() -> None:

@@ -5,6 +5,7 @@ import shutil
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,12 @@ from unite_mm.training.noise import Shard
 from unite_mm.training.passes import TrainingPass
 from unite_mm.training.state import TrainState
 from unite_mm_schemas.checkpoint import StageRecord
-from unite_mm_schemas.config import TrainConfig
+from unite_mm_schemas.config import OptimConfig, TrainConfig
+from unite_mm_schemas.recipe import BoundRecipeConfig
 
 STEPS = 10
+DECAY = OptimConfig(schedule="linear", decay_start=0.0)
+SECOND_STAGE = {"recipe": BoundRecipeConfig(second_stage=0.5)}
 WORDS = ["train", "--modality", "points", "--set", "points.samples=200"]
 SHORT = ["trunk.width=16", "trunk.depth=1", "flow.draws=1", "train.batch_size=32", "train.checkpoint_every=1"]
 SHORT += ["train.keep_checkpoints=100", "train.log_every=1", "train.validate_every=5", "sampling.steps=2"]
@@ -195,6 +199,24 @@ def test_the_boundary_follows_the_clock_where_the_length_is_given_in_time() -> N
     state.stage = StageRecord(number=2, step=7, seconds=52.0)
     assert not state.stage_is_over(1.0)
     assert state._stage_share(0.76) == pytest.approx(0.5) and state._stage_share(1.0) == 1.0
+
+
+@pytest.mark.parametrize(("regime", "sections"), [("two-stage", {}), ("unified-latents", SECOND_STAGE)])
+def test_ranks_with_clocks_of_their_own_have_the_same_rates_in_the_next_stage(
+    regime: str, sections: dict[str, Any]
+) -> None:
+    data = RingData(PointsConfig(samples=100), "points", DataRequest("ring", Path()))
+    progress, rates = 0.52, []
+    for clock in (52.0, 52.4, 49.9):  # the first rank's, and two that started later or earlier
+        recipe = make_regime(regime, train=TrainConfig(max_time=100.0), optim=DECAY, **sections)
+        state = TrainState(recipe.config, recipe.network, recipe)
+        state.step, state.seconds = 400, clock
+        own = SomeRanks(shard=Shard(), kept=[])
+        state.next_stage(TrainingPass({"points": data}, recipe.network, TrainConfig(), own, Silent()), progress)
+        assert (state.stage.step, state.stage.seconds) == (400, pytest.approx(52.0))
+        rates.append([state.rate(state.step + step, 0.52 + step / 2100) for step in range(1, 1000)])
+    assert rates[0] == rates[1] == rates[2]
+    assert len(set(rates[0])) > 500  # the schedule moves
 
 
 @pytest.mark.parametrize(

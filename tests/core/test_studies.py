@@ -23,6 +23,7 @@ from unite_mm.studies.definition import Changes, Words, changed, read_study, shi
 from unite_mm.studies.plan import steps_of, variant_costs
 from unite_mm.studies.results import study_cell
 from unite_mm.training.operations import step_cost
+from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_schemas.metrics import Metric
 from unite_mm_schemas.study import StudyConfig, StudyTable, VariantCost
 
@@ -157,6 +158,35 @@ def test_operations_of_a_step_grow_as_the_method_says(tmp_path: Path) -> None:
     one, two, three = (cost(f"flow.draws={draws}") for draws in (1, 2, 3))
     assert two - one == pytest.approx(three - two, rel=1e-6) and one > two - one > 0
     assert cost("regime.kind=separate") == pytest.approx(two)  # as many passes through networks of the same shape
+
+
+def test_a_discriminator_counts_though_it_begins_after_a_warm_up(tmp_path: Path) -> None:
+    small = ["--set", "trunk.width=16", "--set", "trunk.depth=2", "--set", "train.batch_size=16"]
+    first = ["train", "--modality", "points", *small, "--set", "points.samples=100", "--max-steps", "1"]
+    assert run([*first, "--out", str(tmp_path / "first")]) == 0
+    base = ["--modality", "points", *small, "--set", "points.samples=100", "--max-steps", "1"]
+    base += ["--set", f"recipe.init={tmp_path / 'first'}"]
+    plain, late, early = (
+        step_cost(resolve_words([*base, *own]), tmp_path, Silent()).operations
+        for own in (
+            ["--set", "recipe.kind=decoder"],
+            ["--set", "recipe.kind=decoder-gan"],
+            ["--set", "recipe.kind=decoder-gan", "--set", "recipe.warmup_steps=0"],
+        )
+    )
+    assert late == early > 2 * plain > 0  # the discriminator is as large as the tokenizer
+
+
+def test_steps_are_timed_with_the_threads_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    plain = JointRecipe.backward
+    monkeypatch.setattr(JointRecipe, "backward", lambda *given: seen.append(torch.get_num_threads()) or plain(*given))
+    before = torch.get_num_threads()
+    words = ["--modality", "points", "--max-steps", "1", "--set", "train.batch_size=8"]
+    for own, expected in ((["--set", f"train.threads={before + 1}"], before + 1), ([], before)):
+        seen.clear()
+        step_cost(resolve_words([*words, *own]), tmp_path, Silent())
+        assert set(seen) == {expected} and torch.get_num_threads() == before
 
 
 def test_equal_operations_give_the_costlier_variant_fewer_steps() -> None:

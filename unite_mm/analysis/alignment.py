@@ -19,6 +19,21 @@ NEIGHBOUR_ROWS = 2048
 """Rows of CKNNA at most; its time grows with their square."""
 
 
+def reached(subject: Subject, times: Sequence[float]) -> list[float]:
+    """The timesteps up to the end of the flow: the denoiser has never seen later ones.
+
+    Raises:
+        UsageError: there are none.
+    """
+    end = subject.model.network.end_time
+    kept = [time for time in times if time <= end]
+    if not kept:
+        raise UsageError(
+            f"no timestep to denoise from: the flow of this model ends at t = {end:.4g}", "name earlier timesteps"
+        )
+    return kept
+
+
 def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) -> list[BlockAlignment]:
     """Alignment of every block's outputs between tokenizing inputs and denoising their noised latents.
 
@@ -27,11 +42,12 @@ def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) 
 
     Args:
         subject: what is looked at.
-        times: timesteps of the noised latents.
+        times: timesteps of the noised latents; those beyond the end of the flow are left out, see `reached`.
 
     Raises:
-        UsageError: no trunk tokenizes.
+        UsageError: no trunk tokenizes, or all timesteps are beyond the end of the flow.
     """
+    times = reached(subject, times)
     if subject.model.network.features is not None:
         raise UsageError("the latents are a teacher's features: no trunk tokenizes, so there is nothing to compare")
     kept = [subject_rows.nonzero().flatten() for subject_rows in subject.rows]
@@ -78,8 +94,12 @@ def latents_over_time(subject: Subject, times: Sequence[float] = LATENT_TIMES) -
 
     Args:
         subject: what is looked at.
-        times: timesteps.
+        times: timesteps; those beyond the end of the flow are left out, see `reached`.
+
+    Raises:
+        UsageError: all of them are.
     """
+    times = reached(subject, times)
     points = []
     with subject.progress.task("Denoising", len(times)) as advance:
         for time in times:

@@ -2,20 +2,27 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from unite_mm.analysis.subject import Encoded, Subject
+from unite_mm.analysis.subject import Subject
 from unite_mm.api import UNITE
-from unite_mm.flow.loss import flow_loss
-from unite_mm.flow.path import interpolate
+from unite_mm.contract import Batch
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.storage.runs import checkpoints_of
 from unite_mm.training.noise import Shard, StepNoise
+from unite_mm.training.recipes import make_recipe
+from unite_mm.training.recipes.flow import FlowRecipe
 from unite_mm.training.run_log import read_records
+from unite_mm_schemas.additions import NoAlignment, NoLatentGradient
 from unite_mm_schemas.analysis import Curve, GradientPoint
+from unite_mm_schemas.combinations import FINE_TUNES
+from unite_mm_schemas.recipe import RecipeConfig
+
+RECIPE: TypeAdapter[RecipeConfig] = TypeAdapter(RecipeConfig)
+"""Reads the configuration of a recipe."""
 
 UNDRAWN = ("kind", "step", "seconds")
 """Keys of a record that are no figures."""
@@ -34,9 +41,10 @@ def curves(run: Path) -> list[Curve]:
 def gradient_points(subject: Subject) -> list[GradientPoint]:
     """Gradients of reconstruction and flow loss at every checkpoint that the run still has, or at the model itself.
 
-    Raw weights, the subject's samples with the same noise at every checkpoint, gradients averaged over them. They are
-    compared on the parameters of the encoder that both losses reach: all of it where weights are shared; where they
-    are not, the tokenizer's where the flow loss reaches the latents, else none.
+    Raw weights, the subject's samples with the same noise at every checkpoint, gradients averaged over them; the losses
+    are those of the recipe, see `step_losses`. They are compared on the parameters of the encoder that both train: all
+    of it where weights are shared; where they are not, the tokenizer's where the flow loss reaches the latents, else
+    none. In a stage that trains by one loss alone there are none either.
     """
     folders: Iterable[Path] = checkpoints_of(subject.run) or [subject.run]
     listed = list(folders)
@@ -51,11 +59,15 @@ def gradient_points(subject: Subject) -> list[GradientPoint]:
 
 
 def _point(subject: Subject, model: UNITE, step: int) -> GradientPoint:
-    shared = list(model.network.encoder.parameters())
+    recipe, modality = trained_by(model), subject.modality
+    layout = model.modules_of(modality).layout
+    shared = [parameter for parameter in model.network.encoder.parameters() if parameter.requires_grad]
     sums: list[list[Tensor]] = [[torch.zeros_like(parameter) for parameter in shared] for _ in range(2)]
     reached = [torch.zeros(len(shared), dtype=torch.bool) for _ in range(2)]
     for number, one in enumerate(subject.encoded):
-        for which, loss in enumerate(_losses(subject, model, one, number)):
+        generator = stream_generator(Stream.ANALYSIS_STEP, subject.seed, number, device=model.device)
+        noise = StepNoise(generator, len(one.latents), layout, Shard())
+        for which, loss in enumerate(step_losses(recipe, modality, one.batch, noise)):
             found = _gradients(loss, shared)
             for place, gradient in enumerate(found):
                 if gradient is not None:
@@ -79,27 +91,46 @@ def _nothing() -> Tensor:
 
 
 def _gradients(loss: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
-    if not loss.requires_grad:
+    if not loss.requires_grad or not parameters:
         return (None,) * len(parameters)
     # Without stop-gradient both losses share the graph of the latents.
     return torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
 
 
-def _losses(subject: Subject, model: UNITE, one: Encoded, number: int) -> tuple[Tensor, Tensor]:
-    """The reconstruction loss of a batch, decoded without noise, and its flow loss, of one draw."""
-    name, batch = subject.modality, one.batch
-    network, config = model.network, model.config
-    modules = network.modules_of(name)
-    length = one.registers.mask.shape[1]
-    generator = stream_generator(Stream.ANALYSIS_STEP, subject.seed, number, device=model.device)
-    noise = StepNoise(generator, len(one.latents), modules.layout, Shard())
-    latents = network.tokenize(name, batch, noise.normal(length), noise.tokenize_times(config.latent))
-    terms: dict[str, Any] = modules.losses(network.decode(name, latents, one.registers), batch)
-    reconstruction = torch.stack([term.weight * term.values.float().mean() for term in terms.values()]).sum()
-    draw = noise.flow(config.flow, length)
-    clean = network.to_flow(name, latents, one.registers)
-    clean = clean.detach() if config.regime.stop_gradient else clean
-    state = interpolate(clean, draw.noise, draw.time) * one.registers.mask[:, :, None]
-    predicted = network.denoise(name, state, draw.time, one.registers, condition=batch.condition, dropped=draw.dropped)
-    flow = flow_loss(predicted, clean, draw.time, one.registers, config.flow.min_remaining).mean()
-    return reconstruction, flow
+def trained_by(model: UNITE) -> FlowRecipe:
+    """The recipe that a model's losses are of, in the stage that it is in; what the recipe adds to them is left out.
+
+    A fine-tune of the decoder has no flow loss: there it is the recipe that trains the model's regime, as it is by
+    default.
+    """
+    config = model.config
+    kind = config.recipe.kind
+    own = config.recipe if kind not in FINE_TUNES else RECIPE.validate_python({"kind": config.regime.recipes[0]})
+    plain = {"recipe": own, "alignment": NoAlignment(), "latent_gradient": NoLatentGradient()}
+    recipe = make_recipe(config.model_copy(update=plain), model.network)
+    assert isinstance(recipe, FlowRecipe)
+    if model.record is not None:
+        recipe.enter(model.record.stage.number)
+    return recipe
+
+
+def step_losses(recipe: FlowRecipe, modality: str, batch: Batch, noise: StepNoise) -> tuple[Tensor, Tensor]:
+    """Reconstruction and flow loss () of a batch, as a step of the recipe weighs them beside each other.
+
+    Latents are decoded as outside training, without noise or with that where the flow ends; the flow loss is of one
+    draw.
+
+    Args:
+        recipe: what the losses are.
+        modality: whose batch it is.
+        batch: the plugin's, on the device.
+        noise: random numbers of a step.
+    """
+    network, length = recipe.network, batch.registers.mask.shape[1]
+    latents = network.tokenize(modality, batch, noise.normal(length), noise.tokenize_times(recipe.config.latent))
+    view = noise.lasting_view(recipe.config, length)
+    reconstruction, _ = recipe.reconstruction_losses(modality, batch, latents, view)
+    clean = network.to_flow(modality, latents, batch.registers)
+    clean = clean if recipe.flow_reaches else clean.detach()
+    seen = recipe.denoise(modality, batch, clean, recipe.draw_flow(modality, noise, length))
+    return reconstruction, recipe.flow_weight(modality) * recipe.flow_values(seen).mean()

@@ -67,10 +67,13 @@ def legend(axes: "Axes") -> None:
 def alignment_picture(runs: Sequence[RunAnalysis], path: Path) -> Path:
     """CKA, CKNNA and cosine over the blocks: a colour for each run, a line style for each timestep."""
     figure, (cka, cknna, cosine) = panels(3)
+    times = list(dict.fromkeys(row.time for run in runs for row in run.alignment))  # a run may end before the last
     for axes, name, title in ((cka, "cka", "linear CKA"), (cknna, "cknna", "CKNNA"), (cosine, "cosine", "mean cosine")):
         for number, run in enumerate(runs):
-            for style, time in enumerate(dict.fromkeys(row.time for row in run.alignment)):
+            for style, time in enumerate(times):
                 rows = [row for row in run.alignment if row.time == time]
+                if not rows:
+                    continue
                 axes.plot(
                     [row.block for row in rows],
                     [getattr(row, name) for row in rows],

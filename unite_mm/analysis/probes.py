@@ -204,7 +204,7 @@ def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE
     Args:
         subject: what is looked at.
         fit_samples: training samples to fit on.
-        time: timestep of the denoised latents.
+        time: timestep of the denoised latents; where the flow ends before it, its end.
 
     Raises:
         UsageError: the data know no targets, or too few of them.
@@ -213,6 +213,7 @@ def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE
     fit_targets, true = data.targets("train"), data.targets(split)
     if fit_targets is None or true is None:
         raise UsageError(f"{data.card.name} knows no targets to probe for", "use data with classes or properties")
+    time = min(time, subject.model.network.end_time)
     chosen = chosen_indices(data.size("train"), fit_samples, subject.seed)
     fit_targets = Targets(fit_targets.kind, fit_targets.values[chosen], fit_targets.names)
     true = Targets(true.kind, true.values[subject.indices], true.names)

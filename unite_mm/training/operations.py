@@ -18,6 +18,8 @@ from unite_mm.training.noise import Shard
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.shift import with_shift
 from unite_mm.training.state import TrainState
+from unite_mm.utils.threads import torch_threads
+from unite_mm_schemas.base import MOST_STEPS
 from unite_mm_schemas.config import RunConfig
 
 ATTENTION: dict[Any, Callable[..., int]] = {
@@ -54,10 +56,11 @@ def counter() -> FlopCounterMode:
 
 
 def step_cost(config: RunConfig, cache: Path, progress: Progress) -> StepCost:
-    """Count the first steps of a run on its own data, and time them; nothing is trained.
+    """Count steps of a run on its own data, and time them with the threads of the run; nothing is trained.
 
     Args:
-        config: the run; where its recipe has stages, each counts with its share of the run.
+        config: the run; where its recipe has stages, each counts with its share of the run, and where it has a warm-up,
+            steps after that count.
         cache: where prepared data lies.
         progress: where to show the preparation of data.
 
@@ -92,14 +95,16 @@ def step_cost(config: RunConfig, cache: Path, progress: Progress) -> StepCost:
     ends = (0.0, *recipe.boundaries, 1.0)
     for stage, (first, last) in enumerate(pairwise(ends), 1):
         recipe.enter(stage)
+        recipe.step = MOST_STEPS  # later than any warm-up
         taken = []
-        for step in range(COUNTED):
-            with counter() as counted:
+        with torch_threads(config.train.threads):
+            for step in range(COUNTED):
+                with counter() as counted:
+                    one_step(step)
+                operations += (last - first) * counted.get_total_flops() / COUNTED
+                start = time.perf_counter()
                 one_step(step)
-            operations += (last - first) * counted.get_total_flops() / COUNTED
-            start = time.perf_counter()
-            one_step(step)
-            taken.append(time.perf_counter() - start)
+                taken.append(time.perf_counter() - start)
         seconds += (last - first) * min(taken)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return StepCost(operations, seconds, parameters)

@@ -77,16 +77,20 @@ class TrainState:
         """Whether the next stage is to begin, at a share of the run that is done."""
         return self.stage.number <= len(self.recipe.boundaries) and progress >= self._end_of_stage
 
-    def next_stage(self, data: TrainingPass) -> None:
+    def next_stage(self, data: TrainingPass, progress: float) -> None:
         """Begin the next stage on the averaged weights of this one.
 
         Args:
             data: the training split, for the recipe.
+            progress: share of the run that is done, equal on all ranks. Where the length is given in time the stage
+                begins at it and not at this rank's own clock: learning rates follow from where it began.
         """
         with torch.no_grad():
             for name, parameter in self.ema.live.items():
                 parameter.copy_(self.ema.average[name])
-        self.stage = StageRecord(number=self.stage.number + 1, step=self.step, seconds=self.seconds)
+        settings = self.config.train
+        seconds = self.seconds if settings.max_steps is not None else progress * (settings.max_time or 0.0)
+        self.stage = StageRecord(number=self.stage.number + 1, step=self.step, seconds=seconds)
         self.recipe.enter(self.stage.number)
         self.recipe.begin_stage(data)
         self._equip()

@@ -124,8 +124,9 @@ class Trainer:
         with self.stop.listening(), self._log() as log:
             with training_bar(self.progress, settings, state.step, before) as show:
                 while not self._done():
-                    if state.stage_is_over(self._progress_share()):
-                        self._next_stage()
+                    done = self._progress_share()
+                    if state.stage_is_over(done):
+                        self._next_stage(done)
                     losses = self._step_or_stop()
                     if losses is None:
                         return self._summary(interrupted=True)
@@ -152,12 +153,13 @@ class Trainer:
         state, again = self.state, self.stop.queue_again
         return TrainSummary(self.folder.path, state.step, state.seconds, dict(self.newest), interrupted, again)
 
-    def _next_stage(self) -> None:
+    def _next_stage(self, progress: float) -> None:
         """Begin the next stage of the recipe, with optimizers and an average of its own."""
         for feed in self.feeds.values():
             feed.settle()
         data = {name: entry.data for name, entry in self.opened.items()}
-        self.state.next_stage(TrainingPass(data, self.network, self.config.train, self.ranks, self.progress))
+        split = TrainingPass(data, self.network, self.config.train, self.ranks, self.progress)
+        self.state.next_stage(split, progress)
         self.progress.say(f"stage {self.state.stage.number} begins at step {self.state.step}")
 
     def _step_or_stop(self) -> dict[str, Tensor] | None:

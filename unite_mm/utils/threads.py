@@ -6,6 +6,7 @@ a second core gives (and several times that beside other programs). Threads with
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -19,6 +20,18 @@ def threads_of(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Operations of torch inside have so many threads, and afterwards as many as before; None: that many inside too."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def side_by_side(
     work: Callable[[Item], Result], items: Sequence[Item], device: torch.device
 ) -> Iterator[tuple[Item, Result]]:
@@ -29,7 +42,6 @@ def side_by_side(
         items: what to work on.
         device: on a CPU as many items are worked on at once as torch has threads; elsewhere one after the other.
     """
-    before = torch.get_num_threads()
     threads = min(threads_of(device), len(items))
     quiet = torch.no_grad()(work)  # in the thread that works: torch keeps the mode for each
     if threads <= 1:
@@ -40,9 +52,9 @@ def side_by_side(
         torch.set_num_threads(1)  # of this thread's operations
         return quiet(item)
 
-    pool = ThreadPoolExecutor(threads)
-    try:
-        yield from zip(items, pool.map(alone, items), strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
+    with torch_threads(None):
+        pool = ThreadPoolExecutor(threads)
+        try:
+            yield from zip(items, pool.map(alone, items), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
