@@ -217,6 +217,8 @@ def test_the_command_looks_into_several_runs(
         assert [(row.time, row.block) for row in one.alignment] == [(0.5, 1), (0.5, 2), (0.9, 1), (0.9, 2)]
         assert one.latents[-1].noisy_cosine > 0.99 and one.latents[0].noisy_cosine < 0.3
         assert [found.features for found in one.probes] == [
+            "inputs",
+            "teacher",
             "latents",
             *(f"{use} block {number}" for use in ("tokenizing", "denoising") for number in (1, 2)),
         ]

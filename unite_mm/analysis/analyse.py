@@ -9,7 +9,7 @@ from unite_mm.analysis.alignment import ALIGNMENT_TIMES, block_alignment, latent
 from unite_mm.analysis.description_length import description_length
 from unite_mm.analysis.dynamics import curves, gradient_points
 from unite_mm.analysis.figures import PICTURES
-from unite_mm.analysis.probes import chance, linear_probes
+from unite_mm.analysis.probes import chance, linear_probes, teacher_at_hand
 from unite_mm.analysis.subject import Subject
 from unite_mm.analysis.tables import analysis_text
 from unite_mm.analysis.trajectories import save_film, trajectories
@@ -118,7 +118,7 @@ def analyse_run(subject: Subject, label: str, plan: AnalysisPlan, folder: Path) 
         except UniteError as error:
             notes.append(f"trajectories: {error.message}")
     if found.get("probes"):
-        notes += _chance_note(subject)
+        notes += [*_chance_note(subject), *_teacher_note(subject)]
     record = subject.model.record
     return RunAnalysis(
         run=str(subject.run),
@@ -143,3 +143,8 @@ def _chance_note(subject: Subject) -> list[str]:
         if level is None
         else [f"probes: the most frequent class is {100 * level:.1f} % of the {subject.split} split"]
     )
+
+
+def _teacher_note(subject: Subject) -> list[str]:
+    missing = teacher_at_hand(subject)[1]
+    return [f"probes: no teacher beside them: {missing}"] if missing else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unite_mm.errors import UniteError
 from unite_mm_schemas.analysis import RunAnalysis
+from unite_mm_schemas.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,16 +141,22 @@ def probes_picture(runs: Sequence[RunAnalysis], path: Path) -> Path:
             rows = [found for found in run.probes if found.features.startswith((use, "latents"))]
             places = [found.features.rpartition(" ")[2] if " " in found.features else "latents" for found in rows]
             for name, style, label in (("found", "-", run.label), ("control", ":", None)):
-                values = []
-                for found in rows:
-                    metrics = [metric.value for metric in getattr(found, name) if metric.value is not None]
-                    values.append(sum(metrics) / len(metrics) if metrics else float("nan"))
+                values = [_mean_value(getattr(found, name)) for found in rows]
                 axes.plot(places, values, style, color=colour(number), marker="o", markersize=2.5, label=label)
+        for name, style in (("inputs", "--"), ("teacher", "-.")):  # alike for all runs, or nearly
+            found = next((found for run in runs for found in run.probes if found.features == name), None)
+            if found is not None:
+                axes.axhline(_mean_value(found.found), linestyle=style, color="grey", linewidth=0.8, label=name)
         axes.set_title(f"blocks when {use}", fontsize="medium")
         axes.set_xlabel("block")
     made[0].set_ylabel("held-out accuracy or R$^2$")
     legend(made[-1])
     return save(figure, path)
+
+
+def _mean_value(metrics: Sequence[Metric]) -> float:
+    values = [metric.value for metric in metrics if metric.value is not None]
+    return sum(values) / len(values) if values else float("nan")
 
 
 def dynamics_picture(runs: Sequence[RunAnalysis], path: Path) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizing, pooled
-from unite_mm.contract import Targets
+from unite_mm.contract import Targets, Teacher
 from unite_mm.errors import UsageError
 from unite_mm.evaluation.plan import chosen_indices
 from unite_mm.kit.intervals import Z_95, share, student
@@ -196,10 +196,20 @@ def chance(true: Targets) -> float | None:
     return float(known.bincount().max() / len(known))
 
 
+def teacher_at_hand(subject: Subject) -> tuple[Teacher | None, str]:
+    """The modality's frozen teacher, or why there is none."""
+    try:
+        return subject.model.network.teacher(subject.modality), ""
+    except UsageError as error:
+        return None, error.message
+
+
 def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE_TIME) -> list[Probe]:
     """Probes of mean-pooled latents and of every block, when tokenizing and when denoising, each with a control.
 
-    They are fitted on samples of the training split and judged on the subject's samples; see `control`.
+    Beside them what they are to be compared with: `inputs`, the tokens of the input before the first block, and
+    `teacher`, the features of the modality's frozen teacher where it is at hand. They are fitted on samples of the
+    training split and judged on the subject's samples; see `control`.
 
     Args:
         subject: what is looked at.
@@ -228,21 +238,29 @@ def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE
     ]
 
 
+@torch.no_grad()
 def _features(subject: Subject, split: str, indices: Tensor, time: float) -> Iterator[tuple[str, Tensor]]:
     """Names and mean-pooled features (N, D) of the samples."""
     found: dict[str, list[Tensor]] = {}
+    network, teacher = subject.model.network, teacher_at_hand(subject)[0]
     for one in subject.encode(split, indices):
-        found.setdefault("latents", []).append(pooled(one.latents, one.registers))
+        mask = one.registers.mask
+        if network.features is None:  # otherwise there is no tokenizer but the teacher
+            tokens = subject.model.modules_of(subject.modality).tokenizer(one.batch)
+            found.setdefault("inputs", []).append(pooled(tokens.values, tokens.mask))
+        if teacher is not None:
+            found.setdefault("teacher", []).append(pooled(teacher(one.batch), mask))
+        found.setdefault("latents", []).append(pooled(one.latents, mask))
         for use, blocks in (
             ("tokenizing", blocks_tokenizing(subject, one)),
             ("denoising", blocks_denoising(subject, one, time)),
         ):
             for number, block in enumerate(blocks, 1):
-                found.setdefault(f"{use} block {number}", []).append(pooled(block, one.registers))
+                found.setdefault(f"{use} block {number}", []).append(pooled(block, mask))
     return ((name, torch.cat(parts)) for name, parts in sorted(found.items(), key=_order))
 
 
 def _order(item: tuple[str, list[Tensor]]) -> tuple[int, int]:
-    """Latents, then the blocks of tokenizing, then those of denoising."""
+    """What others are compared with, latents, then the blocks of tokenizing, then those of denoising."""
     use, _, number = item[0].partition(" block ")
-    return ("latents", "tokenizing", "denoising").index(use), int(number or 0)
+    return ("inputs", "teacher", "latents", "tokenizing", "denoising").index(use), int(number or 0)

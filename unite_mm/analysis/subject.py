@@ -196,7 +196,9 @@ def used(blocks: Sequence[Tensor], one: Encoded) -> list[Tensor]:
     return [block[one.registers.mask].float().cpu() for block in blocks]
 
 
-def pooled(values: Tensor, registers: Registers) -> Tensor:
-    """Mean over the used registers: (B, L, W) -> (B, W), on the CPU."""
-    mask = registers.mask[:, :, None]
-    return ((values * mask).sum(1) / mask.sum(1)).float().cpu()
+def pooled(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the registers or tokens that a mask (B, L) keeps, None: all; (B, L, W) -> (B, W), on the CPU."""
+    if mask is None:
+        return values.mean(1).float().cpu()
+    kept = mask[:, :, None]
+    return ((values * kept).sum(1) / kept.sum(1)).float().cpu()

@@ -43,8 +43,9 @@ LENGTH_TEXT = (
 )
 PROBES_TEXT = (
     "Ridge regression in closed form on mean-pooled features, fitted on training samples, judged on others. The "
-    "control is fitted to the same targets in random order, ten times over. Of the blocks the best one is "
-    "shown, chosen on the same samples; analysis.json has all of them."
+    "control is fitted to the same targets in random order, ten times over. inputs are the tokens of the input before "
+    "the first block, teacher the features of the modality's frozen teacher, where it is at hand. Of the blocks the "
+    "best one is shown, chosen on the same samples; analysis.json has all of them."
 )
 DYNAMICS_TEXT = (
     "Cosine between the gradients of the two losses on the encoder's weights that both reach, at each checkpoint that "
@@ -99,7 +100,7 @@ def lengths_table(runs: Sequence[RunAnalysis]) -> str:
 
 
 def probes_table(runs: Sequence[RunAnalysis]) -> str:
-    """Every target at the latents and at the best block of either use."""
+    """Every target at inputs, teacher and latents, and at the best block of either use."""
     rows = []
     for run in runs:
         for probe in _telling(run.probes):
@@ -109,7 +110,7 @@ def probes_table(runs: Sequence[RunAnalysis]) -> str:
 
 
 def _telling(probes: Sequence[Probe]) -> Iterator[Probe]:
-    yield from (probe for probe in probes if probe.features == "latents")
+    yield from (probe for probe in probes if probe.features in ("inputs", "teacher", "latents"))
     for use in ("tokenizing", "denoising"):
         own = [probe for probe in probes if probe.features.startswith(use)]
         if own:
