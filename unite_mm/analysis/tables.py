@@ -60,7 +60,7 @@ def runs_table(runs: Sequence[RunAnalysis]) -> str:
          f"{run.samples:,} of {run.split}", str(run.seed))
         for run in runs
     ]  # fmt: skip
-    return markdown_table(("run", "modality", "step", "weights", "data", "samples", "seed"), rows)
+    return markdown_table(("run", "modality", "step", "weights", "data", "samples", "seed"), rows, texts=2)
 
 
 def alignment_table(runs: Sequence[RunAnalysis]) -> str:
@@ -96,7 +96,7 @@ def lengths_table(runs: Sequence[RunAnalysis]) -> str:
             start = "" if row.start is None else f" ({row.start:.4g})"
             bits = 8e6 * row.end / row.numbers if row.numbers else 0.0
             rows.append((run.label, row.part, f"{row.numbers:,}", f"{row.end:.4g}{start}", f"{bits:.2f}"))
-    return markdown_table(("run", "part", "weights", "MB", "bits per weight"), rows) if rows else ""
+    return markdown_table(("run", "part", "weights", "MB", "bits per weight"), rows, texts=2) if rows else ""
 
 
 def probes_table(runs: Sequence[RunAnalysis]) -> str:
@@ -106,7 +106,7 @@ def probes_table(runs: Sequence[RunAnalysis]) -> str:
         for probe in _telling(run.probes):
             for own, control in zip(probe.found, probe.control, strict=True):
                 rows.append((run.label, probe.features, own.title, _with_interval(own), _with_interval(control)))
-    return markdown_table(("run", "features", "target", "held out", "control"), rows) if rows else ""
+    return markdown_table(("run", "features", "target", "held out", "control"), rows, texts=3) if rows else ""
 
 
 def _telling(probes: Sequence[Probe]) -> Iterator[Probe]:

@@ -25,10 +25,12 @@ def study_text(table: StudyTable, metrics: Sequence[str] = ()) -> str:
     if not chosen:
         return "\n\n".join(parts) + "\n"
     count = len(table.seeds)
+    ended = min(sum(step is not None for step in row.steps) for row in table.rows)
+    part = "" if ended == count else ", where they have ended"
     parts += [
         "## Over seeds",
-        f"Mean of {count} seed{'s' * (count > 1)}; in brackets its 95 % interval over the seeds (Student's t): what "
-        "training once more may change.",
+        f"Mean of {count} seed{'s' * (count > 1)}{part}; in brackets its 95 % interval over the seeds (Student's t): "
+        "what training once more may change.",
         _table(table, chosen, _over_seeds),
     ]
     shares = [name for name in chosen if any(_cell(row.cells, name).share for row in table.rows)]
@@ -65,7 +67,7 @@ def _runs(table: StudyTable) -> str:
                 f"{ended} of {len(table.seeds)}",
             )
         )
-    return markdown_table(("variant", "what it is", "parameters", "steps", "operations", "seeds ended"), rows)
+    return markdown_table(("variant", "what it is", "parameters", "steps", "operations", "seeds ended"), rows, texts=2)
 
 
 def _chosen(table: StudyTable, metrics: Sequence[str]) -> list[str]:
