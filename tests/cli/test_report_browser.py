@@ -13,6 +13,7 @@ from helpers.browser import Page, find_chromium, in_browser
 from helpers.molecules_by_hand import FIVE_BONDS, from_smiles
 from PIL import Image
 
+from unite_mm.cli.main import run
 from unite_mm.progress import Silent
 from unite_mm.reporting.page import report_page
 from unite_mm.reporting.runs import Evaluated, Run
@@ -149,6 +150,21 @@ def test_a_phone_shows_it_without_scrolling_sideways(tmp_path: Path, dark: bool)
         check_quiet(page, path)
 
     in_browser(use, width=390, height=844, phone=True, dark=dark)
+
+
+def test_a_phone_shows_whole_tables(tmp_path: Path) -> None:
+    """The figures and the configuration of a real model, none of whose columns is out of sight."""
+    path = tmp_path / "report.html"
+    assert run(["report", "qm9-tiny", "-o", str(path)]) == 0
+
+    async def use(page: Page) -> None:
+        await page.open(path)
+        tables = "[...document.querySelectorAll('table.settings, table.scores')].filter((one) => one.offsetParent)"
+        assert await page.run(f"{tables}.length") >= 4
+        assert await page.run(f"{tables}.filter((one) => one.offsetWidth > one.parentElement.clientWidth).length") == 0
+        check_quiet(page, path)
+
+    in_browser(use, width=390, height=844, phone=True)
 
 
 @pytest.mark.parametrize("count", [1, 10_000])

@@ -195,7 +195,8 @@ def film_picture(rows: Sequence[Sequence[Path]], times: Sequence[float], path: P
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    figure = Figure(figsize=(1.3 * len(times), 1.4 * len(rows)), layout="constrained")
+    height, width = imread(rows[0][0]).shape[:2]
+    figure = Figure(figsize=(1.3 * len(times), 1.3 * height / width * len(rows) + 0.3), layout="constrained")
     for number, row in enumerate(rows):
         for place, picture in enumerate(row):
             axes = figure.add_subplot(len(rows), len(times), number * len(times) + place + 1)

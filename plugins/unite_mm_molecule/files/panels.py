@@ -17,6 +17,10 @@ _RED = (204, 36, 29)
 _GREY = (200, 200, 200)
 _BLACK = (40, 40, 40)
 _HIGHLIGHT = (1.0, 0.62, 0.55)
+_CLOSE = 0.25
+"""Share of a bond's length within which an atom lies on another atom or bond."""
+_MOST_NEIGHBOURS = 4
+"""Beyond these no layout is good, and CoordGen is not made for it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,37 @@ def flat_layout(molecule: "Mol", like: "Mol | None" = None) -> "Mol":
             molecule.AddConformer(like.GetConformer(), assignId=True)
         elif molecule.GetNumAtoms():
             rdDepictor.SetPreferCoordGen(False)
-            rdDepictor.Compute2DCoords(molecule, canonOrient=True)
+            rdDepictor.Compute2DCoords(molecule, canonOrient=True, useRingTemplates=True)
+            return _less_crowded(molecule)
     return molecule
+
+
+def _less_crowded(molecule: "Mol") -> "Mol":
+    """The molecule, laid out by CoordGen where that leaves fewer atoms on others and on bonds: cages above all."""
+    from rdkit import Chem
+    from rdkit.Chem import rdCoordGen
+
+    before = _crowding(molecule)
+    if not before or max(atom.GetDegree() for atom in molecule.GetAtoms()) > _MOST_NEIGHBOURS:
+        return molecule
+    other = Chem.Mol(molecule)
+    rdCoordGen.AddCoords(other)
+    return other if _crowding(other) < before else molecule
+
+
+def _crowding(molecule: "Mol") -> int:
+    """Atoms on atoms or on bonds that are not theirs, in a layout."""
+    places = molecule.GetConformer().GetPositions()[:, :2]
+    ends = np.array([(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()])
+    if not len(ends):
+        return 0
+    begin, along = places[ends[:, 0]], places[ends[:, 1]] - places[ends[:, 0]]  # (E, 2)
+    squares = (along**2).sum(-1).clip(1e-9)
+    offsets = places[:, None] - begin  # (N, E, 2)
+    nearest = ((offsets * along).sum(-1) / squares).clip(0, 1)
+    distances = np.linalg.norm(offsets - nearest[..., None] * along, axis=-1)  # (N, E): of atoms from bonds
+    own = (ends[None] == np.arange(len(places))[:, None, None]).any(-1)
+    return int(((distances < _CLOSE * np.sqrt(np.median(squares))) & ~own).sum())
 
 
 def grid(panels: list[Panel], columns: int, paired: bool = False) -> "Image":
@@ -163,6 +196,7 @@ def _draw(panel: Panel, drawer: Any) -> Any:
     options = drawer.drawOptions()
     options.prepareMolsBeforeDrawing = False  # preparing would sanitize
     options.legendFontSize = 16
+    options.legendFraction = 0.16
     options.padding = 0.09
     options.maxFontSize = 22
     options.fixedBondLength = 34

@@ -110,7 +110,7 @@ def pair_panels(original: Molecule, copy: Molecule) -> tuple[Panel, Panel]:
 
 def _differences(atoms: int, bonds: int) -> str:
     parts = [f"{count} {name}{'s' * (count > 1)}" for count, name in ((atoms, "atom"), (bonds, "bond")) if count]
-    return f"{', '.join(parts)} wrong" if parts else "no match"
+    return f"{', '.join(parts)} wrong" if parts else "same, but invalid"
 
 
 def _bond_indices(molecule: "Mol", pairs: list[tuple[int, int]], places: dict[int, int]) -> tuple[int, ...]:

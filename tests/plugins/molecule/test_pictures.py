@@ -20,7 +20,7 @@ from helpers.molecules_by_hand import (
 from PIL import Image
 
 from unite_mm.errors import UniteError
-from unite_mm_molecule.files.pictures import save_pairs_picture, save_picture
+from unite_mm_molecule.files.pictures import pair_panels, sample_panel, save_pairs_picture, save_picture
 from unite_mm_molecule.molecule import Molecule
 
 RED = (204, 36, 29)
@@ -83,6 +83,26 @@ def test_wrong_atoms_and_bonds_are_marked_on_both_sides(tmp_path):
         picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
         marked = np.abs(picture - np.array(HIGHLIGHT)).max(axis=-1) <= 2
         assert marked[:, :280].sum() > 50 and marked[:, 288:].sum() > 50
+
+
+def closest(molecule):
+    """Smallest distance of two atoms in a layout, in lengths of its median bond."""
+    places = molecule.GetConformer().GetPositions()[:, :2]
+    distances = np.linalg.norm(places[:, None] - places, axis=-1)
+    bonds = [distances[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()]
+    return distances[~np.eye(len(places), dtype=bool)].min() / np.median(bonds)
+
+
+@pytest.mark.parametrize("smiles", ["CNC12CC(CC1=O)O2", "O=CC1C2NC1C1NC21", "CC12CC(CC1C#N)O2", "CC12CC3OC1C32C=O"])
+def test_atoms_of_cages_do_not_lie_on_each_other(smiles):
+    """RDKit's own layout without ring templates puts two atoms of each of these within 0.4 bond lengths."""
+    molecule = from_smiles(smiles)
+    assert closest(sample_panel(molecule).molecule) > 0.4
+
+
+def test_a_faithful_copy_of_an_invalid_molecule_is_said_to_be_one():
+    _, right = pair_panels(FIVE_BONDS, FIVE_BONDS)
+    assert right.wrong and right.legend.startswith("same, but invalid") and right.atoms == ()
 
 
 def test_a_lost_atom_is_said(tmp_path):
