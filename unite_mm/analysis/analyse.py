@@ -1,5 +1,6 @@
 """All analyses of one or several runs: tables, pictures and a report in one folder."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,9 @@ def analyse(
 
 def labels_of(runs: Sequence[Path]) -> list[str]:
     """What tables call runs: the names of their folders, or as much of the paths as tells them apart."""
-    for length in range(1, max((len(run.parts) for run in runs), default=0) + 1):
-        labels = ["/".join(run.parts[-length:]) for run in runs]
+    parts = [Path(os.path.abspath(run)).parts for run in runs]  # `.` has a name as well; links keep theirs
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        labels = [str(Path(*own[-length:])) for own in parts]
         if len(set(labels)) == len(labels):
             return labels
     return [f"{run} ({number})" for number, run in enumerate(runs, 1)]
