@@ -24,7 +24,6 @@ from unite_mm.analysis import (
     probe,
 )
 from unite_mm.analysis.alignment import LATENT_TIMES
-from unite_mm.analysis.analyse import labels_of
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
 from unite_mm.analysis.dynamics import step_losses, trained_by
 from unite_mm.analysis.figures import COLOURS, colour, legend, panels
@@ -37,6 +36,7 @@ from unite_mm.training.recipes.bound import BoundRecipe
 from unite_mm.training.recipes.flow import FlowRecipe
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm.training.recipes.staged import StagedRecipe
+from unite_mm.utils.labels import labels_of
 from unite_mm_schemas.additions import DecodedLatentGradient
 from unite_mm_schemas.analysis import AnalysisReport, Probe, RunAnalysis
 from unite_mm_schemas.config import FlowConfig, LatentConfig
@@ -365,6 +365,7 @@ def test_timesteps_beyond_the_end_of_the_flow_are_left_out(runs: dict[str, Path]
         (["a/one", "b/two"], ["one", "two"]),
         (["a/run", "b/run"], ["a/run", "b/run"]),
         (["a", "a"], ["a (1)", "a (2)"]),
+        (["a/run", "a/run/evaluation", "a/run"], ["run (1)", "evaluation", "run (3)"]),
         (
             ["runs/unite/seed-0", "runs/unite/seed-1", "runs/separate/seed-0"],
             ["unite/seed-0", "unite/seed-1", "separate/seed-0"],

@@ -1,6 +1,5 @@
 """All analyses of one or several runs: tables, pictures and a report in one folder."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from unite_mm.analysis.trajectories import save_film, trajectories
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry.build import software_versions
 from unite_mm.utils.files import write_text
+from unite_mm.utils.labels import labels_of
 from unite_mm_schemas.analysis import AnalysisReport, RunAnalysis
 
 PARTS = ("alignment", "latents", "length", "probes", "trajectories", "dynamics")
@@ -73,16 +73,6 @@ def analyse(
         if part in PICTURES and any(getattr(run, PICTURES[part][0]) for run in runs):
             PICTURES[part][1](runs, folder / f"{part}.png")
     return report
-
-
-def labels_of(runs: Sequence[Path]) -> list[str]:
-    """What tables call runs: the names of their folders, or as much of the paths as tells them apart."""
-    parts = [Path(os.path.abspath(run)).parts for run in runs]  # `.` has a name as well; links keep theirs
-    for length in range(1, max(map(len, parts), default=0) + 1):
-        labels = [str(Path(*own[-length:])) for own in parts]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [f"{run} ({number})" for number, run in enumerate(runs, 1)]
 
 
 def analyse_run(subject: Subject, label: str, plan: AnalysisPlan, folder: Path) -> RunAnalysis:
