@@ -1,10 +1,4 @@
-"""The Python interface: `UNITE` loads a trained model and tokenizes, decodes, reconstructs and generates samples.
-
-from unite_mm import UNITE
-
-model = UNITE.from_pretrained("runs/qm9")
-samples = model.generate(100, seed=0)
-"""
+"""The Python interface, `UNITE`: `UNITE.from_pretrained("runs/qm9").generate(100, seed=0)` gives native samples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,11 +47,8 @@ class UNITE:
         statistics: Mapping[str, Statistics],
         record: CheckpointRecord | None = None,
     ) -> None:
-        self.network = network
-        self.config = config
-        self.modalities = dict(modalities)
-        self.statistics = dict(statistics)
-        self.record = record
+        self.network, self.config, self.record = network, config, record
+        self.modalities, self.statistics = dict(modalities), dict(statistics)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, ema: bool = True, device: str = "cpu") -> "UNITE":
@@ -76,8 +67,7 @@ class UNITE:
             UniteError: the files are damaged.
         """
         loaded = load_model(folder, ema=ema)
-        model = cls(loaded.network, loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
-        model.network.eval()
+        model = cls(loaded.network.eval(), loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
         return model.to(device)
 
     def save_pretrained(
@@ -167,7 +157,19 @@ class UNITE:
         skip: bool = False,
         progress: Progress | None = None,
     ) -> Latents:
-        """Latents of native samples, on the CPU; `decode` makes of them what `reconstruct` does, of equal arguments."""
+        """Latents of native samples, on the CPU; `decode` makes of them what `reconstruct` does, of equal arguments.
+
+        Args:
+            samples: native samples.
+            modality: whose they are; may be left out when the model has one.
+            seed: of the register noise.
+            batch_size: samples at once; changes speed and memory only.
+            skip: leave out samples that do not fit the model, as if they were not there; `skipped` says why.
+            progress: where to show it.
+
+        Raises:
+            UsageError: there is no sample, or one does not fit the model; with `skip`, none does.
+        """
         coder = self._coder(self.choose(modality))
         return coder.encode(samples, seed=seed, size=batch_size, skip=skip, progress=progress or Silent())
 
@@ -262,8 +264,7 @@ class UNITE:
             UsageError: condition, size, seed or fragment do not fit, or there is no such setting.
         """
         asked = Generation(n, seed, first, condition, size, fragment, added)
-        chosen = chosen_settings(self.config.sampling, sampling, settings)
-        return self._made(asked, modality, options, chosen, progress)
+        return self._made(asked, modality, options, chosen_settings(self.config.sampling, sampling, settings), progress)
 
     def _made(
         self, asked: Asked, modality: str | None, options: Options, sampling: SamplingConfig, progress: Progress | None
@@ -306,8 +307,7 @@ class UNITE:
             UsageError: a sample does not fit the model, or an argument is refused.
         """
         asked = Variations(samples, time, n, seed, condition)
-        chosen = chosen_settings(self.config.sampling, sampling, settings)
-        return self._made(asked, modality, options, chosen, progress)
+        return self._made(asked, modality, options, chosen_settings(self.config.sampling, sampling, settings), progress)
 
     @torch.no_grad()
     def interpolate(
@@ -345,5 +345,4 @@ class UNITE:
             UsageError: the samples do not fit the model or each other, or an argument is refused.
         """
         asked = Interpolation(first, second, n, path, seed, condition)
-        chosen = chosen_settings(self.config.sampling, sampling, settings)
-        return self._made(asked, modality, options, chosen, progress)
+        return self._made(asked, modality, options, chosen_settings(self.config.sampling, sampling, settings), progress)

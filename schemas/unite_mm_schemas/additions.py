@@ -57,7 +57,7 @@ class DecodedLatentGradient(Schema):
     weight: float = Field(1.0, gt=0, le=1e6)
     """Factor of the modality's reconstruction loss."""
     threshold: float = Field(0.5, ge=0, lt=1)
-    """Only draws at timesteps above it are decoded: earlier predictions are blurred by what is still open."""
+    """Only draws at timesteps above it count: earlier predictions are blurred by what is still open."""
     end_to_end: bool = False
     """Whether its gradient also reaches the tokenizer, through the noisy latents; else they are detached."""
     decoder: bool = False

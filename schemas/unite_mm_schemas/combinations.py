@@ -37,4 +37,7 @@ def disagreement(
         return "alignment.kind=teacher: the latents are the teacher's features already; use alignment.kind=self or none"
     if latent_gradient.kind == "decoded" and latent_gradient.decoder and recipe.kind == "staged":
         return "latent_gradient.decoder=true: the decoder is frozen when the denoiser is trained; leave it out"
+    if latent_gradient.kind == "decoded" and latent_gradient.threshold >= regime.end_time:
+        end = f"the flow ends at t = {regime.end_time:.4g}"
+        return f"latent_gradient.threshold={latent_gradient.threshold:g}: {end}, no draw is above it; take a lower one"
     return None

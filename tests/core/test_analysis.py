@@ -24,9 +24,10 @@ from unite_mm.analysis import (
     probe,
 )
 from unite_mm.analysis.alignment import LATENT_TIMES
-from unite_mm.analysis.analyse import labels_of
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
 from unite_mm.analysis.dynamics import step_losses, trained_by
+from unite_mm.analysis.figures import COLOURS, colour, legend, panels
+from unite_mm.analysis.tables import probes_table
 from unite_mm.analysis.trajectories import trajectories
 from unite_mm.cli.main import run
 from unite_mm.contract import Targets
@@ -35,8 +36,9 @@ from unite_mm.training.recipes.bound import BoundRecipe
 from unite_mm.training.recipes.flow import FlowRecipe
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm.training.recipes.staged import StagedRecipe
+from unite_mm.utils.labels import labels_of
 from unite_mm_schemas.additions import DecodedLatentGradient
-from unite_mm_schemas.analysis import AnalysisReport
+from unite_mm_schemas.analysis import AnalysisReport, Probe, RunAnalysis
 from unite_mm_schemas.config import FlowConfig, LatentConfig
 from unite_mm_schemas.recipe import BoundRecipeConfig, DecoderRecipeConfig
 
@@ -157,6 +159,22 @@ def test_a_probe_reads_a_linear_number_and_nothing_from_shuffled_ones() -> None:
     for metric in (noise, unread):
         assert metric.value is not None and metric.interval is not None
         assert abs(metric.value) < 0.05 and metric.interval[0] <= metric.value <= metric.interval[1]
+
+
+def test_features_and_numbers_that_do_not_vary_are_told_and_spoil_nothing() -> None:
+    features = normal(300, 4)
+    constant = torch.cat((features, torch.full((300, 1), 1e3)), 1)
+    constant[250:, 4] = -5.0  # not where probes are fitted: it must not count there
+    numbers = torch.stack((features @ normal(4, seed=1), torch.full((300,), 0.1)), 1).double()
+    fit, true = (Targets("numbers", part, ("sum", "same")) for part in (numbers[:200], numbers[200:]))
+    for measure in (probe, lambda *given: control(*given, seed=0)):
+        read, same = measure(constant[:200], fit, constant[200:], true)
+        assert read.value == pytest.approx(measure(features[:200], fit, features[200:], true)[0].value)
+        assert (same.value, same.interval, same.total) == (None, None, 100)
+    told = (Probe(features="latents", found=(same,), control=(same,)),)
+    one = RunAnalysis(run="a", label="a", modality="points", step=1, data="", split="test", samples=100, seed=0,
+                      shared_weights=True, probes=told)  # fmt: skip
+    assert "| same | not measured | not measured |" in probes_table((one,))
 
 
 def test_a_probe_of_too_few_samples_is_refused() -> None:
@@ -341,7 +359,41 @@ def test_timesteps_beyond_the_end_of_the_flow_are_left_out(runs: dict[str, Path]
             look(early, (0.95,))
 
 
-def test_labels_tell_runs_apart() -> None:
-    assert labels_of([Path("a/one"), Path("b/two")]) == ["one", "two"]
-    assert labels_of([Path("a/run"), Path("b/run")]) == ["a/run", "b/run"]
-    assert labels_of([Path("a"), Path("a")]) == ["a (1)", "a (2)"]
+@pytest.mark.parametrize(
+    ("runs", "labels"),
+    [
+        (["a/one", "b/two"], ["one", "two"]),
+        (["a/run", "b/run"], ["a/run", "b/run"]),
+        (["a", "a"], ["a (1)", "a (2)"]),
+        (["a/run", "a/run/evaluation", "a/run"], ["run (1)", "evaluation", "run (3)"]),
+        (
+            ["runs/unite/seed-0", "runs/unite/seed-1", "runs/separate/seed-0"],
+            ["unite/seed-0", "unite/seed-1", "separate/seed-0"],
+        ),
+        (["/first/unite/seed-0", "/second/unite/seed-0"], ["first/unite/seed-0", "second/unite/seed-0"]),
+        (["/run", "/a/run"], ["/run", "a/run"]),
+        (["."], ["here"]),
+        ([".", "../there"], ["here", "there"]),
+        (["qm9-tiny", "hf:somebody/small"], ["qm9-tiny", "small"]),
+    ],
+)
+def test_labels_tell_runs_apart(
+    runs: list[str], labels: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert labels_of([Path(run) for run in runs]) == labels
+
+
+def test_every_run_has_a_colour_of_its_own_and_a_place_in_the_legend() -> None:
+    assert [colour(number) for number in range(len(COLOURS))] == list(COLOURS)
+    assert len({colour(number) for number in range(60)}) == 60
+    figure, (axes,) = panels(1)
+    for number in range(40):
+        axes.plot([0, 1], color=colour(number), label=f"variant/seed-{number}")
+    legend(axes)
+    found = axes.get_legend()
+    assert found is not None and len(found.get_texts()) == 40
+    figure.set_figwidth(12)
+    figure.canvas.draw()
+    assert found.get_window_extent().y0 >= 0  # inside the picture

@@ -46,12 +46,29 @@ def test_bits_of_gaussian_latents_are_the_capacity_of_the_channel(monkeypatch, p
     clean = scale * torch.randn(*mask.shape, 4, generator=torch.Generator().manual_seed(1)) * mask[..., None]
     draw = recipe.draw_flow("points", make_noise(recipe.network, size), mask.shape[1])
     seen = recipe.denoise("points", batch, clean, draw)
-    found = recipe.flow_records(seen, recipe.flow_values(seen).mean(), 1)
+    values = recipe.flow_values(seen)
+    found = recipe.flow_records(seen, values, values.mean(), 1)
     each = 0.5 * torch.log2(1 + scale**2 * math.exp(5.0))
     expected = float(each.sum() * mask.sum() / size)
     assert float(found["bits_per_sample"]) == pytest.approx(expected, rel=0.02)
     assert float(found["bits_per_channel"]) == pytest.approx(float(each.mean()), rel=0.02)
     assert float(found["flow"]) == pytest.approx(expected * math.log(2), rel=0.02)
+
+
+@pytest.mark.parametrize(("stage", "times"), [(1, 2), (2, 4)])  # two draws; the second stage's loss is no bound
+def test_the_error_of_a_draw_is_computed_once_where_loss_and_bound_are_one(monkeypatch, stage: int, times: int) -> None:
+    recipe, calls = make_bound(second_stage=0.5), []
+    recipe.stage = stage
+
+    def counted(*given: torch.Tensor) -> torch.Tensor:
+        calls.append(given)
+        return squared_error(*given)
+
+    monkeypatch.setattr("unite_mm.training.recipes.bound.squared_error", counted)
+    found = recipe.backward("points", make_batch(4), make_noise(recipe.network, 4))
+    assert len(calls) == times and float(found["bits_per_sample"]) > 0
+    nats = float(found["bits_per_sample"]) * math.log(2)
+    assert (float(found["flow"]) == pytest.approx(nats)) == (stage == 1)
 
 
 def test_a_worse_denoiser_bounds_more_bits() -> None:

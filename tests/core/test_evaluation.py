@@ -13,7 +13,7 @@ from unite_mm_toy.points import Points
 
 from unite_mm.cli import progress as shown
 from unite_mm.cli import tables
-from unite_mm.cli.progress import TerminalProgress, duration
+from unite_mm.cli.progress import TerminalProgress
 from unite_mm.cli.tables import print_report
 from unite_mm.contract import DataRequest, ModalityData
 from unite_mm.errors import UniteError, UsageError
@@ -22,6 +22,7 @@ from unite_mm.evaluation.plan import Plan, chosen_indices
 from unite_mm.evaluation.verification import verify_data
 from unite_mm.kit.intervals import share
 from unite_mm.progress import Progress, Silent, TaskContext
+from unite_mm.utils.durations import duration
 from unite_mm.utils.files import write_aside, write_text
 from unite_mm.utils.metric_text import bare
 from unite_mm_schemas.card import SourceFile

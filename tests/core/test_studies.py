@@ -22,6 +22,7 @@ from unite_mm.progress import Silent
 from unite_mm.studies.definition import Changes, Words, changed, read_study, shipped_studies
 from unite_mm.studies.plan import steps_of, variant_costs
 from unite_mm.studies.results import study_cell
+from unite_mm.studies.study import Bench, run_study
 from unite_mm.training.operations import step_cost
 from unite_mm.training.recipes.joint import JointRecipe
 from unite_mm_schemas.metrics import Metric
@@ -207,6 +208,60 @@ def test_what_was_counted_is_not_counted_again(tmp_path: Path, monkeypatch: pyte
     first = variant_costs(study, words, resolve_words, tmp_path, Silent(), tmp_path)
     monkeypatch.setattr("unite_mm.studies.plan.step_cost", lambda *_: pytest.fail("counted again"))
     assert variant_costs(study, words, resolve_words, tmp_path, Silent(), tmp_path) == first
+
+
+def test_an_analysis_is_made_anew_where_what_it_is_of_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analysed: list[list[str]] = []
+
+    def analyse(subjects: list[str], folder: Path, plan: Any, labels: list[str]) -> None:
+        assert not folder.exists()  # nothing of an earlier one is left
+        folder.mkdir()
+        (folder / "analysis.json").write_text("{}", encoding="utf-8")
+        (folder / f"{plan.parts[-1]}.png").touch()
+        analysed.append(labels)
+
+    def learn(variant: str, seed: int, weights: str) -> None:
+        folder = tmp_path / "out" / "runs" / variant / f"seed-{seed}" / "checkpoints" / "step-000000010"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "record.json").write_text(weights, encoding="utf-8")
+
+    cost = VariantCost(train=(), operations=1, seconds=1, parameters=1)
+    monkeypatch.setattr("unite_mm.studies.study.variant_costs", lambda study, *_: dict.fromkeys(study.variants, cost))
+    monkeypatch.setattr("unite_mm.studies.study.Execution.run", lambda _: None)
+    monkeypatch.setattr("unite_mm.studies.study._write", lambda *_: None)
+    monkeypatch.setattr("unite_mm.studies.study.curves_picture", lambda *_: None)
+    monkeypatch.setattr("unite_mm.studies.study.Subject.open", lambda folder, **_: str(folder))
+    monkeypatch.setattr("unite_mm.studies.study.analyse", analyse)
+
+    def repeat(*parts: str, **changes: Any) -> list[list[str]]:
+        study = StudyConfig.model_validate({**STUDY, "measure": {"analyse": parts}, **changes})
+        analysed.clear()
+        run_study(study, "points", resolve_words, Bench(tmp_path / "out", tmp_path, 1, Silent()))
+        return list(analysed)
+
+    for seed in (0, 1):
+        for variant in ("unite", "separate", "third"):
+            learn(variant, seed, "first")
+    two, three = ["unite", "separate"], ["unite", "separate", "third"]
+    assert repeat("length") == [two] and repeat("length") == []
+    assert repeat("length", "probes") == [two] and repeat("length", "probes") == []
+    assert repeat("probes", "length") == [two]
+    assert repeat("length") == [two]  # and no picture of probes is left
+    assert {path.name for path in (tmp_path / "out" / "analysis").iterdir()} == {
+        "analysis.json", "length.png", "made-of.json"
+    }  # fmt: skip
+    assert repeat("length", seeds=[0, 1]) == []  # the first seed alone is looked into
+    assert repeat("length", seeds=[1, 0]) == [two] and repeat("length") == [two]
+    more = {**STUDY["variants"], "third": {}}
+    assert repeat("length", variants=more) == [three] and repeat("length", variants=more) == []
+    learn("separate", 1, "again")
+    assert repeat("length", variants=more) == []
+    learn("separate", 0, "again")
+    assert repeat("length", variants=more) == [three]
+    (tmp_path / "out" / "analysis" / "analysis.json").unlink()
+    assert repeat("length", variants=more) == [three] and repeat("length", variants=more) == []
 
 
 def test_a_dry_run_says_what_it_would_cost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,6 +132,11 @@ class Pooled(nn.Module):
         return images.mean((2, 3))
 
 
+class Broken(nn.Module):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images.view(7)
+
+
 @pytest.mark.parametrize("network", [Half, Tokens])
 def test_a_torchscript_file_is_a_teacher(network: type[nn.Module], tmp_path: Path) -> None:
     file = tmp_path / "network.pt"
@@ -150,6 +155,10 @@ def test_a_torchscript_file_is_a_teacher(network: type[nn.Module], tmp_path: Pat
         (lambda path: None, "does not exist"),
         (lambda path: path.write_bytes(b"PK nothing"), "is not a TorchScript file"),
         (lambda path: torch.jit.script(Pooled()).save(str(path)), r"returns \(1, 3\)"),
+        (
+            lambda path: torch.jit.script(Broken()).save(str(path)),
+            r"fails on images \(1, 3, .*: shape '\[7\]' is invalid",
+        ),
     ],
 )
 def test_what_is_no_teacher_is_refused(make: Any, message: str, tmp_path: Path) -> None:

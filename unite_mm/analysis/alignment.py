@@ -1,12 +1,14 @@
 """How alike the two uses of the trunk are, block by block, and how near predicted latents are to the true ones."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from unite_mm.analysis.similarity import NEIGHBOURS, cknna, linear_cka, mean_cosine
-from unite_mm.analysis.subject import Subject, blocks_denoising, blocks_tokenizing, used
+from unite_mm.analysis.subject import Encoded, Subject, blocks_denoising, blocks_tokenizing, used
 from unite_mm.errors import UsageError
 from unite_mm_schemas.analysis import BlockAlignment, LatentPoint
 
@@ -50,22 +52,11 @@ def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) 
     times = reached(subject, times)
     if subject.model.network.features is not None:
         raise UsageError("the latents are a teacher's features: no trunk tokenizes, so there is nothing to compare")
-    kept = [subject_rows.nonzero().flatten() for subject_rows in subject.rows]
-    tokenizing = _joined(
-        [
-            [block[rows] for block in used(blocks_tokenizing(subject, one), one)]
-            for one, rows in zip(subject.encoded, kept, strict=True)
-        ]
-    )
+    tokenizing = _compared(subject, partial(blocks_tokenizing, subject))
     found = []
     with subject.progress.task("Comparing blocks", len(times) * len(tokenizing)) as advance:
         for time in times:
-            denoising = _joined(
-                [
-                    [block[rows] for block in used(blocks_denoising(subject, one, time), one)]
-                    for one, rows in zip(subject.encoded, kept, strict=True)
-                ]
-            )
+            denoising = _compared(subject, partial(blocks_denoising, subject, time=time))
             for number, (first, second) in enumerate(zip(tokenizing, denoising, strict=True), 1):
                 near = min(NEIGHBOURS, len(first) - 1)
                 found.append(
@@ -81,8 +72,12 @@ def block_alignment(subject: Subject, times: Sequence[float] = ALIGNMENT_TIMES) 
     return found
 
 
-def _joined(batches: list[list[torch.Tensor]]) -> list[torch.Tensor]:
-    """Rows of each block over all batches."""
+def _compared(subject: Subject, blocks_of: Callable[[Encoded], list[Tensor]]) -> list[Tensor]:
+    """The rows of every block that are compared, over all batches: (N, W) each."""
+    batches = [
+        [block[rows] for block in used(blocks_of(one), one)]
+        for one, rows in zip(subject.encoded, subject.rows, strict=True)
+    ]
     return [torch.cat(parts) for parts in zip(*batches, strict=True)]
 
 

@@ -16,6 +16,7 @@ from unite_mm.analysis.trajectories import save_film, trajectories
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.registry.build import software_versions
 from unite_mm.utils.files import write_text
+from unite_mm.utils.labels import labels_of
 from unite_mm_schemas.analysis import AnalysisReport, RunAnalysis
 
 PARTS = ("alignment", "latents", "length", "probes", "trajectories", "dynamics")
@@ -72,15 +73,6 @@ def analyse(
         if part in PICTURES and any(getattr(run, PICTURES[part][0]) for run in runs):
             PICTURES[part][1](runs, folder / f"{part}.png")
     return report
-
-
-def labels_of(runs: Sequence[Path]) -> list[str]:
-    """What tables call runs: the names of their folders, or as much of the paths as tells them apart."""
-    for length in range(1, max((len(run.parts) for run in runs), default=0) + 1):
-        labels = ["/".join(run.parts[-length:]) for run in runs]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [f"{run} ({number})" for number, run in enumerate(runs, 1)]
 
 
 def analyse_run(subject: Subject, label: str, plan: AnalysisPlan, folder: Path) -> RunAnalysis:

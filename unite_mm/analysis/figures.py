@@ -4,6 +4,7 @@ Every picture holds all runs; a run has the same colour in all of them.
 """
 
 from collections.abc import Callable, Sequence
+from colorsys import hsv_to_rgb
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""Okabe and Ito's palette, which colour-blind readers can tell apart; of more runs the hue goes round."""
+
+GOLDEN = 0.618034
+"""Share of the circle of hues between two runs: none is met twice."""
+
+LEGEND_ROWS = 14
+"""Entries of a column of a legend; more would leave the picture."""
 
 DOTS_PER_INCH = 200
 PANEL = (3.4, 2.7)
@@ -28,7 +35,10 @@ SHARED_LABELS = {"train/reconstruction", "train/flow", "validation/reconstructio
 
 def colour(number: int) -> str:
     """The colour of the run of a number."""
-    return COLOURS[number % len(COLOURS)]
+    if number < len(COLOURS):
+        return COLOURS[number]
+    shades = hsv_to_rgb(number * GOLDEN % 1, 0.75, 0.8 if number % 2 else 0.5)
+    return "#" + "".join(f"{round(255 * shade):02x}" for shade in shades)
 
 
 def panels(count: int, columns: int = 3) -> "tuple[Figure, list[Axes]]":
@@ -61,8 +71,10 @@ def save(figure: "Figure", path: Path) -> Path:
 
 def legend(axes: "Axes") -> None:
     """A legend to the right of a panel, where there is anything to tell apart."""
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    count = len(axes.get_legend_handles_labels()[1])
+    if count:
+        columns = -(-count // LEGEND_ROWS)
+        axes.legend(frameon=False, fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=columns)
 
 
 def alignment_picture(runs: Sequence[RunAnalysis], path: Path) -> Path:

@@ -3,7 +3,8 @@
 Dimensions: N samples, D features, P targets.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,7 +33,10 @@ FEWEST = 20
 
 
 class Standardised:
-    """Features scaled by the mean and standard deviation of those that a probe is fitted on, with a constant column."""
+    """Features scaled by the mean and standard deviation of those that a probe is fitted on.
+
+    A feature that does not vary among these is zero for all samples: it tells nothing, and its scale is rounding.
+    """
 
     def __init__(self, features: Tensor) -> None:
         features = features.double()
@@ -80,9 +84,12 @@ def predictions(features: Tensor, targets: Tensor, others: Tensor) -> Tensor:
 
 
 def r_squared(name: str, predicted: Tensor, true: Tensor) -> Metric:
-    """R^2 of predictions (M,) with an interval by the delta method over the samples."""
+    """R^2 of predictions (M,) with an interval by the delta method over the samples; no value where all are alike."""
+    definition = "R^2 on held-out samples of a linear map of mean-pooled features (ridge regression)"
+    if bool((true == true[0]).all()):
+        return Metric(name=name, title=name, value=None, total=len(true), definition=definition)
     residual, spread = (predicted - true).square(), (true - true.mean()).square()
-    ratio = float(residual.mean() / spread.mean()) if float(spread.mean()) > 0 else float("nan")
+    ratio = float(residual.mean() / spread.mean())
     half = Z_95 * float((residual - ratio * spread).std() / spread.mean()) / len(true) ** 0.5
     return Metric(
         name=name,
@@ -90,8 +97,46 @@ def r_squared(name: str, predicted: Tensor, true: Tensor) -> Metric:
         value=1 - ratio,
         total=len(true),
         interval=(1 - ratio - half, 1 - ratio + half),
-        definition="R^2 on held-out samples of a linear map of mean-pooled features (ridge regression)",
+        definition=definition,
     )
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a probe is fitted to and judged by, of the samples whose target is known.
+
+    Attributes:
+        name: of the target.
+        known: (N,) bool, samples to fit on.
+        values: (known, P) of these: indicators of P classes, or one column of numbers.
+        asked: (M,) bool, samples to judge by.
+        goal: (asked,) of these: classes or numbers.
+    """
+
+    name: str
+    known: Tensor
+    values: Tensor
+    asked: Tensor
+    goal: Tensor
+
+
+def _questions(fit_targets: Targets, true: Targets) -> Iterator[_Question]:
+    """All classes as one question, or one for each number.
+
+    Raises:
+        UsageError: too few targets are known.
+    """
+    if fit_targets.kind == "classes":
+        known, asked = fit_targets.values >= 0, true.values >= 0
+        _enough(int(known.sum()), int(asked.sum()), "class")
+        indicators = one_hot(fit_targets.values[known], len(true.names)).double()
+        yield _Question("accuracy", known, indicators, asked, true.values[asked])
+        return
+    for column, name in enumerate(true.names):
+        own, other = fit_targets.values[:, column].double(), true.values[:, column].double()
+        known, asked = ~own.isnan(), ~other.isnan()
+        _enough(int(known.sum()), int(asked.sum()), name)
+        yield _Question(name, known, own[known, None], asked, other[asked])
 
 
 def probe(fit: Tensor, fit_targets: Targets, held_out: Tensor, true: Targets) -> tuple[Metric, ...]:
@@ -105,26 +150,20 @@ def probe(fit: Tensor, fit_targets: Targets, held_out: Tensor, true: Targets) ->
 
     Returns:
         The share of right classes (least squares on indicators, the largest wins), or R^2 of each number. Samples
-        whose target is unknown are left out.
+        whose target is unknown are left out; numbers that are alike for all held-out samples have no R^2.
 
     Raises:
         UsageError: too few targets are known.
     """
-    if fit_targets.kind == "classes":
-        known, asked = fit_targets.values >= 0, true.values >= 0
-        _enough(int(known.sum()), int(asked.sum()), "class")
-        indicators = one_hot(fit_targets.values[known], len(true.names)).double()
-        guessed = predictions(fit[known], indicators, held_out[asked]).argmax(1)
-        right = int((guessed == true.values[asked]).sum())
-        definition = "right classes on held-out samples by a linear map of mean-pooled features (least squares)"
-        return (share("accuracy", "accuracy", right, int(asked.sum()), definition),)
     metrics = []
-    for column, name in enumerate(true.names):
-        own, other = fit_targets.values[:, column].double(), true.values[:, column].double()
-        known, asked = ~own.isnan(), ~other.isnan()
-        _enough(int(known.sum()), int(asked.sum()), name)
-        guess = predictions(fit[known], own[known, None], held_out[asked])[:, 0]
-        metrics.append(r_squared(name, guess, other[asked]))
+    for one in _questions(fit_targets, true):
+        guessed = predictions(fit[one.known], one.values, held_out[one.asked])
+        if fit_targets.kind == "classes":
+            right = int((guessed.argmax(1) == one.goal).sum())
+            definition = "right classes on held-out samples by a linear map of mean-pooled features (least squares)"
+            metrics.append(share(one.name, one.name, right, len(one.goal), definition))
+        else:
+            metrics.append(r_squared(one.name, guessed[:, 0], one.goal))
     return tuple(metrics)
 
 
@@ -153,37 +192,29 @@ def control(fit: Tensor, fit_targets: Targets, held_out: Tensor, true: Targets, 
         UsageError: too few targets are known.
     """
     generators = [stream_generator(Stream.PROBE_SHUFFLE, seed, number) for number in range(SHUFFLES)]
-    if fit_targets.kind == "classes":
-        known, asked = fit_targets.values >= 0, true.values >= 0
-        _enough(int(known.sum()), int(asked.sum()), "class")
-        indicators = one_hot(fit_targets.values[known], len(true.names)).double()
-        orders = [torch.randperm(len(indicators), generator=generator) for generator in generators]
-        columns = torch.cat([indicators[order] for order in orders], 1)
-        guessed = predictions(fit[known], columns, held_out[asked]).view(int(asked.sum()), SHUFFLES, -1).argmax(2)
-        right = (guessed == true.values[asked][:, None]).double().mean(0)
-        total = SHUFFLES * int(asked.sum())
-        return (_of_orders("accuracy", right, round(float(right.mean()) * total), total),)
     metrics = []
-    for column, name in enumerate(true.names):
-        own, other = fit_targets.values[:, column].double(), true.values[:, column].double()
-        known, asked = ~own.isnan(), ~other.isnan()
-        _enough(int(known.sum()), int(asked.sum()), name)
-        values = own[known]
-        orders = [torch.randperm(len(values), generator=generator) for generator in generators]
-        guess = predictions(fit[known], torch.stack([values[order] for order in orders], 1), held_out[asked])
-        found = [r_squared(name, one, other[asked]).value or 0.0 for one in guess.T]
-        metrics.append(_of_orders(name, torch.tensor(found, dtype=torch.float64), None, int(asked.sum())))
+    for one in _questions(fit_targets, true):
+        orders = [torch.randperm(len(one.values), generator=generator) for generator in generators]
+        columns = torch.cat([one.values[order] for order in orders], 1)
+        guessed = predictions(fit[one.known], columns, held_out[one.asked]).unflatten(1, (SHUFFLES, -1))
+        if fit_targets.kind == "classes":
+            right = (guessed.argmax(2) == one.goal[:, None]).double()
+            metrics.append(_of_orders(one.name, right.mean(0).tolist(), int(right.sum()), right.numel()))
+        else:
+            found = [r_squared(one.name, column, one.goal).value for column in guessed[:, :, 0].T]
+            values = [value for value in found if value is not None]
+            metrics.append(_of_orders(one.name, values, None, len(one.goal)))
     return tuple(metrics)
 
 
-def _of_orders(name: str, values: Tensor, count: int | None, total: int) -> Metric:
+def _of_orders(name: str, values: Sequence[float], count: int | None, total: int) -> Metric:
     return Metric(
         name=name,
         title=name,
-        value=float(values.mean()),
+        value=sum(values) / len(values) if values else None,
         count=count,
         total=total,
-        interval=student(values.tolist()),
+        interval=student(values),
         definition=f"the same by probes fitted to the targets in random order, mean of {SHUFFLES} orders",
     )
 

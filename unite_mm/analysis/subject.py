@@ -16,7 +16,6 @@ from unite_mm.contract import Batch, DataRequest, ModalityData, Registers
 from unite_mm.errors import UsageError
 from unite_mm.evaluation.plan import chosen_indices
 from unite_mm.flow.path import interpolate
-from unite_mm.model.taps import block_taps
 from unite_mm.progress import Progress, Silent
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.registry import discover
@@ -135,13 +134,13 @@ class Subject:
     @torch.no_grad()
     def encode(self, split: str, indices: Tensor) -> Iterator[Encoded]:
         """Samples (N,) of a split in batches, with their latents."""
-        modules, device = self.model.modules_of(self.modality), self.model.device
+        modules, network, device = self.model.modules_of(self.modality), self.model.network, self.model.device
         with self.progress.task("Tokenizing", len(indices)) as advance:
             for start in range(0, len(indices), BATCH):
                 chosen = indices[start : start + BATCH]
                 batch = self.data.batch(split, chosen).to(device)
                 numbers = range(start, start + len(chosen))
-                latents = self._flow_latents(batch, numbers)
+                latents = network.to_flow(self.modality, self.tokenized(batch, start), batch.registers)
                 generators = [stream_generator(Stream.ANALYSIS_NOISE, self.seed, number) for number in numbers]
                 noise = normal_noise(modules, generators, latents.shape[1]).to(device)
                 yield Encoded(batch, start, latents, noise)
@@ -156,18 +155,29 @@ class Subject:
         chosen[order[:MOST_ROWS]] = True
         return list(chosen.split(counts))
 
-    def predicted(self, one: Encoded, time: float) -> Tensor:
-        """z0_hat (B, L, C) of latents noised to a timestep, under the conditions of the batch."""
+    def predicted(self, one: Encoded, time: float, states: list[Tensor] | None = None) -> Tensor:
+        """z0_hat (B, L, C) of latents noised to a timestep, under the conditions of the batch.
+
+        Args:
+            one: the batch.
+            time: the timestep.
+            states: gets the registers (B, L, W) after every block.
+        """
         state, network = one.noisy(time), self.model.network
         times = torch.full((len(state),), time, device=state.device)
-        return network.denoise(self.modality, state, times, one.registers, condition=one.batch.condition)
+        return network.denoise(self.modality, state, times, one.registers, condition=one.batch.condition, states=states)
 
-    def _flow_latents(self, batch: Batch, numbers: Sequence[int]) -> Tensor:
-        """Clean latents (B, L, C) in the space of the flow, with the register noise of the numbered samples."""
-        network, name = self.model.network, self.modality
-        generators = register_generators(self.seed, numbers)
-        clean = tokenize(network, name, batch, generators, self.model.config.latent.tokenize_time_max)
-        return network.to_flow(name, clean, batch.registers)
+    def tokenized(self, batch: Batch, first: int, states: list[Tensor] | None = None) -> Tensor:
+        """Clean latents (B, L, C) of a batch, with the register noise of the samples from number `first` on.
+
+        Args:
+            batch: the plugin's, on the device.
+            first: number of its first sample.
+            states: gets the registers (B, L, W) after every block; nothing where latents are a teacher's features.
+        """
+        generators = register_generators(self.seed, range(first, first + len(batch.registers.mask)))
+        time_max = self.model.config.latent.tokenize_time_max
+        return tokenize(self.model.network, self.modality, batch, generators, time_max, states)
 
 
 @torch.no_grad()
@@ -176,19 +186,17 @@ def blocks_tokenizing(subject: Subject, one: Encoded) -> list[Tensor]:
 
     None where no trunk tokenizes: latents that are a frozen teacher's features.
     """
-    if subject.model.network.features is not None:
-        return []
-    with block_taps(subject.model.network.encoder) as taps:
-        subject.model.tokenize(one.batch, subject.modality, seed=subject.seed, first=one.first)
-        return taps.registers
+    states: list[Tensor] = []
+    subject.tokenized(one.batch, one.first, states)
+    return states
 
 
 @torch.no_grad()
 def blocks_denoising(subject: Subject, one: Encoded, time: float) -> list[Tensor]:
     """What every block puts out, (B, L, W) each, when the latents of a batch are denoised from a timestep."""
-    with block_taps(subject.model.network.denoiser) as taps:
-        subject.predicted(one, time)
-        return taps.registers
+    states: list[Tensor] = []
+    subject.predicted(one, time, states)
+    return states
 
 
 def used(blocks: Sequence[Tensor], one: Encoded) -> list[Tensor]:

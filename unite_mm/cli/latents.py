@@ -71,7 +71,6 @@ def decode(run: Path, source: Path, output: Path, picture: Path | None, device: 
     from unite_mm.sampling.coding import BATCH
     from unite_mm.sampling.latent_files import read_latents
     from unite_mm.storage.samples import write_samples
-    from unite_mm.utils.files import write_aside
 
     model = load_model(run, device)
     latents = read_latents(model.network, source)
@@ -81,9 +80,7 @@ def decode(run: Path, source: Path, output: Path, picture: Path | None, device: 
         for part in latents.parts(BATCH):
             samples += model.decode(part)
             advance(len(part))
-        write_samples(modality, samples, output)
-        if picture is not None:
-            write_aside(picture, lambda aside: modality.save_picture(samples, aside))
+        write_samples(modality, samples, output, picture)
     say(f"{len(samples):,} samples: {output}")
 
 
@@ -124,7 +121,6 @@ def interpolate(run: Path, first: str, second: str, number: int, output: Path, p
     from unite_mm.registry import discover
     from unite_mm.sampling.inputs import read_one
     from unite_mm.storage.samples import write_samples
-    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
@@ -147,7 +143,5 @@ def interpolate(run: Path, first: str, second: str, number: int, output: Path, p
             sampling=settings,
             progress=progress,
         )
-        write_samples(modality, samples, output)
-        if options["picture"] is not None:
-            write_aside(options["picture"], lambda aside: modality.save_picture(samples, aside))
+        write_samples(modality, samples, output, options["picture"])
     say(f"{len(samples):,} samples from {first} to {second}: {output}")

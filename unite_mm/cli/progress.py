@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, 
 from rich.text import Text
 
 from unite_mm.progress import TaskContext
+from unite_mm.utils.durations import duration
 from unite_mm.utils.text import printable
 
 LINE_EVERY = 15.0
@@ -64,15 +65,6 @@ class _Bars(Progress):
 def rate(value: float) -> str:
     """A number per second, three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def duration(seconds: float) -> str:
-    """`7 s`, `3:05 min` or `1:02:03 h`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d} h"
 
 
 class TerminalProgress:

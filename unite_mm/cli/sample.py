@@ -94,7 +94,7 @@ def sample(
     run: Path, number: int | None, output: Path, picture: Path | None, report: Path | None, **options: Any
 ) -> None:
     """Generate samples, or variations of given ones."""
-    from unite_mm.cli.progress import TerminalProgress, duration, rate
+    from unite_mm.cli.progress import TerminalProgress, rate
     from unite_mm.cli.tables import print_score
     from unite_mm.config import sampling_settings
     from unite_mm.evaluation.report import check_results
@@ -102,7 +102,7 @@ def sample(
     from unite_mm.sampling.inputs import read_samples
     from unite_mm.sampling.labels import spread_labels
     from unite_mm.storage.samples import write_samples
-    from unite_mm.utils.files import write_aside
+    from unite_mm.utils.durations import duration
 
     check_start(options)
     model = load_model(run, options["device"])
@@ -127,9 +127,7 @@ def sample(
             inputs, each = read_samples(model.modalities[name], source, progress), number or 1
             samples = model.variations(inputs, options["time"], each, sampling=settings, progress=progress, **same)
         spent = time.monotonic() - start
-        write_samples(model.modalities[name], samples, output)
-        if picture is not None:
-            write_aside(picture, lambda aside: model.modalities[name].save_picture(samples, aside))
+        write_samples(model.modalities[name], samples, output, picture)
         if report is not None:
             with progress.task("Writing the report", None):
                 _write_page(model, run, name, samples, report, progress)
@@ -187,7 +185,6 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.registry import discover
     from unite_mm.storage.samples import write_samples
-    from unite_mm.utils.files import write_aside
 
     model = load_model(run, options["device"])
     name = model.choose(options["modality"])
@@ -198,10 +195,8 @@ def reconstruct(run: Path, source: Path, output: Path, picture: Path | None, **o
         if not inputs:
             raise UsageError(f"{source} holds no sample")
         outputs = model.reconstruct(inputs, name, seed=options["seed"], skip=True, progress=progress)
-        write_samples(modality, outputs, output)
-        if picture is not None:
-            kept = [one for index, one in enumerate(inputs) if index not in outputs.skipped]
-            write_aside(picture, lambda aside: modality.save_pairs_picture(kept, outputs, aside))
+        kept = [one for index, one in enumerate(inputs) if index not in outputs.skipped]
+        write_samples(modality, outputs, output, picture, kept)
     say_skipped(outputs.skipped, len(inputs))
     say(f"{len(outputs):,} reconstructions: {output}")
 

@@ -32,7 +32,17 @@ UNSHOWN = ("learning_rate", "seconds")
 """Records that say nothing about how a run ended."""
 
 
-@click.command(cls=Command)
+class TrainCommand(Command):
+    """Its help ends with the regimes, a line each."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from unite_mm.config.regimes import REGIMES
+
+        with formatter.section("Regimes"):
+            formatter.write_dl([(name, one.description) for name, one in REGIMES.items()])
+
+
+@click.command(cls=TrainCommand)
 @click.option("--modality", "modalities", multiple=True, metavar="NAME", help="Modality to train; may be repeated.")
 @click.option(
     "--data", "sources", multiple=True, metavar="SOURCE", help="A source the modality knows, or a path; or NAME=SOURCE."
@@ -43,12 +53,7 @@ UNSHOWN = ("learning_rate", "seconds")
     metavar="PRESET",
     help="A preset of the modality, or NAME=PRESET; `unite-mm plugins show NAME` lists them.",
 )
-@click.option(
-    "--regime",
-    metavar="NAME",
-    help="Which system to train: unite, unite-no-stop, separate, separate-no-stop, unified-latents, "
-    "two-stage, frozen-features.",
-)
+@click.option("--regime", metavar="NAME", help="Which system to train: one of the regimes below.")
 @click.option("--config", "file", type=PathName(dir_okay=False), help="A YAML configuration file.")
 @set_option
 @click.option("--out", type=PathName(file_okay=False), help="Run folder.  [default: runs/NAME-TIME]")
@@ -265,8 +270,8 @@ def _fit(
 
 def _announce(decision: "Decision", folder: Path, progress: "Progress") -> None:
     """The essentials of the resolved configuration, in four lines."""
-    from unite_mm.cli.progress import duration
     from unite_mm.registry import discover
+    from unite_mm.utils.durations import duration
 
     registry, config = discover(), decision.config
     trunk, settings = config.trunk, config.train
@@ -312,8 +317,8 @@ def _queue_again(job: str, folder: Path) -> None:
 
 
 def _conclude(summary: "TrainSummary", picture: Path | None) -> None:
-    from unite_mm.cli.progress import duration
     from unite_mm.cli.tables import print_rows
+    from unite_mm.utils.durations import duration
 
     rows = [(name, f"{value:.5g}") for name, value in summary.losses.items() if name not in UNSHOWN]
     if rows:

@@ -17,7 +17,7 @@ class NamedRegime:
     """One of the systems that the paper compares.
 
     Attributes:
-        description: in a line.
+        description: in a line, for the help of `train`.
         values: nested mapping in the shape of `RunConfig`.
     """
 

@@ -21,7 +21,8 @@ class ReportViews:
     with NAME as in `renderer`. Both functions get an item of the gallery as it is in JSON (`title`, `facts`, `content`)
     and an empty element to fill: `thumbnail` a small picture in the grid, `detail` the large view of the selected item.
     `detail` may return a function that is called before its element is used again. Texts go into the page by
-    `textContent`, never as HTML: they may hold anything.
+    `textContent`, never as HTML: they may hold anything. `uniteReport.make(NAME, CLASS, TEXT)` makes an element so; the
+    last two may be left out.
 
     Attributes:
         renderer: name under which a script registers what draws the items; empty: items are shown by title and facts.

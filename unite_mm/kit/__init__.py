@@ -6,6 +6,7 @@ nothing here changes its name, its arguments or its result. A plugin may also im
 
 - `arrays`: arrays of `.npz` files, checked as they are read.
 - `cache`: prepared data sets that are made once and kept, and what names and describes their files.
+- `choice`: some of many samples, spread evenly.
 - `defaults`: batches of tensors, data sets in memory, a plain decoder.
 - `download`: files from the network: mirrors, sizes, hashes; nothing but the right file is kept.
 - `files`: files that are there whole or not at all.

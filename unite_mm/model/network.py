@@ -227,7 +227,9 @@ class Network(nn.Module):
             self._made[modality] = self.teachers[modality]()
         return self._made[modality]
 
-    def tokenize(self, modality: str, batch: Batch, noise: Tensor, time: Tensor) -> Tensor:
+    def tokenize(
+        self, modality: str, batch: Batch, noise: Tensor, time: Tensor, states: list[Tensor] | None = None
+    ) -> Tensor:
         """Clean latents z0 (B, L, C) of a batch.
 
         Args:
@@ -235,6 +237,7 @@ class Network(nn.Module):
             batch: the plugin's batch, on the network's device.
             noise: (B, L, C) in the registers.
             time: (B,) near 0.
+            states: gets the registers (B, L, W) after every block of the trunk; nothing where a teacher tokenizes.
         """
         if self.features is not None:
             with torch.no_grad():
@@ -243,7 +246,7 @@ class Network(nn.Module):
         tokens = self.modules_of(modality).tokenizer(batch)
         if self.regime.deterministic:
             noise, time = torch.zeros_like(noise), torch.zeros_like(time)
-        latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens)
+        latents: Tensor = self.encoder(modality, noise, time, batch.registers, tokens=tokens, states=states)
         return latents
 
     def denoise(

@@ -11,6 +11,7 @@ from unite_mm.evaluation.views import read_views
 from unite_mm.registry.models import model_folder, name_of
 from unite_mm.storage.portable import portable_record, portable_report
 from unite_mm.storage.pretrained import find_record
+from unite_mm.utils.labels import labels_of
 from unite_mm.utils.validation import one_line
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.metrics import MetricsReport
@@ -91,11 +92,7 @@ def load_runs(named: Sequence[str | Path]) -> list[Run]:
     runs = [load_run(one) for one in named]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
-        names = [
-            "/".join(Path(one).resolve().parts[-2:]) if names.count(name) > 1 else name
-            for one, name in zip(named, names, strict=True)
-        ]
-    names = [f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+        names = labels_of([Path(name_of(one) or one) for one in named])
     return [Run(name, run.record, run.curves, run.evaluations) for name, run in zip(names, runs, strict=True)]
 
 

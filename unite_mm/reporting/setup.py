@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from unite_mm.config.layers import flatten
 from unite_mm.registry import discover
 from unite_mm.reporting.runs import Run
-from unite_mm.storage.model_card import MACHINE as OF_THE_MACHINE
 from unite_mm.storage.model_card import data_licence, machine, nearest_preset, setting_text, training_command
+from unite_mm.utils.durations import duration
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
@@ -66,10 +66,6 @@ def setup_of(run: Run) -> Setup:
     if record is None:
         return Setup(run.name, (), "", (), (), (), "", (), evaluations)
     preset, changed = nearest_preset(record.config)
-    command = ""
-    if preset is not None and record.config.recipe.kind == "joint":
-        told = [one for one in changed if one[0] not in OF_THE_MACHINE and ".config.metrics." not in one[0]]
-        command = training_command(record.config, preset, told)
     return Setup(
         name=run.name,
         rows=tuple(_facts(record)),
@@ -81,18 +77,10 @@ def setup_of(run: Run) -> Setup:
         settings=tuple(
             (key, setting_text(value)) for key, value in flatten(record.config.model_dump(mode="json")).items()
         ),
-        command=command,
+        command=training_command(record.config, preset, changed),
         cards=tuple(_card(name, entry.card) for name, entry in record.modalities.items() if entry.card is not None),
         evaluations=evaluations,
     )
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `12 min` or `3 h 20 min`."""
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _facts(record: CheckpointRecord) -> Iterator[Row]:

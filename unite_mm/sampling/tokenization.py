@@ -1,6 +1,6 @@
 """Latents of a batch of samples, each with register noise of its own.
 
-Dimensions: B batch, L registers of the batch, C latent channels.
+Dimensions: B batch, L registers of the batch, C latent channels, W width.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,12 @@ from unite_mm.sampling.generate import normal_noise
 
 
 def tokenize(
-    network: Network, modality: str, batch: Batch, generators: Sequence[torch.Generator], time_max: float
+    network: Network,
+    modality: str,
+    batch: Batch,
+    generators: Sequence[torch.Generator],
+    time_max: float,
+    states: list[Tensor] | None = None,
 ) -> Tensor:
     """Clean latents (B, L, C) of a batch on the network's device.
 
@@ -26,11 +31,12 @@ def tokenize(
         batch: B of them.
         generators: CPU generators of each sample's register noise and timestep (B).
         time_max: timesteps are uniform up to it.
+        states: gets the registers (B, L, W) after every block of the trunk; nothing where a teacher tokenizes.
     """
     length = batch.registers.mask.shape[1]
     noise = normal_noise(network.modules_of(modality), generators, length).to(network.device)
     time = torch.stack([torch.rand((), generator=g) for g in generators]) * time_max
-    return network.tokenize(modality, batch, noise, time.to(network.device))
+    return network.tokenize(modality, batch, noise, time.to(network.device), states)
 
 
 def register_generators(seed: int, samples: Iterable[int]) -> list[torch.Generator]:

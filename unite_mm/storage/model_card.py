@@ -6,14 +6,20 @@ from contextlib import suppress
 from typing import Any
 
 from unite_mm.config import RunOptions, resolve, settings_that_differ
+from unite_mm.config.layers import flatten
 from unite_mm.errors import UniteError
 from unite_mm.registry import Registry, discover
 from unite_mm.storage.front_matter import front_matter
+from unite_mm.utils.durations import duration
 from unite_mm.utils.metric_text import metric_groups, shown
 from unite_mm_schemas.card import DataCard
 from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.combinations import FINE_TUNES
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.metrics import Metric, MetricsReport, Score
+
+Difference = tuple[str, Any, Any]
+"""A setting's key, a preset's value and a run's own."""
 
 CARD = "README.md"
 METRICS = "metrics.json"
@@ -121,12 +127,12 @@ def data_licence(registry: Registry, name: str, card: DataCard) -> str:
 def _training(record: CheckpointRecord) -> Iterator[str]:
     config = record.config
     preset, differing = nearest_preset(config)
-    seconds = f", {record.seconds / 60:.0f} minutes" if record.seconds else ""
+    seconds = f", {duration(record.seconds)}" if record.seconds else ""
     yield f"{record.step:,} steps{seconds}; {machine(config)}; seed {config.train.seed}."
-    if config.recipe.kind != "joint":
+    if config.recipe.kind in FINE_TUNES:
         yield f"The recipe is `{config.recipe.kind}`: the model was trained further from another one."
     yield ""
-    told = [change for change in differing if change[0] not in MACHINE and ".config.metrics." not in change[0]]
+    told = _told(differing)
     if preset is None:
         yield "No installed preset is near this configuration, which stands in `record.json`."
     elif not told:
@@ -146,18 +152,24 @@ def _training(record: CheckpointRecord) -> Iterator[str]:
             for one in record.changes
         )
         yield from _table(("setting", "at step", "before", "after"), rows)
-    if config.recipe.kind == "joint" and preset is not None:
-        yield from ("", "Trained by", "", "```", training_command(config, preset, told), "```")
+    command = training_command(config, preset, differing)
+    if command:
+        yield from ("", "Trained by", "", "```", command, "```")
 
 
-def nearest_preset(config: RunConfig) -> tuple[str | None, list[tuple[str, Any, Any]]]:
+def _told(differing: Iterable[Difference]) -> list[Difference]:
+    """Without those of the machine and of metrics, which changed nothing of the model."""
+    return [one for one in differing if one[0] not in MACHINE and ".config.metrics." not in one[0]]
+
+
+def nearest_preset(config: RunConfig) -> tuple[str | None, list[Difference]]:
     """The preset with the fewest settings that differ, and these: key, preset's value, this one's."""
     registry, names = discover(), tuple(config.modalities)
     if not names or any(name not in registry.plugins for name in names):
         return None, []
     length = {key: getattr(config.train, key) for key in LENGTHS}
     config = _complete(config, registry)
-    found: list[tuple[str, list[tuple[str, Any, Any]]]] = []
+    found: list[tuple[str, list[Difference]]] = []
     for preset in registry.get(names[0]).presets():
         options = RunOptions(names, preset=f"{names[0]}={preset}", flags={"train": length})
         with suppress(UniteError):  # a broken preset, or an imported model, which has no length
@@ -186,8 +198,16 @@ def machine(config: RunConfig) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def training_command(config: RunConfig, preset: str, differing: Iterable[tuple[str, Any, Any]]) -> str:
-    """The command that trains it again, on a machine that is used as that one was."""
+def training_command(config: RunConfig, preset: str | None, differing: Iterable[Difference]) -> str:
+    """The command that trains a model again; empty where it began with another model or no preset is near.
+
+    Args:
+        config: its configuration.
+        preset: the nearest one.
+        differing: settings that differ from it.
+    """
+    if preset is None or config.recipe.kind in FINE_TUNES:
+        return ""
     name = next(iter(config.modalities))
     several = len(config.modalities) > 1
     parts = ["unite-mm", "train"]
@@ -197,8 +217,9 @@ def training_command(config: RunConfig, preset: str, differing: Iterable[tuple[s
     parts += ["--preset", f"{name}={preset}" if several else preset]
     train = config.train
     parts += ["--max-steps", str(train.max_steps)] if train.max_steps else ["--max-time", f"{train.max_time or 0:g}s"]
-    for key, _, value in differing:
-        if key in RECORDS or key.endswith(".source"):
+    own = flatten(config.model_dump(mode="json"))
+    for key, _, value in _told(differing):
+        if key not in own or key in RECORDS or key.endswith(".source"):  # a section of another kind has other keys
             continue
         short = key.replace("modalities.", "", 1).replace(".config.", ".", 1) if ".config." in key else key
         parts += ["--set", f"{short}={setting_text(value)}"]

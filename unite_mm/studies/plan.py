@@ -10,6 +10,7 @@ from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
 from unite_mm.studies.definition import Words
 from unite_mm.training.operations import step_cost
+from unite_mm.utils.durations import duration
 from unite_mm.utils.files import write_text
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.study import StudyConfig, StudyPlan, VariantCost
@@ -151,20 +152,10 @@ def cost_rows(study: StudyConfig, costs: dict[str, VariantCost], jobs: int) -> l
         total += seconds * len(study.seeds)
         made = "" if own is None else f"{own:,}"
         whole = "" if own is None else f"{own * cost.operations:.3g}"
-        rows.append((name, f"{cost.parameters:,}", f"{cost.operations:.4g}", made, whole, _hours(seconds)))
+        rows.append((name, f"{cost.parameters:,}", f"{cost.operations:.4g}", made, whole, duration(seconds)))
     runs = len(study.variants) * len(study.seeds)
-    rows.append((f"{runs} runs, {jobs} at once", "", "", "", "", _hours(total / min(jobs, runs))))
+    rows.append((f"{runs} runs, {jobs} at once", "", "", "", "", duration(total / min(jobs, runs))))
     return rows
 
 
 COST_HEADER = ("variant", "parameters", "operations per step", "steps", "operations per run", "training time about")
-
-
-def _hours(seconds: float) -> str:
-    return (
-        f"{seconds / 3600:.2g} h"
-        if seconds >= 3600
-        else f"{seconds / 60:.2g} min"
-        if seconds >= 60
-        else f"{seconds:.2g} s"
-    )

@@ -1,5 +1,7 @@
 """A whole study: its runs, then its table, its curves and what else it asks for, all in one folder."""
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,17 +11,20 @@ from unite_mm.analysis import AnalysisPlan, Subject, analyse
 from unite_mm.analysis.analyse import PARTS, REPORT
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
+from unite_mm.storage.runs import checkpoints_of
 from unite_mm.studies.curves import curves_picture
 from unite_mm.studies.definition import Words
 from unite_mm.studies.execute import Execution, has_ended, read_run
 from unite_mm.studies.plan import PlannedRun, Resolve, planned_runs, variant_costs
 from unite_mm.studies.results import study_table
 from unite_mm.studies.tables import study_text
-from unite_mm.utils.files import write_text
-from unite_mm_schemas.analysis import AnalysisReport
+from unite_mm.utils.files import file_sha256, write_text
+from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.study import StudyConfig, StudyTable, VariantCost
 
 DEFINITION, TABLE, TEXT, CURVES = "study.json", "table.json", "table.md", "curves.png"
+
+ANALYSIS, MADE_OF = "analysis", "made-of.json"
 
 
 @dataclass(frozen=True)
@@ -98,24 +103,34 @@ def _write(
     return table
 
 
-def _looked_into(report: Path) -> list[str]:
-    """The runs of an earlier analysis."""
-    try:
-        found = AnalysisReport.model_validate_json(report.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return []
-    return [run.run for run in found.runs]
+def _made_of(study: StudyConfig, runs: list[PlannedRun]) -> str:
+    """What an analysis is of, as text that changes with the parts, the split, the runs and what these have learned."""
+    learned = {
+        run.variant: {path.name: file_sha256(path / RECORD) for path in checkpoints_of(run.folder)} for run in runs
+    }
+    made = {"parts": study.measure.analyse, "split": study.measure.split, "seed": study.seeds[0], "runs": learned}
+    return json.dumps(made, indent=1) + "\n"
 
 
 def _analyse(study: StudyConfig, runs: list[PlannedRun], bench: Bench) -> None:
-    """Look into the first seed of every variant, unless that is done already."""
-    folder = bench.folder / "analysis"
+    """Look into the first seed of every variant, unless the analysis at hand is of the same things."""
+    folder = bench.folder / ANALYSIS
     chosen = [run for run in runs if run.seed == study.seeds[0]]
-    if _looked_into(folder / REPORT) == [str(run.folder) for run in chosen]:
+    made_of = _made_of(study, chosen)
+    if _text_of(folder / MADE_OF) == made_of and (folder / REPORT).is_file():
         return
     subjects = [
         Subject.open(run.folder, cache=bench.cache, split=study.measure.split, progress=bench.progress)
         for run in chosen
     ]
-    labels = [run.variant for run in chosen]
-    analyse(subjects, folder, AnalysisPlan(parts=study.measure.analyse), labels)
+    shutil.rmtree(folder, ignore_errors=True)  # pictures of other runs or parts
+    analyse(subjects, folder, AnalysisPlan(parts=study.measure.analyse), [run.variant for run in chosen])
+    write_text(folder / MADE_OF, made_of)
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""

@@ -16,6 +16,7 @@ from unite_mm.progress import Progress
 from unite_mm_image.config import ImageMetrics
 from unite_mm_image.metrics.image_sets import ImageSet
 from unite_mm_image.metrics.inception import INCEPTION, load_inception
+from unite_mm_image.torchscript import failure, open_script
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,8 @@ class Extractor:
         try:
             found = self.network(batch.float() / 255)
         except RuntimeError as error:  # whatever the network raises
-            lines = str(error).strip().splitlines()
-            reason = lines[-1] if lines else type(error).__name__  # TorchScript puts its trace before it
             raise UsageError(
-                f"{self.file}: fails on images {tuple(batch.shape)}: {reason}",
+                f"{self.file}: fails on images {tuple(batch.shape)}: {failure(error)}",
                 "features are of RGB images (B, 3, H, W), float32 in [0, 1]",
             ) from error
         if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(batch):
@@ -147,17 +146,8 @@ def open_extractor(settings: ImageMetrics) -> Extractor:
         return Extractor(Pooled(load_lite0()), NAME, device, settings.batch_size)
     if settings.features is None:
         return Extractor(load_inception(find_weights(INCEPTION, settings.inception)), None, device, settings.batch_size)
-    path = Path(settings.features).expanduser()
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise UsageError(f"image.metrics.features: {path} {what}", f"name a TorchScript file, or {OFFLINE}")
-    try:
-        network = torch.jit.load(path, map_location=device)
-    except Exception as error:  # damaged files make torch raise nearly anything
-        raise UsageError(
-            f"{path}: not a TorchScript file", "write one with torch.jit.trace(network, images).save(FILE)"
-        ) from error
-    return Extractor(network, path.name, device, settings.batch_size)
+    network = open_script(settings.features, "image.metrics.features", OFFLINE, device)
+    return Extractor(network, Path(settings.features).name, device, settings.batch_size)
 
 
 def metric_device(settings: ImageMetrics) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from unite_mm.contract import Teacher
 from unite_mm.errors import UsageError
-from unite_mm.kit.messages import first_line
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.efficientnet import NAME, WIDTH, Lite0, load_lite0, scaled
+from unite_mm_image.torchscript import failure, open_script
 
 
 def on_grid(features: Tensor, side: int) -> Tensor:
@@ -52,30 +52,15 @@ class ScriptTeacher(Teacher):
     """A TorchScript network: RGB images (B, 3, S, S) in [0, 1] -> maps (B, F, h, w) or square tokens (B, N, F).
 
     Args:
-        path: its file.
-        config: size of its input, and the grid of patches.
+        config: its file, the size of its input, and the grid of patches.
 
     Raises:
         UsageError: the file does not exist, is none of TorchScript, or gives something else.
     """
 
-    def __init__(self, path: Path, config: ImageConfig) -> None:
-        self.config, self.path, self.name = config, path, path.name
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise UsageError(f"image.teacher: {path} {what}", f"name a TorchScript file, or {TEACHERS[0]}")
-        if path.suffix == ".safetensors":
-            raise UsageError(
-                f"image.teacher: {path} holds weights without their network",
-                "write both into one file with torch.jit.trace(network, images).save(FILE)",
-            )
-        try:
-            self._network: nn.Module = torch.jit.load(path, map_location="cpu").eval()
-        except Exception as error:  # damaged files make torch raise nearly anything
-            raise UsageError(
-                f"image.teacher: {path} is not a TorchScript file",
-                "write one with torch.jit.trace(network, images).save(FILE)",
-            ) from error
+    def __init__(self, config: ImageConfig) -> None:
+        self.config, self.name = config, Path(config.teacher).name
+        self._network = open_script(config.teacher, "image.teacher", TEACHERS[0])
         size = config.teacher_size
         self.width = self._tokens(torch.zeros(1, 3, size, size)).shape[-1]
 
@@ -88,7 +73,7 @@ class ScriptTeacher(Teacher):
         try:
             found = self._network(pixels)
         except RuntimeError as error:  # whatever the network raises
-            reason = first_line(error)
+            reason = failure(error)
             raise UsageError(f"image.teacher: {self.name} fails on images {tuple(pixels.shape)}: {reason}") from error
         square = isinstance(found, Tensor) and found.dim() == 3 and math.isqrt(found.shape[1]) ** 2 == found.shape[1]
         if not square and not (isinstance(found, Tensor) and found.dim() == 4):
@@ -112,4 +97,4 @@ def make_teacher(config: ImageConfig) -> Teacher:
     """
     if config.teacher in TEACHERS:
         return Lite0Teacher(config)
-    return ScriptTeacher(Path(config.teacher).expanduser(), config)
+    return ScriptTeacher(config)

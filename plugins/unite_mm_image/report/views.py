@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from unite_mm.contract import Reference, ReportViews
+from unite_mm.kit.choice import spread_evenly
 from unite_mm.progress import Progress
 from unite_mm_image.data.image_files import to_mode
 from unite_mm_image.data.native import label_of
@@ -43,7 +44,7 @@ class ImageViews(ReportViews):
     ) -> Gallery | None:
         """Images spread evenly over all."""
         names: Sequence[str] = getattr(reference, "classes", ())
-        places, tags, items = _places(len(samples), MOST_IMAGES), _tags(samples, names), []
+        places, tags, items = spread_evenly(len(samples), MOST_IMAGES), _tags(samples, names), []
         with progress.task("images for the report", len(places)) as advance:
             for place in places:
                 facts = (Fact(label="sample", text=f"{place + 1:,}"), *_class_facts(samples[place], names))
@@ -65,7 +66,7 @@ class ImageViews(ReportViews):
         self, inputs: Sequence[Image.Image], outputs: Sequence[Image.Image], progress: Progress, workers: int = 0
     ) -> Gallery | None:
         """Inputs as the model sees them, their reconstructions and the amplified difference; the worst first."""
-        places = _places(len(inputs), MOST_PAIRS)
+        places = spread_evenly(len(inputs), MOST_PAIRS)
         found = []
         with progress.task("reconstructions for the report", len(places)) as advance:
             for place in places:
@@ -84,11 +85,6 @@ class ImageViews(ReportViews):
             items=tuple(item for _, item in sorted(found, key=lambda entry: entry[0])),
             notes=(*_notes(len(found), len(inputs)), "Those with the lowest PSNR come first."),
         )
-
-
-def _places(total: int, most: int) -> list[int]:
-    count = min(total, most)
-    return [k * total // count for k in range(count)]
 
 
 def _notes(shown: int, total: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
+from unite_mm.kit.choice import spread_evenly
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.properties import Values
@@ -145,8 +146,7 @@ def _property_statistics(conditions: Conditions, kind: NDArray[np.int64]) -> dic
     mean, std = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
     alike = np.maximum(np.abs(mean), 1.0)  # of a set whose molecules have one value
     chosen = np.flatnonzero(~np.isnan(values).all(axis=1))
-    count = min(len(chosen), PRIOR_ROWS)
-    chosen = chosen[np.arange(count) * len(chosen) // count]
+    chosen = chosen[spread_evenly(len(chosen), PRIOR_ROWS)]
     rows = [
         [row, *(None if math.isnan(value) else float(f"{value:.7g}") for value in own)]
         for row, own in zip(kind[chosen].tolist(), values[chosen].tolist(), strict=True)

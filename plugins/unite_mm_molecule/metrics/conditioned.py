@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unite_mm.kit.choice import spread_evenly
 from unite_mm.kit.intervals import mean
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
@@ -148,9 +149,8 @@ def _regressor(reference: Conditioned, names: Sequence[str], progress: Progress)
         return f"{len(able)} molecules in half of the training split are too few"
 
     def make() -> Regressor:
-        count = min(MOST_TRAINING, len(able))
-        chosen = able[np.arange(count) * len(able) // count]
-        progress.say(f"training a regressor of {', '.join(names)} on {count:,} molecules, once")
+        chosen = able[spread_evenly(len(able), MOST_TRAINING)]
+        progress.say(f"training a regressor of {', '.join(names)} on {len(chosen):,} molecules, once")
         molecules = reference.samples("train", torch.from_numpy(chosen))
         good = np.array([readable(one) for one in molecules])
         values = _columns(reference, "train", names)[chosen]

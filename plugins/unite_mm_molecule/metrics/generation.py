@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unite_mm.kit.choice import spread_evenly
 from unite_mm.kit.intervals import mean, share
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress, Silent
@@ -115,8 +116,7 @@ class _Scorer:
         able = [one for one in profile.molecules if one.explicit_hydrogens and one.positions is not None]
         parts = []
         for method, most in (("mmff94", chosen.mmff94), ("xtb", chosen.xtb)):
-            count = min(most, len(able))
-            some = [able[k * len(able) // count] for k in range(count)]
+            some = [able[place] for place in spread_evenly(len(able), most)]
             if some:
                 parts.append(strain_metrics(some, method, self.progress, self.workers))
         return parts

@@ -14,6 +14,7 @@ import numpy as np
 
 from unite_mm.contract import SPLITS
 from unite_mm.kit.cache import PluginCache
+from unite_mm.kit.choice import spread_evenly
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeMetrics
@@ -110,9 +111,8 @@ def chosen_molecules(reference: Reference, split: str, most: int) -> list[Molecu
     """Molecules spread evenly over a split, which is in the order of the source: QM9 begins with the small ones."""
     import torch
 
-    size = reference.size(split)
-    count = min(size, most)
-    return reference.samples(split, torch.arange(count) * size // count) if count else []
+    places = spread_evenly(reference.size(split), most)
+    return reference.samples(split, torch.tensor(places)) if places else []
 
 
 def open_held_out(reference: Reference, chosen: MoleculeMetrics, progress: Progress, workers: int) -> HeldOut:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unite_mm.contract import ReportViews
+from unite_mm.kit.choice import spread_evenly
 from unite_mm.kit.parallel import map_items
 from unite_mm.progress import Progress
 from unite_mm_molecule.config import MoleculeConfig
@@ -55,7 +56,7 @@ class MoleculeViews(ReportViews):
         self, samples: Sequence[Molecule], reference: Any, progress: Progress, workers: int = 0
     ) -> Gallery | None:
         """Valid, novel and invalid molecules, up to `MOST_OF_A_KIND` of each, spread evenly over all."""
-        places = _places(len(samples), MOST_LOOKED_AT)
+        places = spread_evenly(len(samples), MOST_LOOKED_AT)
         some = [samples[place] for place in places]
         found = map_items(
             check_validity, some, title="choosing molecules for the report", progress=progress, workers=workers
@@ -85,7 +86,7 @@ class MoleculeViews(ReportViews):
         """Held-out molecules with their reconstructions: those that differ first, up to `MOST_OF_A_KIND` of each."""
         from unite_mm_molecule.metrics.reconstruction import compare
 
-        places = _places(len(inputs), MOST_PAIRS_LOOKED_AT)
+        places = spread_evenly(len(inputs), MOST_PAIRS_LOOKED_AT)
         arranged = arrange([inputs[place] for place in places], self.config)
         pairs = list(zip(arranged, (outputs[place] for place in places), strict=True))
         found = map_items(
@@ -131,14 +132,7 @@ def _kinds(result: ValidityResult, known: "set[str] | None") -> tuple[str, ...]:
 def _spread(wanted: Sequence[bool]) -> list[int]:
     """Indices of at most `MOST_OF_A_KIND` that are wanted, spread evenly."""
     found = [index for index, is_wanted in enumerate(wanted) if is_wanted]
-    count = min(len(found), MOST_OF_A_KIND)
-    return [found[k * len(found) // count] for k in range(count)]
-
-
-def _places(total: int, most: int) -> list[int]:
-    """Indices of at most so many samples, spread evenly."""
-    count = min(total, most)
-    return [k * total // count for k in range(count)]
+    return [found[place] for place in spread_evenly(len(found), MOST_OF_A_KIND)]
 
 
 def _tags(kinds: Sequence[tuple[str, ...]], compared: bool, counted: bool) -> tuple[Tag, ...]:

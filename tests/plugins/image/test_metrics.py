@@ -407,8 +407,10 @@ def test_a_file_that_is_no_torchscript_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
     file.write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="not a TorchScript file"):
+    with pytest.raises(UsageError, match=r"image\.metrics\.features: .* is not a TorchScript file"):
         open_extractor(ImageMetrics(features=str(file)))
+    with pytest.raises(UsageError, match="holds weights without their network"):
+        open_extractor(ImageMetrics(features=str(file.rename(tmp_path / "weights.safetensors"))))
 
 
 @pytest.mark.slow

@@ -251,5 +251,5 @@ const uniteReport = (() => {
   }
 
   document.addEventListener("DOMContentLoaded", start);
-  return {register(name, renderer) { renderers[name] = renderer; }};
+  return {make, register(name, renderer) { renderers[name] = renderer; }};
 })();

@@ -5,7 +5,7 @@ Dimensions: B batch, L registers of the batch, C latent channels, W width; n dra
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -98,17 +98,11 @@ class DecodedPredictions(Addition):
             latents = network.end_time * latents + (1 - network.end_time) * seen.noise
             latents = latents * seen.registers.mask[:, :, None]
         losses = []
-        with nothing() if self.config.decoder else untrained(modules.decoder.parameters()):
+        with nullcontext() if self.config.decoder else untrained(modules.decoder.parameters()):
             for own in latents.split(len(registers.mask)):
                 terms = modules.losses(network.decode(seen.modality, own, registers), seen.batch)
                 losses.append(torch.stack([term.weight * term.values.float() for term in terms.values()]).sum(0))
         return torch.cat(losses) * (seen.time > self.config.threshold)
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """A context that does nothing."""
-    yield
 
 
 @contextmanager

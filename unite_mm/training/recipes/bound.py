@@ -79,16 +79,19 @@ class BoundRecipe(FlowRecipe):
 
     def flow_values(self, seen: FlowPass) -> Tensor:
         """Nats (n B,): of the bound, or weighted by the sigmoid in the second stage."""
-        error = squared_error(seen.predicted, seen.clean, seen.registers)
         if self.stage == 1:
-            return bound_nats(error, seen.time, self.network.end_time)
+            return self._bound(seen)
+        error = squared_error(seen.predicted, seen.clean, seen.registers)
         return weighted_nats(error, seen.time, self.network.end_time, self.own.second_stage_bias)
 
-    def flow_records(self, seen: FlowPass, loss: Tensor, draws: int) -> dict[str, Tensor]:
+    def _bound(self, seen: FlowPass) -> Tensor:
+        error = squared_error(seen.predicted, seen.clean, seen.registers)
+        return bound_nats(error, seen.time, self.network.end_time)
+
+    def flow_records(self, seen: FlowPass, values: Tensor, loss: Tensor, draws: int) -> dict[str, Tensor]:
         """`flow`, and what it bounds: bits that the latents of a sample carry, and those of a channel of a register."""
         with torch.no_grad():
-            error = squared_error(seen.predicted, seen.clean, seen.registers)
-            bits = bound_nats(error, seen.time, self.network.end_time) / math.log(2)
+            bits = (values if self.stage == 1 else self._bound(seen)) / math.log(2)
             channels = seen.registers.mask.sum(1) * seen.clean.shape[-1]
         parts = len(seen.batch.registers.mask) * draws
         return {

@@ -133,9 +133,10 @@ class FlowRecipe(Recipe):
             with autocast():
                 joined = FlowNoise.join([draw for draw, _ in draws])
                 seen = self.denoise(modality, batch, clean.repeat(count, 1, 1), joined)
-                loss = self.flow_values(seen).sum() / len(clean) * self.flow_share
+                values = self.flow_values(seen)
+                loss = values.sum() / len(clean) * self.flow_share
                 parts = [(weight * self.flow_weight(modality) * loss, self.flow_reaches)]
-                records = self.flow_records(seen, loss.detach(), config.draws)
+                records = self.flow_records(seen, values.detach(), loss.detach(), config.draws)
                 for addition, drawn in zip(self.additions, zip(*(own for _, own in draws), strict=True), strict=True):
                     value = addition.values(self.network, seen, torch.cat(drawn)).sum() / len(clean) / config.draws
                     parts.append((weight * addition.weight * value, addition.reaches))
@@ -202,15 +203,16 @@ class FlowRecipe(Recipe):
         """Flow loss (n B,)."""
         return flow_loss(seen.predicted, seen.clean, seen.time, seen.registers, self.config.flow.min_remaining)
 
-    def flow_records(self, seen: FlowPass, loss: Tensor, draws: int) -> dict[str, Tensor]:
+    def flow_records(self, seen: FlowPass, values: Tensor, loss: Tensor, draws: int) -> dict[str, Tensor]:
         """Scalars of a chunk that add up to those of the step; here `flow`, reduced as configured.
 
         Args:
             seen: what was predicted.
+            values: `flow_values` (n B,) of it, detached.
             loss: of the chunk, detached.
             draws: of the step.
         """
-        del seen, draws
+        del seen, values, draws
         return {"flow": loss}
 
     def facts(self) -> list[tuple[str, str]]:
@@ -226,7 +228,8 @@ class FlowRecipe(Recipe):
         draw = self.draw_validation(noise, clean.shape[1])
         seen = self.denoise(modality, batch, clean, draw, drop=False)
         reconstruction = found.pop("reconstruction")
-        flow = self.flow_records(seen, self.flow_values(seen).mean(), 1)
+        values = self.flow_values(seen)
+        flow = self.flow_records(seen, values, values.mean(), 1)
         return {"reconstruction": reconstruction, **flow, **found}
 
     def draw_validation(self, noise: StepNoise, length: int) -> FlowNoise:

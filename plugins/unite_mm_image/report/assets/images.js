@@ -1,12 +1,7 @@
 /* Images in the report: a grid of samples, inputs and reconstructions under a slider. */
 (() => {
   "use strict";
-  const make = (name, className, text) => {
-    const element = document.createElement(name);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  };
+  const {make} = uniteReport;
   function picture(source, text) {
     const image = make("img", "img-picture");
     if (!source.startsWith("data:image/")) return image;

@@ -1,6 +1,7 @@
 /* Molecules in the report: drawings from paths, 3D views by 3Dmol.js, a reconstruction laid over its input. */
 (() => {
   "use strict";
+  const {make} = uniteReport;
   const SVG = "http://www.w3.org/2000/svg";
   const COLOURS = {"#000000": "var(--text)", "#0000FF": "var(--mol-n)", "#FF0000": "var(--mol-o)",
     "#33CCCC": "var(--mol-f)", "#FF9E8C": "var(--mol-mark)"};
@@ -11,13 +12,6 @@
   const surface = () => getComputedStyle(document.documentElement).getPropertyValue("--surface").trim();
   const spaces = new WeakMap();  // by the element that holds the large view of a gallery
   let hydrogens = true, spinning = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-  const make = (name, className, text) => {
-    const element = document.createElement(name);
-    if (className) element.className = className;
-    if (text !== undefined) element.textContent = text;
-    return element;
-  };
 
   function drawing(paths) {
     const svg = document.createElementNS(SVG, "svg");
