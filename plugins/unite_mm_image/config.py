@@ -98,7 +98,12 @@ class ImageConfig(Schema):
     flip: bool = True
     """Flip training images left to right at random."""
     max_unreadable: float = Field(0.01, ge=0, le=1)
-    """Share of unreadable images above which the preparation of the data stops."""
+    """Share of unreadable images above which the preparation of the data, or training on shards, stops."""
+    parquet_image: str | None = Field(None, min_length=1)
+    """Column of parquet files that holds the images; None: the first of image, img, jpg, jpeg, png, webp, bytes."""
+    parquet_label: str | None = Field(None, min_length=1)
+    """Column of parquet files that holds the classes; None: the first of label, labels, cls, class, fine_label, if any
+    is there."""
     metrics: ImageMetrics = ImageMetrics()
     """How images are scored; `--set image.metrics.KEY=VALUE` also changes it for a trained model."""
 

@@ -11,7 +11,8 @@ DATA = "--modality --data --preset --set --cache --workers"
 FLAGS = {
     "": "--debug --version",
     "train": "--modality --data --preset --regime --config --set --out --resume --recipe --init --init-trunk "
-    "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --cache --workers --debug",
+    "--freeze-trunk --max-steps --max-time --devices --precision --dry-run --nodes --tflops --share --cache --workers "
+    "--debug",
     "evaluate": "RUN --split --samples --reconstructions --modality --data --reference --reconstructions-of --features "
     f"--set --seed --labels {SAMPLING} --sweep --device -o/--output --report --definitions --pictures/--no-pictures "
     "--cache --workers --debug",

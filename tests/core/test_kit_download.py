@@ -5,6 +5,7 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -108,6 +109,20 @@ def test_a_wrong_answer_is_dropped_and_the_next_mirror_asked(path: str, base: st
     assert fetch(remote(base, path, "/good"), folder, progress).read_bytes() == GOOD
     assert len(progress.messages) == 1 and progress.messages[0].endswith("; trying the next mirror")
     assert kept(folder) == ["data.bin"]
+
+
+def test_an_address_is_asked_again_where_that_may_help(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("unite_mm.kit.download.time.sleep", pauses.append)
+    progress = Recorder()
+    tried = replace(remote(base, "/short", "/gone", "/good"), tries=3)
+    assert fetch(tried, tmp_path, progress).read_bytes() == GOOD
+    assert Handler.asked == ["/short"] * 3 + ["/gone", "/good"]  # what is missing stays missing
+    assert pauses == [1, 2]
+    endings = [message.rpartition("; ")[2] for message in progress.messages]
+    assert endings == ["asking again", "asking again", "trying the next mirror", "trying the next mirror"]
 
 
 def test_downloaded_once_with_progress(base: str, tmp_path: Path) -> None:

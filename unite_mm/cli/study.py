@@ -88,6 +88,7 @@ def resolve_words(words: Sequence[str]) -> "RunConfig":
     Raises:
         UsageError: it is wrong.
     """
+    from unite_mm.cli.planning import FLAGS
     from unite_mm.cli.train import run_options, train
     from unite_mm.config import resolve
     from unite_mm.registry import discover
@@ -96,7 +97,7 @@ def resolve_words(words: Sequence[str]) -> "RunConfig":
         given = dict(train.make_context("train", list(words)).params)
     except click.UsageError as error:
         raise UsageError(f"flags: {error.format_message()}", "see unite-mm train --help") from error
-    for name in ("out", "resume", "dry_run", "cache", "workers"):
+    for name in ("out", "resume", "dry_run", "cache", "workers", *FLAGS):
         given.pop(name)
     return resolve(run_options(given), discover())
 

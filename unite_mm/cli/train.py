@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unite_mm.cli.options import Command, Settings, cache_option, set_option, workers_option
+from unite_mm.cli.planning import plan_options, show_plan, take_plan
 from unite_mm.cli.start import ask_for_plugins, refuse_export, trained, trunk_of
 from unite_mm.cli.terminal import say
 from unite_mm.cli.types import CountOrAuto, PathName
@@ -82,6 +83,7 @@ class TrainCommand(Command):
 )
 @click.option("--precision", help="32-true or bf16-mixed.")
 @click.option("--dry-run", is_flag=True, help="Show parameters, memory, batches and steps; train nothing.")
+@plan_options
 @cache_option
 @workers_option
 def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: int, **options: Any) -> None:
@@ -91,6 +93,10 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     from unite_mm.training.distribution import goes_on, is_first_process
     from unite_mm.training.parallel import hand_on
 
+    plan = take_plan(options, dry_run, resume)
+    if plan is not None:
+        with TerminalProgress() as progress:
+            return show_plan(run_options(options), plan, cache, progress)
     # Where torchrun or SLURM runs the same command again, the run folder has its settings.
     again = out is not None and goes_on() and (out / "config.json").is_file()
     resume = resume or again

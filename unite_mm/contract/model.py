@@ -193,6 +193,12 @@ class ModalityModules(nn.Module, ABC):
     def compile_losses(self) -> None:
         """Called where a run compiles the transformer blocks: compile what is slow in the losses; here nothing."""
 
+    def outline_losses(self) -> None:
+        """Called before a step is counted on tensors that have shapes and no values; here nothing.
+
+        Losses that compute with networks of their own make them now: of the right shapes, from no files and no network.
+        """
+
     @abstractmethod
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """Draw the registers of one sample to generate, and its condition where none is given; CPU generator.

@@ -8,6 +8,8 @@ import hashlib
 import http.client
 import os
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +23,12 @@ from unite_mm.progress import Progress
 
 _TIMEOUT = 30.0
 """Seconds without a byte after which a mirror is given up."""
+
+_PAUSE = 1.0
+"""Seconds before an address is asked again; twice as many each time."""
+
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Answers of servers that may be others later."""
 
 _BLOCK = 1 << 20
 """Bytes read at once."""
@@ -42,6 +50,8 @@ class Remote:
         sha256: hash of the content, or its first hex digits; empty: unknown.
         title: what messages call the file; empty: its name.
         hint: what a user can do where it cannot be downloaded.
+        tries: how often each address is asked where the failure may pass: no connection, a broken or damaged answer, a
+            busy server.
     """
 
     name: str
@@ -51,6 +61,7 @@ class Remote:
     sha256: str = ""
     title: str = ""
     hint: str = ""
+    tries: int = 1
 
 
 def fetch(remote: Remote, folder: Path, progress: Progress) -> Path:
@@ -85,7 +96,13 @@ def describe_answer(path: Path) -> str:
 
 def _fetch_from_any(remote: Remote, target: Path, progress: Progress) -> Path:
     failures: list[str] = []
-    for url in remote.urls:
+    attempts = [(url, number) for url in remote.urls for number in range(remote.tries)]
+    final = ""
+    for url, number in attempts:
+        if url == final:
+            continue
+        if number:
+            time.sleep(_PAUSE * 2 ** (number - 1))
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{remote.name}.part-") as aside:
             part = Path(aside) / remote.name
             try:
@@ -95,12 +112,22 @@ def _fetch_from_any(remote: Remote, target: Path, progress: Progress) -> Path:
                 # urllib's errors, timeouts and a full disk are all OSErrors; the last is no mirror's fault.
                 if isinstance(error, OSError) and error.errno == errno.ENOSPC:
                     raise
-                failures.append(f"{url.split('/')[2]}: {one_line(error)}")
-                progress.say(f"{failures[-1]}; trying the next mirror" if url != remote.urls[-1] else failures[-1])
+                told = f"{url.split('/')[2]}: {one_line(error)}"
+                if number + 1 < remote.tries and _may_pass(error):
+                    progress.say(f"{told}; asking again")
+                    continue
+                final = url
+                failures.append(told)
+                progress.say(f"{told}; trying the next mirror" if url != remote.urls[-1] else told)
                 continue
             os.replace(part, target)
             return target
     raise UniteError(f"{remote.title or remote.name} could not be downloaded ({'; '.join(failures)})", remote.hint)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a server that is asked again may answer otherwise."""
+    return not isinstance(error, urllib.error.HTTPError) or error.code in _PASSING
 
 
 def _download(url: str, path: Path, title: str, progress: Progress, most: int | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What a run would do, without doing it: parameters, memory, batches, steps."""
+"""What a run would do, without doing it: parameters, memory, batches, steps; on request, what it needs of a cluster."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,14 @@ from pathlib import Path
 import torch
 
 from unite_mm.errors import UsageError
+from unite_mm.kit.messages import first_line
+from unite_mm.model.network import Network
 from unite_mm.progress import Progress
-from unite_mm.registry.build import BYTES, open_modalities, outline_network
+from unite_mm.registry.build import OpenModality, open_modalities, outline_network
+from unite_mm.training.cluster import Cluster, Weights, check
+from unite_mm.training.cluster import rows as cluster_rows
 from unite_mm.training.data_order import BatchStream
+from unite_mm.training.outline import count_samples
 from unite_mm.training.quality import cost_of_scoring
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.shift import with_shift
@@ -44,12 +49,20 @@ class Forecast:
             )
 
 
-def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
+def describe(config: RunConfig, cache: Path, progress: Progress, cluster: Cluster | None = None) -> Forecast:
     """What `--dry-run` shows; opens the data and counts the parameters, makes no weights and trains nothing.
 
+    Args:
+        config: the run.
+        cache: where prepared data lies.
+        progress: where to show the preparation of data.
+        cluster: what else the run is planned for; None: for this machine alone.
+
     Raises:
-        UsageError: the configuration or data cannot be used.
+        UsageError: the configuration or data cannot be used, or the GPUs of the cluster cannot share the batch.
     """
+    if cluster is not None:
+        check(config, cluster)
     opened = open_modalities(config, cache, progress)
     modalities = {name: entry.modality for name, entry in opened.items()}
     network = outline_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
@@ -61,9 +74,8 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
     counts["  trained by Muon"] = sum(p.numel() for _, p in groups.muon)
     counts["  trained by AdamW"] = sum(p.numel() for _, p in groups.adamw)
     rows = [(name, f"{value:,}") for name, value in counts.items()]
-    # weights; of what is trained also gradients and average, one momentum for Muon, two moments for AdamW
-    held = BYTES * (counts["parameters"] + 3 * counts["  trained by Muon"] + 4 * counts["  trained by AdamW"])
-    rows.append(("memory without activations", f"{size_text(held)} per device"))
+    weights = Weights.of(network, counts["  trained by Muon"], counts["  trained by AdamW"])
+    rows.append(("memory without activations", f"{size_text(weights.held)} per device"))
     for name, entry in opened.items():
         sizes = ", ".join(f"{entry.data.size(split):,} {split}" for split in entry.data.card.splits)
         stream = BatchStream(
@@ -82,7 +94,28 @@ def describe(config: RunConfig, cache: Path, progress: Progress) -> Forecast:
     scoring = cost_of_scoring(config)
     if scoring is not None:
         rows.append(("samples scored on the way", scoring))
-    return Forecast(rows + recipe.facts(), held, _device_memory(config.train.accelerator))
+    rows += recipe.facts()
+    if cluster is not None:
+        rows += _planned(config, cluster, weights, network, opened)
+    return Forecast(rows, weights.held, _device_memory(config.train.accelerator))
+
+
+def _planned(
+    config: RunConfig, cluster: Cluster, weights: Weights, network: Network, opened: dict[str, OpenModality]
+) -> list[tuple[str, str]]:
+    """Rows of the plan for a cluster.
+
+    Raises:
+        UsageError: the step cannot be counted.
+    """
+    try:
+        costs = count_samples(config, network, opened)
+    except Exception as error:  # a plugin that asks for values, or for weights of another network
+        raise UsageError(
+            f"a step of this run cannot be counted without computing it: {first_line(error)}",
+            "leave out --nodes; `benchmarks/run_step.py` times steps on the machine itself",
+        ) from error
+    return cluster_rows(config, cluster, weights, costs, {name: entry.data for name, entry in opened.items()})
 
 
 def _device_memory(accelerator: str) -> int:

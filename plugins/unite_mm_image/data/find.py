@@ -9,8 +9,8 @@ from unite_mm_image.data.torchvision_sources import Cifar10Source, ImageNetSourc
 
 KNOWN = "shapes, cifar10, imagenet"
 KINDS = (
-    "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), a folder of .tar shards, "
-    "or a .npz with arr_0"
+    "a folder or zip of images (plain, a folder for each class, or train/, val/ and test/), .tar shards, .parquet "
+    "files, or a .npz with arr_0"
 )
 
 

@@ -29,8 +29,14 @@ from unite_mm_image.data.listing import SPLIT_FOLDERS
 from unite_mm_image.data.splits import UNDECIDED
 from unite_mm_schemas.base import Schema
 
+KINDS = (".tar", ".parquet")
+"""Suffixes of shards."""
+
 MANIFEST = "shards.json"
 """File beside shards that says what they hold; `unite-mm data shard` writes it."""
+
+COPY_AGAIN = "copy it again, or make it again"
+"""What to do about a damaged file."""
 
 _KEY = re.compile(r"([0-9a-f]{32})(-\d+)?$")
 """Names that `unite-mm data shard` gives: the key of the image, and a number where several are equal."""
@@ -104,16 +110,33 @@ class _Sample:
     label: int | str | None
 
 
-def is_shards(folder: Path) -> bool:
-    """Whether a folder holds tar files, and no images or folders beside them."""
-    found = False
+def shards_in(folder: Path) -> list[Path]:
+    """Tar or parquet files of a folder in the order of their names; none where images or folders lie beside them.
+
+    Raises:
+        UsageError: there are files of both kinds.
+    """
+    found = []
     for entry in folder.iterdir():
         if entry.name.startswith("."):
             continue
         if entry.suffix.lower() in SUFFIXES or entry.is_dir():
-            return False
-        found |= entry.suffix == ".tar"
-    return found
+            return []
+        found += [entry] if entry.suffix in KINDS else []
+    kind_of(found, folder)
+    return sorted(found)
+
+
+def kind_of(paths: Sequence[Path], where: Path) -> str:
+    """The suffix that all shards have; empty without any.
+
+    Raises:
+        UsageError: they are of both kinds.
+    """
+    kinds = {path.suffix for path in paths}
+    if len(kinds) > 1:
+        raise UsageError(f"{where}: both .tar and .parquet files", "keep one kind, or list the files in a .txt file")
+    return kinds.pop() if kinds else ""
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -129,15 +152,13 @@ def read_manifest(path: Path) -> Manifest:
         raise UsageError(f"{path}: not a manifest of shards: {first_line(error)}", "make the shards again") from error
 
 
-def find_shards(folder: Path) -> tuple[list[Path], Manifest | None]:
-    """The shards of a folder in the order of their names, and the manifest if there is one.
+def find_shards(folder: Path) -> tuple[list[Path], Manifest]:
+    """The shards that the manifest of a folder names, and the manifest.
 
     Raises:
-        UsageError: there are none, or the manifest names others, or of other sizes.
+        UsageError: it names others than are there, or of other sizes.
     """
-    manifest = read_manifest(folder / MANIFEST) if (folder / MANIFEST).exists() else None
-    if manifest is None:
-        return sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")), None
+    manifest = read_manifest(folder / MANIFEST)
     for shard in manifest.shards:
         path = folder / shard.name
         if not path.is_file():
@@ -179,18 +200,19 @@ def index_shards(paths: Sequence[Path], manifest: Manifest | None, advance: Call
         raise UsageError(
             f"{paths[0].parent}: {len(paths)} shards hold no image", f"images end in {', '.join(SUFFIXES)}"
         )
-    labels, classes = _classes([sample.label for sample in samples], manifest, paths[0].parent)
+    known = () if manifest is None else manifest.classes
+    labels, classes = label_classes([sample.label for sample in samples], known, paths[0].parent)
     notes = [f"{len(empty)} shards hold no image ({empty[0]})."] if empty else []
     if manifest is None:
         notes.append("Shards without a manifest: splits follow from names, and the files have no recorded hashes.")
-    split_of = np.array([_split(path.name) for path in paths], dtype=np.uint8)
+    splits = np.array([split_of(path.name) for path in paths], dtype=np.uint8)
     return Index(
         shard=np.array(shards, dtype=np.int32),
         offset=np.array([sample.offset for sample in samples], dtype=np.int64),
         size=np.array([sample.size for sample in samples], dtype=np.int64),
         labels=labels,
-        splits=split_of[np.array(shards, dtype=np.int64)],
-        keys=np.stack([_key(sample.name) for sample in samples]),
+        splits=splits[np.array(shards, dtype=np.int64)],
+        keys=np.stack([key_of_name(sample.name) for sample in samples]),
         names=tuple(f"{paths[number].name}:{sample.name}" for number, sample in zip(shards, samples, strict=True)),
         classes=classes,
         notes=tuple(notes),
@@ -225,21 +247,19 @@ def _samples(path: Path) -> Iterator[_Sample]:
 def _members(path: Path) -> Iterator[tuple[str, int, int]]:
     """Name, offset and size of the files in a tar file."""
     length = path.stat().st_size
-    again = "copy it again, or make it again"
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
                 archive.members = []  # type: ignore[attr-defined]  # tarfile keeps them all
                 if member.offset_data + member.size > length:
-                    raise UsageError(f"{path}: ends within {member.name[:80]!r}", again)
+                    raise UsageError(f"{path}: ends within {member.name[:80]!r}", COPY_AGAIN)
                 if member.isreg():
                     yield member.name.removeprefix("./"), member.offset_data, member.size
     except (tarfile.TarError, OSError, ValueError) as error:
         with path.open("rb") as file:
             packed = file.read(2) in (b"\x1f\x8b", b"BZ", b"\xfd7")
-        hint = (
-            "unpack it: images are packed already, and a packed tar file cannot be read in place" if packed else again
-        )
+        unpack = "unpack it: images are packed already, and a packed tar file cannot be read in place"
+        hint = unpack if packed else COPY_AGAIN
         raise UsageError(f"{path}: not a whole tar file: {first_line(error)}", hint) from error
 
 
@@ -259,14 +279,23 @@ def _label(content: bytes, suffix: str) -> int | str | None:
     return value if isinstance(value, str) or 0 <= value < 10**9 else None
 
 
-def _classes(
-    found: Sequence[int | str | None], manifest: Manifest | None, folder: Path
+def label_classes(
+    found: Sequence[int | str | None], known: tuple[str, ...], folder: Path
 ) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """(N,) index of each sample's class, -1 without; and the names of the classes."""
+    """(N,) index of each sample's class, -1 without; and the names of the classes.
+
+    Args:
+        found: number or name of each sample's class, or None.
+        known: names of the classes by number, where they are declared.
+        folder: of the samples, for messages.
+
+    Raises:
+        UsageError: numbers and names are mixed, or a number is too large.
+    """
     names = sorted({label for label in found if isinstance(label, str)})
     numbers = [label for label in found if isinstance(label, int)]
-    if manifest is not None and manifest.classes:
-        classes = manifest.classes
+    if known:
+        classes = known
     elif numbers and names:
         raise UsageError(f"{folder}: some classes are numbers, others names ({numbers[0]}, {names[0][:80]!r})")
     else:
@@ -277,11 +306,11 @@ def _classes(
     place = {name: index for index, name in enumerate(classes)}
     labels = [label if isinstance(label, int) else place.get(label or "", -1) for label in found]
     if max(labels, default=-1) >= len(classes):
-        raise UsageError(f"{folder}: class {max(labels)}, but {MANIFEST} names {len(classes)}")
+        raise UsageError(f"{folder}: class {max(labels)}, but {len(classes)} classes are named", COPY_AGAIN)
     return np.array(labels, dtype=np.int32), classes
 
 
-def _split(name: str) -> int:
+def split_of(name: str) -> int:
     """The split that a shard's name says."""
     words = re.split("[^a-z]+", name.lower())
     found = {SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS}
@@ -290,7 +319,7 @@ def _split(name: str) -> int:
     return SPLITS.index(found.pop()) if found else UNDECIDED
 
 
-def _key(name: str) -> NDArray[np.uint64]:
+def key_of_name(name: str) -> NDArray[np.uint64]:
     """The key (2,) of a sample: of its image where the name holds it, else of the name."""
     match = _KEY.search(name)
     digest = bytes.fromhex(match[1]) if match else hashlib.sha256(name.encode(errors="replace")).digest()[:16]

@@ -1,4 +1,4 @@
-"""Images decoded from their shards while training goes on: nothing but an index is prepared.
+"""Images decoded from their shards, tar or parquet files, while training goes on: nothing but an index is prepared.
 
 A set too large to be kept as pixels is read where it lies. The order of training is a function of seed and step as for
 any data, but visits shards in blocks (`ModalityData.blocks`), so that files are read nearly in turn.
@@ -11,7 +11,7 @@ import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from unite_mm.kit.parallel import cores
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data.image_files import decode, quiet
 from unite_mm_image.data.limits import Unreadable, check_bytes
+from unite_mm_image.data.parquet import RowGroups, index_parquet
 from unite_mm_image.data.prepare import Prepared
 from unite_mm_image.data.preprocessing import square
 from unite_mm_image.data.remote import Shards
@@ -53,6 +54,10 @@ _INDEX = {
 }
 
 
+_Loaded = tuple[dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...], Callable[[int], bytes]]
+"""Arrays as `_INDEX` says, names of the classes, notes, and what reads the image file of a row."""
+
+
 class ShardPixels:
     """The images of N rows, decoded when they are asked for, on threads.
 
@@ -60,7 +65,7 @@ class ShardPixels:
     first is told, and more than `max_unreadable` of all are an error.
 
     Args:
-        paths: the shards.
+        read: gives the image file of a row; raises `Unreadable` where there is none.
         index: arrays as `_INDEX` says, but for `keys` and `names`.
         names: of the rows.
         config: size, colours, and the share of unreadable images that is allowed.
@@ -73,7 +78,7 @@ class ShardPixels:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        read: Callable[[int], bytes],
         index: dict[str, NDArray[Any]],
         names: Sequence[str],
         config: ImageConfig,
@@ -81,11 +86,10 @@ class ShardPixels:
     ) -> None:
         self.blocks = index["shard"]
         self.unreadable: dict[int, str] = {}
-        self._paths, self._offset, self._size, self._names = paths, index["offset"], index["size"], names
+        self._read, self._names = read, names
         self._splits, self._labels = index["splits"], index["labels"]
         self._instead: dict[int, int] = {}
         self._config = config
-        self._files = _OpenFiles()
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(workers or cores(), thread_name_prefix="decode")
 
@@ -127,12 +131,7 @@ class ShardPixels:
         return found
 
     def _decoded(self, row: int) -> NDArray[np.uint8]:
-        path, size = self._paths[int(self.blocks[row])], int(self._size[row])
-        check_bytes(size)
-        content = self._files.read(path, int(self._offset[row]), size)
-        if len(content) < size:
-            raise UniteError(f"{path}: is shorter than when it was indexed", "copy it again")
-        return square(decode(BytesIO(content)), self._config.size, self._config.colours)
+        return square(decode(BytesIO(self._read(row))), self._config.size, self._config.colours)
 
     def _note(self, row: int, reason: str) -> None:
         with self._lock:
@@ -148,6 +147,27 @@ class ShardPixels:
             )
         if first:
             warnings.warn(f"{told}; the next image of its split and class takes its place", UniteWarning, stacklevel=2)
+
+
+class _Members:
+    """Reads members of tar files at the places that an index tells."""
+
+    def __init__(self, paths: Sequence[Path], index: dict[str, NDArray[Any]]) -> None:
+        self._paths, self._index, self._files = paths, index, _OpenFiles()
+
+    def read(self, row: int) -> bytes:
+        """The image file of a row.
+
+        Raises:
+            Unreadable: it is too large.
+            UniteError: the shard cannot be read, or is shorter than it was.
+        """
+        shard, offset, size = (int(self._index[name][row]) for name in ("shard", "offset", "size"))
+        check_bytes(size)
+        content = self._files.read(self._paths[shard], offset, size)
+        if len(content) < size:
+            raise UniteError(f"{self._paths[shard]}: is shorter than when it was indexed", "copy it again")
+        return content
 
 
 class _OpenFiles:
@@ -205,21 +225,30 @@ def open_streamed(request: DataRequest, shards: Shards, config: ImageConfig) -> 
     cache = PluginCache(request, "image")
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     told = None if manifest is None else manifest.model_dump(mode="json")
-    kept = cache.folder(f"shards-{shards.name}", [FORMAT, stamps, told])
+    facts = [FORMAT, stamps, told]
+    if shards.parquet:
+        facts += [config.parquet_image, config.parquet_label]
+    kept = cache.folder(f"shards-{shards.name}", facts)
 
     def prepare(aside: Path) -> None:
         with request.progress.task("Indexing shards", len(paths)) as advance:
-            _write(aside, index_shards(paths, manifest, advance))
+            if not shards.parquet:
+                return _write(aside, index_shards(paths, manifest, advance))
+            index, groups, column = index_parquet(paths, config, advance)
+            _write(aside, index, {"groups": groups.tolist(), "column": column})
 
-    index, classes, notes = cache.open(kept, prepare, _read)
+    def load(folder: Path) -> _Loaded:
+        return _read(folder, shards)
+
+    index, classes, notes, read = cache.open(kept, prepare, load)
     names = index.pop("names").tobytes().decode().split("\n")
     keys, splits, labels = index["keys"], index["splits"], index["labels"]
     card = _card(shards, len(names), splits, keys, notes, config)
-    pixels = ShardPixels(paths, index, names, config, request.workers)
+    pixels = ShardPixels(read, index, names, config, request.workers)
     return Prepared(pixels, labels, splits, keys, "\n".join(names).encode(), classes, card)
 
 
-def _write(folder: Path, index: Index) -> None:
+def _write(folder: Path, index: Index, more: Mapping[str, Any] | None = None) -> None:
     splits = complete(index.keys, index.splits)
     names = np.frombuffer("\n".join(index.names).encode(errors="backslashreplace"), dtype=np.uint8)
     arrays = {name: getattr(index, name) for name in ("shard", "offset", "size", "labels", "keys")}
@@ -227,14 +256,22 @@ def _write(folder: Path, index: Index) -> None:
     notes = list(index.notes)
     if twice := shared(index.keys, splits):
         notes.append(f"{twice} held-out images stand in another split too, as the shards give them.")
-    (folder / "told.json").write_text(json.dumps({"classes": index.classes, "notes": notes}), encoding="utf-8")
+    told = {"classes": index.classes, "notes": notes, **(more or {})}
+    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
 
 
-def _read(folder: Path) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], tuple[str, ...]]:
+def _read(folder: Path, shards: Shards) -> _Loaded:
     try:
-        index = read_npz(folder / "index.npz", _INDEX)
+        index = dict(read_npz(folder / "index.npz", _INDEX))
         told = json.loads((folder / "told.json").read_bytes())
-        return dict(index), tuple(map(str, told["classes"])), tuple(map(str, told["notes"]))
+        classes, notes = tuple(map(str, told["classes"])), tuple(map(str, told["notes"]))
+        if not shards.parquet:
+            return index, classes, notes, _Members(shards.paths, index).read
+        groups = np.array(told["groups"], dtype=np.int64).reshape(-1, 2)
+        if index["shard"].max() >= len(groups) or groups.min() < 0 or groups[:, 0].max() >= len(shards.paths):
+            raise ValueError("row groups that are not there")
+        rows = RowGroups(shards.paths, groups, str(told["column"]))
+        return index, classes, notes, lambda row: rows.read(int(index["shard"][row]), int(index["offset"][row]))
     except FileNotFoundError:
         raise
     except Exception as error:  # damaged files make their readers raise nearly anything

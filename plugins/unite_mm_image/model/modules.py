@@ -54,6 +54,10 @@ class ImageModules(ModalityModules):
     def compile_losses(self) -> None:
         self.perceptual.compile()
 
+    def outline_losses(self) -> None:
+        self.perceptual.outline()
+        self.squeezenet.outline()
+
     def prior(self, generator: torch.Generator, condition: Tensor | None = None) -> PriorSample:
         """All registers; where no class is given, one drawn as often as the training images have it."""
         if condition is None and self.condition.kind == "classes":

@@ -70,6 +70,13 @@ class PerceptualLoss:
         if self.network is not None:
             self.network.compile()
 
+    def outline(self) -> None:
+        """Have a network on the CPU whose weights mean nothing, to count with."""
+        import_torchvision()
+        from torchvision.models import vgg16
+
+        self.network, self.device = build_lpips(vgg16(weights=None).state_dict()), torch.device("cpu")
+
     def _scaled(self, images: Tensor) -> Tensor:
         """Three channels (B, 3, S, S) in the range that LPIPS is to see."""
         if images.shape[1] == 1:

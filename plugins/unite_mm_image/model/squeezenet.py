@@ -76,6 +76,10 @@ class SqueezeNetDistance:
             distance = distance + apart.flatten(1).mean(1).float()
         return distance / len(ENDS)
 
+    def outline(self) -> None:
+        """Have a network on the CPU whose weights mean nothing, to count with."""
+        self.network, self.device = _layers(), torch.device("cpu")
+
     def _scaled(self, images: Tensor) -> Tensor:
         """Three channels (B, 3, S, S) as the weights expect them."""
         if images.shape[1] == 1:
@@ -101,17 +105,23 @@ def load_squeezenet(file: str | None = None) -> nn.Sequential:
     """
     path = find_weights(SQUEEZENET, file)
     found = _read_safetensors(path) if path.suffix == ".safetensors" else read_weights(path)
-    import_torchvision()
-    from torchvision.models import squeezenet1_1
-
-    with torch.random.fork_rng(devices=[]):  # it is made with random weights first
-        layers = squeezenet1_1(weights=None).features
-    assert isinstance(layers, nn.Sequential)
+    layers = _layers()
     own = {name.removeprefix("features."): value for name, value in found.items() if name.startswith("features.")}
     try:
         layers.load_state_dict(own)
     except RuntimeError as error:
         raise UniteError(f"{path}: not the weights of {NAME}", f"use torchvision's {SQUEEZENET.name}") from error
+    return layers
+
+
+def _layers() -> nn.Sequential:
+    """The layers with random weights, frozen, in evaluation mode."""
+    import_torchvision()
+    from torchvision.models import squeezenet1_1
+
+    with torch.random.fork_rng(devices=[]):
+        layers = squeezenet1_1(weights=None).features
+    assert isinstance(layers, nn.Sequential)
     return layers.requires_grad_(False).eval()
 
 

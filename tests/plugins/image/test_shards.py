@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from helpers.image_files import Recorder, archive, config, encoded, folder, noise, opened, pictures
+from helpers.shard_order import check_order
 
 from unite_mm.cli.main import main
 from unite_mm.contract import SPLITS, DataRequest
 from unite_mm.errors import UniteError, UniteWarning, UsageError
+from unite_mm.kit import download
 from unite_mm.training.data_order import BatchStream
 from unite_mm_image.data.dataset import ImageData
 from unite_mm_image.data.shard_writer import write_shards
@@ -112,6 +114,12 @@ def test_the_order_visits_few_blocks_at_a_time_and_all_samples_once(tmp_path: Pa
     assert not torch.equal(stream.indices(100), plan[0])
 
 
+def test_the_order_is_the_same_on_any_number_of_ranks_and_after_a_resume(tmp_path: Path) -> None:
+    for number, seeds in enumerate((range(13), range(13, 20), range(20, 42))):  # uneven shards
+        tar(tmp_path / "set" / f"train-{number}.tar", {f"{seed:03}.png": encoded(noise(seed)) for seed in seeds})
+    check_order(tmp_path / "set", tmp_path / "cache")
+
+
 def test_a_run_on_shards_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     shards = made(folder(tmp_path / "mine", pictures(classed, 40)), tmp_path / "shards")
     tiny = ["trunk.width=16", "trunk.depth=1", "trunk.heads=1", "image.size=16", "image.lpips_weight=0"]
@@ -168,21 +176,25 @@ def test_webdataset_layouts_are_read(tmp_path: Path) -> None:
     assert opened(plain, tmp_path / "cache").classes == ()
 
 
-def test_shards_from_a_server_are_fetched_checked_and_kept(tmp_path: Path) -> None:
+def test_shards_from_a_server_are_fetched_checked_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shards = made(folder(tmp_path / "mine", pictures(classed, 30)), tmp_path / "shards")
     listed = tmp_path / "list.txt"
     with served(shards) as address:
         data = opened(f"{address}/shards.json", tmp_path / "cache")
         listed.write_text("# mine\n" + "".join(f"{address}/{path.name}\n" for path in sorted(shards.glob("*.tar"))))
         again = opened(listed, tmp_path / "cache")
-        with pytest.raises(UniteError, match=r"gone\.tar could not be downloaded"):
-            opened(f"{address}/gone.tar", tmp_path / "cache")
+        (tmp_path / "gone.txt").write_text(f"{address}/gone.tar\n")
+        for source in (f"{address}/gone.tar", tmp_path / "gone.txt", f"{address}/gone-{{0..3}}.tar"):
+            with pytest.raises(UniteError, match=r"gone.*\.tar could not be downloaded .*404") as missing:
+                opened(source, tmp_path / "cache")
+            assert "\n" not in missing.value.message
     assert contents(data, "train") == contents(opened(shards, tmp_path / "other"), "train")
     assert again.card.split_hash == data.card.split_hash
     opened(f"{address}/shards.json", tmp_path / "cache")  # without the server
     told = json.loads((shards / "shards.json").read_text())
     told["shards"][0]["sha256"] = "0" * 64
     (shards / "shards.json").write_text(json.dumps(told))
+    monkeypatch.setattr(download, "_PAUSE", 0.001)
     with served(shards) as address, pytest.raises(UniteError, match="could not be downloaded"):
         opened(f"{address}/shards.json", tmp_path / "cache")
 
