@@ -88,7 +88,8 @@ def test_one_gpu_has_nothing_to_share(capsys: pytest.CaptureFixture[str]) -> Non
         ("--dry-run --share 0.3", "--share belongs to a plan"),
         ("--dry-run --resume --out x --nodes 2", "--nodes plans a new run and trains nothing"),
         ("--dry-run --nodes 0", "0 is not in the range"),
-        ("--dry-run --nodes 2 --share 1.5", "1.5 is not in the range"),
+        ("--dry-run --nodes 2 --share 1.5", "--share is 1.5 give a number above 0, at most 1"),
+        ("--dry-run --nodes 2 --tflops 0", "--tflops is 0 give a number above 0, at most 1,000,000"),
     ],
 )
 def test_wrong_plans_are_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unite_mm.cli.types import NUMBER
 from unite_mm.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,17 +19,20 @@ F = TypeVar("F", bound="Callable[..., Any]")
 FLAGS = ("nodes", "tflops", "share")
 """Of the plan alone."""
 
+MOST = {"tflops": 1e6, "share": 1.0}
+"""What numbers of a plan may be at most; they are above 0."""
+
 
 def plan_options(function: F) -> F:
     """The flags of a plan."""
     function = click.option(
         "--share",
-        type=click.FloatRange(0, 1, min_open=True),
+        type=NUMBER,
         help="With --nodes: share of that rate that training reaches.  [default: 0.3 with compiled blocks, else 0.11]",
     )(function)
     function = click.option(
         "--tflops",
-        type=click.FloatRange(0, 1e6, min_open=True),
+        type=NUMBER,
         help="With --nodes: rate of a GPU, in 10^12 operations per second.  [default: 989 for bf16-mixed, else 67]",
     )(function)
     return click.option(
@@ -55,6 +59,9 @@ def take_plan(options: dict[str, Any], dry_run: bool, resume: bool) -> dict[str,
         )
     if flags["nodes"] is None:
         raise UsageError(f"{given[0]} belongs to a plan", "add --nodes N")
+    for name, most in MOST.items():
+        if flags[name] is not None and not 0 < flags[name] <= most:
+            raise UsageError(f"--{name} is {flags[name]:g}", f"give a number above 0, at most {most:,g}")
     return flags
 
 
