@@ -61,7 +61,7 @@ def take_plan(options: dict[str, Any], dry_run: bool, resume: bool) -> dict[str,
         raise UsageError(f"{given[0]} belongs to a plan", "add --nodes N")
     for name, most in MOST.items():
         if flags[name] is not None and not 0 < flags[name] <= most:
-            raise UsageError(f"--{name} is {flags[name]:g}", f"give a number above 0, at most {most:,g}")
+            raise UsageError(f"--{name} is {flags[name]:g}", f"give a number above 0, at most {most:,.0f}")
     return flags
 
 
