@@ -7,6 +7,9 @@ from unite_mm_schemas.regime import RegimeConfig
 FINE_TUNES = ("decoder", "decoder-gan")
 """Kinds of recipes that start from a trained model of any regime, and train no denoiser."""
 
+SHARDED = ("fsdp", "hybrid")
+"""Strategies under which no device has all weights."""
+
 _REASONS = {
     "joint": "recipe.kind=joint trains all parts at once by the flow loss on latents of the step itself",
     "bound": "recipe.kind=bound trains by a bound on the bits of latents with a fixed noise",
@@ -40,4 +43,14 @@ def disagreement(
     if latent_gradient.kind == "decoded" and latent_gradient.threshold >= regime.end_time:
         end = f"the flow ends at t = {regime.end_time:.4g}"
         return f"latent_gradient.threshold={latent_gradient.threshold:g}: {end}, no draw is above it; take a lower one"
+    return None
+
+
+def not_sharded(recipe: RecipeConfig, alignment: AlignmentConfig, latent_gradient: LatentGradientConfig) -> str | None:
+    """Why the weights of a run must be whole on every device; None where they may be cut into rows."""
+    if recipe.kind == "decoder-gan":
+        return "recipe.kind=decoder-gan trains a discriminator beside the network, whose weights stay whole"
+    for name, section in {"alignment": alignment, "latent_gradient": latent_gradient}.items():
+        if section.kind != "none":
+            return f"{name}.kind={section.kind} looks into whole weights in the middle of a step"
     return None

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unite_mm_schemas.additions import AlignmentConfig, LatentGradientConfig, NoAlignment, NoLatentGradient
 from unite_mm_schemas.base import LARGEST_SEED, MOST_STEPS, Finite, Schema
-from unite_mm_schemas.combinations import disagreement
+from unite_mm_schemas.combinations import SHARDED, disagreement, not_sharded
 from unite_mm_schemas.recipe import JointRecipeConfig, RecipeConfig
 from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
@@ -38,6 +38,7 @@ def _none_of_auto(value: Any) -> Any:
 Devices = Annotated[int, Field(ge=1, le=4096)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Auto = Literal["auto"]
+Strategy = Literal["ddp", "fsdp", "hybrid"]
 
 
 Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
@@ -203,6 +204,13 @@ class TrainConfig(Schema):
     machine for a run of this length, decided when it begins; `--resume` keeps it."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device."""
+    strategy: Annotated[
+        Strategy | None, BeforeValidator(_none_of_auto, json_schema_input_type=Strategy | Auto | None)
+    ] = None
+    """Where weights, optimizer state and average lie: `ddp`: whole on every device; `fsdp`: in rows over all devices;
+    `hybrid`: in rows over the devices of a machine. `auto` or null: `ddp` where a device has room for it, else
+    `fsdp`, or `hybrid` on several machines; decided when the run begins. Every device computes its part of the batch
+    either way."""
     threads: Annotated[Threads | None, BeforeValidator(_none_of_auto, json_schema_input_type=Threads | Auto | None)] = (
         None
     )
@@ -329,6 +337,9 @@ class RunConfig(Schema):
     @model_validator(mode="after")
     def _sections_go_together(self) -> "RunConfig":
         reason = disagreement(self.regime, self.recipe, self.alignment, self.latent_gradient)
+        if reason is None and self.train.strategy in SHARDED:
+            reason = not_sharded(self.recipe, self.alignment, self.latent_gradient)
+            reason = reason and f"train.strategy={self.train.strategy}: {reason}; use train.strategy=ddp"
         if reason is not None:
             raise ValueError(reason)
         return self

@@ -114,18 +114,18 @@ HANGING = """
 import sys, time
 import torch
 from unite_mm.errors import UniteError
-from unite_mm.training.distribution import launch
+from unite_mm.training.distribution import launch, reduce_gradients
 from unite_mm_schemas.config import TrainConfig
 
 ranks = launch(TrainConfig(devices=2, batch_size=2, accelerator="cpu", threads=1, timeout=2, max_steps=1))
 weight = torch.nn.Parameter(torch.zeros(3))
 weight.grad = torch.full((3,), float(ranks.shard.rank))
-ranks.reduce_gradients([weight])
+ranks.reduce(lambda: reduce_gradients([weight]))
 assert weight.grad.tolist() == [0.5] * 3
 if ranks.shard.rank:
     time.sleep(600)
 try:
-    ranks.reduce_gradients([weight])
+    ranks.reduce(lambda: reduce_gradients([weight]))
 except UniteError as error:
     print("TOLD", error.message, flush=True)
 """

@@ -36,25 +36,25 @@ def run_of(**train: Any) -> RunConfig:
 TWO_CORES = Machine(cores=2, compiler="g++")
 
 MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
-    "two cores": (LONG, TWO_CORES, "2 processes of 1 thread, compiled blocks (2 cores, g++)"),
+    "two cores": (LONG, TWO_CORES, "2 processes of 1 thread, ddp, compiled blocks (2 cores, g++)"),
     "one core": (LONG, Machine(compiler="g++"), "1 process of 1 thread, compiled blocks (1 core, g++)"),
-    "no compiler": (LONG, Machine(cores=2), "2 processes of 1 thread, blocks not compiled (2 cores)"),
+    "no compiler": (LONG, Machine(cores=2), "2 processes of 1 thread, ddp, blocks not compiled (2 cores)"),
     "a few steps": (SHORT, TWO_CORES, "1 process of 2 threads, blocks not compiled (2 cores)"),
     "some minutes": (
         {"max_time": 180},
         TWO_CORES,
-        "2 processes of 1 thread, blocks not compiled (2 cores)",
+        "2 processes of 1 thread, ddp, blocks not compiled (2 cores)",
     ),
     "a few seconds": ({"max_time": 20}, TWO_CORES, "1 process of 2 threads, blocks not compiled (2 cores)"),
     "three cores, which do not divide a batch of 64": (
         LONG,
         Machine(cores=3, compiler="g++"),
-        "2 processes of 1 thread, compiled blocks (3 cores, g++)",
+        "2 processes of 1 thread, ddp, compiled blocks (3 cores, g++)",
     ),
     "many cores for a small batch": (
         LONG | {"batch_size": 32},
         Machine(cores=16, compiler="clang++", memory=64 * GIB),
-        "4 processes of 4 threads, compiled blocks (16 cores, clang++)",
+        "4 processes of 4 threads, ddp, compiled blocks (16 cores, clang++)",
     ),
     "a batch of one": (
         LONG | {"batch_size": 1},
@@ -65,7 +65,7 @@ MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
     "little memory": (
         LONG,
         Machine(cores=4, compiler="g++", memory=5 * GIB),
-        "2 processes of 2 threads, compiled blocks (4 cores, g++)",
+        "2 processes of 2 threads, ddp, compiled blocks (4 cores, g++)",
     ),
     "less memory": (
         LONG,
@@ -85,7 +85,7 @@ MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
     "torchrun": (
         SHORT,
         Machine(cores=8, started=4, may_start=False),
-        "4 processes of 2 threads, blocks not compiled (8 cores)",
+        "4 processes of 2 threads, ddp, blocks not compiled (8 cores)",
     ),
     "one process of torchrun": (
         LONG,
@@ -112,7 +112,7 @@ MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
     "not to compile": (
         LONG | {"compile": False},
         TWO_CORES,
-        "2 processes of 1 thread, blocks not compiled (2 cores)",
+        "2 processes of 1 thread, ddp, blocks not compiled (2 cores)",
     ),
     "to compile a short run": (
         SHORT | {"compile": True},
@@ -122,7 +122,7 @@ MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
     "all named": (
         SHORT | {"devices": 4, "threads": 3, "compile": True},
         TWO_CORES,
-        "4 processes of 3 threads, compiled blocks (2 cores, g++)",
+        "4 processes of 3 threads, ddp, compiled blocks (2 cores, g++)",
     ),
 }
 
@@ -155,9 +155,42 @@ def test_what_is_missing_or_left_over_is_said() -> None:
     assert more == "note: one of 4 GPUs is used; --devices 4 takes all of them"
 
 
+EIGHT = {"started": 8, "cores": 64, "memory": 1024 * GIB}
+STRATEGIES: dict[str, tuple[dict[str, Any], Machine, str | None]] = {
+    "one process": ({}, Machine(device_memory=1), None),
+    "room": ({}, Machine("cuda", device_memory=141 * GIB, **EIGHT), "ddp"),
+    "none": ({}, Machine("cuda", device_memory=8 * GIB, **EIGHT), "fsdp"),
+    "none, and two machines": ({}, Machine("cuda", device_memory=30 * GIB, nodes=2, **EIGHT), "hybrid"),
+    "not for that either": ({}, Machine("cuda", device_memory=8 * GIB, nodes=2, **EIGHT), "fsdp"),
+    "one process on each of two machines": (
+        {}, Machine("cuda", device_memory=30 * GIB, nodes=2, started=1, memory=64 * GIB), "fsdp",
+    ),
+    "shared by processes": ({}, Machine(started=8, memory=64 * GIB), "fsdp"),
+    "whole weights needed": ({"alignment": {"kind": "self"}}, Machine("cuda", device_memory=GIB, **EIGHT), "ddp"),
+    "as asked": ({"train": {"strategy": "ddp"}}, Machine("cuda", device_memory=GIB, **EIGHT), "ddp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_weights_lie_in_rows_where_a_device_has_no_room_for_them(name: str) -> None:
+    sections, machine, expected = STRATEGIES[name]
+    train = {"max_steps": 3, **sections.get("train", {})}
+    large = {"trunk": {"width": 2048, "depth": 24, "heads": 16}, "modalities": {"points": {}}}
+    config = RunConfig.model_validate({**large, **sections, "train": train})
+    decision = decide(config, machine)
+    assert decision.config.train.strategy == expected
+    assert (f", {expected}," in decision.text) == (expected is not None)
+    assert decide(decision.config, machine).config == decision.config
+
+
 @pytest.mark.parametrize(
     ("train", "machine", "message"),
     [
+        (
+            {"strategy": "hybrid"},
+            Machine(started=1, nodes=2),
+            "train.strategy=hybrid: weights lie in rows over the processes of a machine, and each has one",
+        ),
         (
             {"accelerator": "cuda"},
             Machine("cuda"),
@@ -182,12 +215,13 @@ def test_a_resumed_run_says_what_this_machine_would_do_otherwise() -> None:
     kept = decide(run_of(**LONG), TWO_CORES).config
     assert differences(kept, TWO_CORES) == ()
     (fewer,) = differences(kept, Machine(compiler="g++"))
-    assert fewer == "note: the run goes on as it began, as 2 processes of 1 thread, compiled blocks (1 core, g++)"
+    assert fewer == "note: the run goes on as it began, as 2 processes of 1 thread, ddp, compiled blocks (1 core, g++)"
     begun_short = decide(run_of(**SHORT), TWO_CORES).config
     longer = begun_short.model_copy(update={"train": begun_short.train.model_copy(update={"max_steps": 10**6})})
     (slow,) = differences(longer, TWO_CORES)
     assert (
-        "a new one would be 2 processes of 1 thread, compiled blocks (2 cores, g++) here, which --devices auto" in slow
+        "a new one would be 2 processes of 1 thread, ddp, compiled blocks (2 cores, g++) here, which --devices auto"
+        in slow
     )
 
 
@@ -203,7 +237,7 @@ def test_the_length_of_a_run_is_its_time_or_a_guess_that_grows_with_its_work() -
 
 
 def test_auto_is_read_wherever_a_number_is() -> None:
-    words = TrainConfig.model_validate({"devices": "auto", "threads": "auto", "compile": "auto"})
+    words = TrainConfig.model_validate({"devices": "auto", "threads": "auto", "compile": "auto", "strategy": "auto"})
     assert words == TrainConfig() == TrainConfig(devices=None, threads=None, compile=None)
 
 

@@ -17,6 +17,7 @@ from unite_mm.model.condition import ConditionEmbedding
 from unite_mm.model.latents import FeatureLatents, Standardisation
 from unite_mm.model.layers import DecoderBlock, EncoderBlock, HiddenLinear, sincos_table
 from unite_mm.model.trunk import Trunk
+from unite_mm.utils.sharded import as_in
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
 from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
@@ -300,7 +301,7 @@ class Network(nn.Module):
     def renew_denoiser(self) -> None:
         """Give a separate denoiser fresh weights, from torch's global generator."""
         assert self.separate_denoiser is not None
-        self.separate_denoiser.load_state_dict(self._new_denoiser().state_dict())
+        self.separate_denoiser.load_state_dict(as_in(self.separate_denoiser, self._new_denoiser().state_dict()))
 
     def _new_denoiser(self) -> GenerativeEncoder:
         modules = {name: self.modules_of(name) for name in self.names}
@@ -309,6 +310,10 @@ class Network(nn.Module):
     def decode(self, modality: str, values: Tensor, registers: Registers) -> Any:
         """Decoder output, of the plugin's own type, for latents (B, L, C)."""
         return self.modules_of(modality).decoder(values, registers)
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks of encoders and decoders."""
+        return [module for module in self.modules() if isinstance(module, EncoderBlock | DecoderBlock)]
 
     def compile_for_training(self) -> None:
         """Compile every transformer block for any number of samples and tokens, and the losses that gain by it.
@@ -319,8 +324,7 @@ class Network(nn.Module):
         import torch._functorch.config as functorch
 
         functorch.donated_buffer = False  # a graph may be gone through twice, for losses that reach different parts
-        for module in self.modules():
-            if isinstance(module, EncoderBlock | DecoderBlock):
-                module.compile(dynamic=True)
+        for block in self.blocks():
+            block.compile(dynamic=True)
         for modality in self.names:
             self.modules_of(modality).compile_losses()

@@ -1,7 +1,8 @@
 """Folders of a model: safetensors and one JSON record, written aside and renamed into place.
 
 A folder exists under its final name only when it is complete. Every tensor file's SHA-256 stands in the record, and the
-record has a checksum of its own, so a torn, damaged or edited folder is recognised. Nothing is ever unpickled.
+record has a checksum of its own, so a torn, damaged or edited folder is recognised. Nothing is ever unpickled. Several
+processes may write a folder together, each its own files (`unite_mm.storage.shards`).
 """
 
 import hashlib
@@ -9,7 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unite_mm.errors import UniteError
+from unite_mm.storage.shards import SUFFIX, file_name, files_of, join
 from unite_mm.utils.files import file_sha256
+from unite_mm.utils.sharded import as_in, on_this_rank
 from unite_mm.utils.validation import check_format, one_line
 from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
 
-SUFFIX = ".safetensors"
 USE_ANOTHER = "use another checkpoint"
 
 FINITE = ("weights", "ema")
@@ -54,35 +57,87 @@ def write_folder(
         UniteError: the disk is full or not writable, or what would be written could not be read; nothing half-written
             remains.
     """
-    for stem in FINITE:
-        for name, tensor in tensors.get(stem, {}).items():
-            if has_nan(tensor):
-                raise UniteError(f"{target} was not written: {name} is not a number", "earlier files are kept")
-    aside = target.with_name(f".writing-{target.name}")
+    writer = FolderWriter(target)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        mode = aside.stat().st_mode & 0o666  # what the umask leaves; the library makes files for their owner alone
-        files = {}
-        for stem, content in tensors.items():
-            path = aside / f"{stem}{SUFFIX}"
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()}, path)
-            path.chmod(mode)
-            _flush(path)
-            files[path.name] = file_sha256(path)
-        written = record_text(record.model_copy(update={"files": files}), target)
-        for name, text in {**(texts or {}), RECORD: written}.items():
-            (aside / name).write_text(text, encoding="utf-8")
-            _flush(aside / name)
-        _flush(aside)
-        _put_in_place(aside, target)
-    except (OSError, SafetensorError) as error:
-        raise UniteError(
-            f"could not write {target}: {_reason(error)}",
-            "free some disk space or choose another folder; earlier files are kept",
-        ) from error
+        writer.begin()
+        writer.finish(record, writer.write(tensors), texts)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        writer.discard()
+
+
+class FolderWriter:
+    """Writes a folder in steps, so that several processes can: one begins and finishes, each writes files of its own.
+
+    Every step raises a `UniteError` where the disk is full or not writable, or what would be written could not be read.
+
+    Args:
+        target: final folder; replaced if it exists, when all is finished.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.aside = target.with_name(f".writing-{target.name}")
+
+    def begin(self) -> None:
+        """Make the folder in which everything is written first."""
+        with self._naming_errors():
+            shutil.rmtree(self.aside, ignore_errors=True)
+            self.aside.mkdir(parents=True)
+
+    def write(self, tensors: Mapping[str, Mapping[str, Tensor]], part: int = 0, parts: int = 1) -> dict[str, str]:
+        """Write tensor files; returns their SHA-256 by name.
+
+        Args:
+            tensors: file stem -> name -> tensor.
+            part: which part of the files this is, from 0.
+            parts: of how many.
+        """
+        for stem in FINITE:
+            for name, tensor in tensors.get(stem, {}).items():
+                if has_nan(tensor):
+                    raise UniteError(f"{self.target} was not written: {name} is not a number", "earlier files are kept")
+        files = {}
+        with self._naming_errors():
+            mode = self.aside.stat().st_mode & 0o666  # what the umask leaves; the library makes files for their owner
+            for stem, content in tensors.items():
+                path = self.aside / file_name(stem, part, parts)
+                save_file({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()}, path)
+                path.chmod(mode)
+                _flush(path)
+                files[path.name] = file_sha256(path)
+        return files
+
+    def finish(
+        self, record: CheckpointRecord, files: Mapping[str, str], texts: Mapping[str, str] | None = None
+    ) -> None:
+        """Write the record and give the folder its name.
+
+        Args:
+            record: its `files` and its checksum are filled in here.
+            files: SHA-256 of every tensor file by name.
+            texts: as for `write_folder`.
+        """
+        with self._naming_errors():
+            written = record_text(record.model_copy(update={"files": dict(files)}), self.target)
+            for name, text in {**(texts or {}), RECORD: written}.items():
+                (self.aside / name).write_text(text, encoding="utf-8")
+                _flush(self.aside / name)
+            _flush(self.aside)
+            _put_in_place(self.aside, self.target)
+
+    def discard(self) -> None:
+        """Remove what was not finished, if anything."""
+        shutil.rmtree(self.aside, ignore_errors=True)
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            raise UniteError(
+                f"could not write {self.target}: {_reason(error)}",
+                "free some disk space or choose another folder; earlier files are kept",
+            ) from error
 
 
 def _put_in_place(aside: Path, target: Path) -> None:
@@ -175,7 +230,7 @@ def read_record(folder: Path, *, verify: bool = True) -> CheckpointRecord:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         raise UniteError(f"{path} cannot be read: {reason}", USE_ANOTHER) from error
     for stem in REQUIRED[record.kind]:
-        if f"{stem}{SUFFIX}" not in record.files:
+        if not files_of(record.files, stem):
             raise UniteError(f"{path} names no {stem}{SUFFIX}", USE_ANOTHER)
     if verify:
         _check_files(folder, record)
@@ -207,10 +262,10 @@ def _check_files(folder: Path, record: CheckpointRecord) -> None:
         if not whole:
             raise UniteError(f"{path} is missing or damaged", USE_ANOTHER)
     for stem in FINITE:
-        if f"{stem}{SUFFIX}" in record.files:
-            for name, tensor in read_tensors(folder, stem).items():
+        for file in files_of(record.files, stem):
+            for name, tensor in _read_file(folder / file).items():
                 if has_nan(tensor):
-                    raise UniteError(f"{folder / stem}{SUFFIX} is damaged: {name} is not a number", USE_ANOTHER)
+                    raise UniteError(f"{folder / file} is damaged: {name} is not a number", USE_ANOTHER)
 
 
 def has_nan(tensor: Tensor) -> bool:
@@ -219,12 +274,24 @@ def has_nan(tensor: Tensor) -> bool:
 
 
 def read_tensors(folder: Path, stem: str, device: str = "cpu") -> dict[str, Tensor]:
-    """All tensors of one file of a folder.
+    """All tensors of one stem of a folder, whole, whether one process has written them or several.
 
     Raises:
-        UniteError: the file is missing or damaged.
+        UniteError: a file is missing or damaged.
     """
-    path = folder / f"{stem}{SUFFIX}"
+    try:
+        files = files_of(os.listdir(folder), stem)
+    except OSError as error:
+        raise UniteError(f"{folder} cannot be read: {error.strerror or error}", USE_ANOTHER) from error
+    return join([_read_file(folder / name, device) for name in files or [file_name(stem)]])
+
+
+def _read_file(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """All tensors of a file.
+
+    Raises:
+        UniteError: it is missing or damaged.
+    """
     try:
         with safe_open(path, framework="pt", device=device) as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
@@ -239,10 +306,10 @@ def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], where: str)
         UniteError: names or shapes differ (the message lists the first ones), or a parameter is not finite.
     """
     try:
-        module.load_state_dict(dict(state), strict=True)
+        module.load_state_dict(as_in(module, state), strict=True)
     except RuntimeError as error:
         lines = " ".join(str(error).split())[:300]
         raise UniteError(f"{where} does not fit the model: {lines}", "was it made by another version?") from error
     for name, parameter in module.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(on_this_rank(parameter)).all()):
             raise UniteError(f"{where}: {name} holds numbers that are not finite", USE_ANOTHER)

@@ -13,10 +13,11 @@ from unite_mm.model.network import Network
 from unite_mm.registry import discover
 from unite_mm.registry.build import BYTES, build_network, load_modalities
 from unite_mm.registry.models import model_folder
-from unite_mm.storage.checkpoint import SUFFIX, load_state, read_record, read_tensors, write_folder
+from unite_mm.storage.checkpoint import load_state, read_record, read_tensors, write_folder
 from unite_mm.storage.model_card import CARD, METRICS, model_card
 from unite_mm.storage.portable import portable_record, portable_report
 from unite_mm.storage.runs import TRIES, held_model
+from unite_mm.storage.shards import file_name, files_of
 from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.metrics import MetricsReport
@@ -112,7 +113,7 @@ def read_weights(where: Path, record: CheckpointRecord, *, ema: bool = True) -> 
         UniteError: files are damaged.
     """
     weights = read_tensors(where, "weights")
-    if ema and f"ema{SUFFIX}" in record.files:
+    if ema and files_of(record.files, "ema"):
         weights |= read_tensors(where, "ema")
     return weights
 
@@ -198,7 +199,7 @@ def check_export(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     if not names:
         return
-    other = sorted(names - {RECORD, CARD, METRICS, f"weights{SUFFIX}"})
+    other = sorted(names - {RECORD, CARD, METRICS, file_name("weights")})
     what = f"it holds {other[0][:100]!r}" if other else "it holds no earlier export"
     if not other:
         try:

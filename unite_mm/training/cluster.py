@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from unite_mm.contract import ModalityData
 from unite_mm.errors import UsageError
-from unite_mm.model.layers import DecoderBlock, EncoderBlock
 from unite_mm.model.network import Network
 from unite_mm.training.outline import SampleCost
 from unite_mm.utils.memory import size_text
@@ -77,20 +76,21 @@ class Weights:
     @classmethod
     def of(cls, network: Network, muon: int, adamw: int) -> "Weights":
         """Count those of a network."""
-        blocks = [module for module in network.modules() if isinstance(module, EncoderBlock | DecoderBlock)]
-        sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in blocks]
+        sizes = [sum(parameter.numel() for parameter in block.parameters()) for block in network.blocks()]
         whole = sum(parameter.numel() for parameter in network.parameters())
         return cls(whole, muon, adamw, max(sizes, default=0), whole - sum(sizes))
 
-    @property
-    def held(self) -> int:
-        """Bytes of weights and, of what is trained, of gradients, average and moments."""
-        return BYTES * (self.all + 3 * self.muon + 4 * self.adamw)
+    def held(self, among: int = 1) -> int:
+        """Bytes of a device without activations: weights and, of what is trained, gradients, average and moments.
 
-    def sharded(self, among: int) -> int:
-        """The same where each GPU has its part of them; what it gathers of weights while it computes is included."""
-        gathered = BYTES * (self.outside + GATHERED * self.block) if among > 1 else 0
-        return self.held // among + gathered
+        Args:
+            among: devices over which weights, average and moments lie in rows. Gradients are whole, because they add up
+                over the passes of a step; so is, while a step is computed, what lies outside of blocks, and two blocks.
+        """
+        trained = self.muon + self.adamw
+        lasting = self.all + trained + self.muon + 2 * self.adamw
+        passing = self.outside + GATHERED * self.block if among > 1 else 0
+        return BYTES * (-(-lasting // among) + trained + passing)
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,10 @@ def estimate(config: RunConfig, cluster: Cluster, weights: Weights, costs: Mappi
     kept = 1.0 if config.train.compile is False else KEPT_COMPILED
     activations = int(max(cost.fixed + kept * cost.activations * batch for cost in costs.values()))
     exchanged = BYTES * (weights.muon + weights.adamw) if cluster.gpus > 1 else 0
-    memory = {"ddp": weights.held + max(activations, exchanged)}
+    memory = {"ddp": weights.held() + max(activations, exchanged)}
     if cluster.gpus > 1:
-        memory["fsdp"] = weights.sharded(cluster.gpus) + activations
-        memory["hybrid"] = weights.sharded(cluster.devices) + activations
+        memory["fsdp"] = weights.held(cluster.gpus) + activations
+        memory["hybrid"] = weights.held(cluster.devices) + activations
     operations = config.train.batch_size * sum(cost.operations for cost in costs.values())
     rate, share = rate_of(config, cluster)
     seconds = operations / (cluster.gpus * rate * share)

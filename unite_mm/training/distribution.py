@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,11 @@ from unite_mm_schemas.config import TrainConfig
 
 _START = 600.0
 """Seconds that processes may be apart when they start, at least."""
+
+_EXCHANGE = re.compile(r"gloo|nccl|^Dist\w*Error", re.IGNORECASE)
+"""Errors of an exchange between processes."""
+
+_T = TypeVar("_T")
 
 
 def launch(settings: TrainConfig) -> "Ranks":
@@ -155,8 +160,8 @@ class Ranks:
         """Context of forward passes in the precision of the run."""
         return self._fabric.autocast()
 
-    def reduce_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Average the gradients over all ranks, once, after every backward pass of the step.
+    def reduce(self, average: Callable[[], None]) -> None:
+        """Call `average`, which reduces gradients over all ranks, once all of them have come.
 
         Raises:
             UniteError: a rank does not come in time; the message names it.
@@ -164,7 +169,21 @@ class Ranks:
         with self._meeting():
             if self.shard.ranks > 1 and dist.get_backend() == "gloo":  # names who does not come; NCCL cannot
                 dist.monitored_barrier(timeout=self._timeout)
-            reduce_gradients(parameters)
+            average()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """While the run trains: torch itself exchanges rows of weights on the way, wherever they are gathered.
+
+        Raises:
+            UniteError: another rank has ended or does not come.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.shard.ranks > 1 and _EXCHANGE.search(f"{type(error).__name__}: {error}"):
+                raise self._left_alone(error) from error
+            raise
 
     @contextmanager
     def _meeting(self) -> Iterator[None]:
@@ -188,10 +207,6 @@ class Ranks:
             f"{who} has ended, or did not come within train.timeout={self._timeout.total_seconds():g} s",
             "see what it printed last; --resume goes on from the newest checkpoint",
         )
-
-    def clip_gradients(self, parameters: list[nn.Parameter], limit: float) -> Tensor:
-        """Scale reduced gradients down to a global norm of `limit`; returns the norm they had, ()."""
-        return torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; the same answer on all."""
@@ -229,12 +244,30 @@ class Ranks:
             dist.all_reduce(shared, dist.ReduceOp.SUM)
         return shared.cpu()
 
-    def save(self, write: Callable[[], None]) -> None:
-        """Call `write` on the first rank; the others wait for it."""
-        if self.is_first:
-            write()
+    def together(self, action: Callable[[], _T]) -> _T:
+        """What `action` returns on this rank, once it has on all of them.
+
+        Raises:
+            UniteError: it has on any rank.
+        """
+        failure: UniteError | None = None
+        try:
+            found = action()
+        except UniteError as error:
+            failure = error
+        if self.any(failure is not None):
+            raise failure or UniteError("another process of the run has failed", "see what it printed")
+        return found
+
+    def gathered(self, content: bytes) -> list[bytes]:
+        """Bytes of all ranks, in their order; every rank gives as many."""
+        if self.shard.ranks == 1:
+            return [content]
+        own = torch.tensor(list(content), dtype=torch.uint8, device=self.device)
+        all_of_them = [torch.empty_like(own) for _ in range(self.shard.ranks)]
         with self._meeting():
-            self._fabric.barrier()
+            dist.all_gather(all_of_them, own)
+        return [bytes(one.tolist()) for one in all_of_them]
 
 
 def reduce_gradients(parameters: list[nn.Parameter]) -> None:

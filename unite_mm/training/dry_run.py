@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from unite_mm.errors import UsageError
 from unite_mm.kit.messages import first_line
 from unite_mm.model.network import Network
@@ -13,11 +11,12 @@ from unite_mm.registry.build import OpenModality, open_modalities, outline_netwo
 from unite_mm.training.cluster import Cluster, Weights, check
 from unite_mm.training.cluster import rows as cluster_rows
 from unite_mm.training.data_order import BatchStream
+from unite_mm.training.distribution import nodes
 from unite_mm.training.outline import count_samples
 from unite_mm.training.quality import cost_of_scoring
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.shift import with_shift
-from unite_mm.utils.memory import machine_memory, size_text
+from unite_mm.utils.memory import device_memory, machine_memory, size_text
 from unite_mm_schemas.config import RunConfig
 
 
@@ -75,7 +74,8 @@ def describe(config: RunConfig, cache: Path, progress: Progress, cluster: Cluste
     counts["  trained by AdamW"] = sum(p.numel() for _, p in groups.adamw)
     rows = [(name, f"{value:,}") for name, value in counts.items()]
     weights = Weights.of(network, counts["  trained by Muon"], counts["  trained by AdamW"])
-    rows.append(("memory without activations", f"{size_text(weights.held)} per device"))
+    held, memory_rows = _memory(weights, config)
+    rows += memory_rows
     for name, entry in opened.items():
         sizes = ", ".join(f"{entry.data.size(split):,} {split}" for split in entry.data.card.splits)
         stream = BatchStream(
@@ -97,7 +97,7 @@ def describe(config: RunConfig, cache: Path, progress: Progress, cluster: Cluste
     rows += recipe.facts()
     if cluster is not None:
         rows += _planned(config, cluster, weights, network, opened)
-    return Forecast(rows, weights.held, _device_memory(config.train.accelerator))
+    return Forecast(rows, held, _device_memory(config.train.accelerator))
 
 
 def _planned(
@@ -118,8 +118,23 @@ def _planned(
     return cluster_rows(config, cluster, weights, costs, {name: entry.data for name, entry in opened.items()})
 
 
+def _memory(weights: Weights, config: RunConfig) -> tuple[int, list[tuple[str, str]]]:
+    """Bytes that each device holds as the run is configured, and rows that say so, of each strategy there could be."""
+    devices = config.train.devices or 1
+    machines = nodes(devices)
+    title, strategy = "memory without activations", config.train.strategy
+    if devices * machines == 1:
+        return weights.held(), [(title, f"{size_text(weights.held())} per device")]
+    shares = {"ddp": 1, "fsdp": devices * machines}
+    if (machines > 1 and devices > 1) or strategy == "hybrid":
+        shares["hybrid"] = devices
+    found = {name: weights.held(ranks) for name, ranks in shares.items()}
+    texts = [f"{size_text(size)} per device under {name}" for name, size in found.items()]
+    rows = [("" if number else title, text) for number, text in enumerate(texts)]
+    return found[strategy or "ddp"], rows
+
+
 def _device_memory(accelerator: str) -> int:
     """Bytes of the device that trains."""
-    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    return machine_memory()
+    found = device_memory() if accelerator in ("auto", "cuda") else None
+    return machine_memory() if found is None else found

@@ -46,6 +46,11 @@ class EMA:
             self.swap()
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begin anew with the parameters as they are."""
+        self.load(self.live)
+
+    @torch.no_grad()
     def load(self, average: Mapping[str, Tensor]) -> None:
         """Restore a saved average."""
         for name, tensor in self.average.items():

@@ -2,6 +2,7 @@
 
 The method is K. Jordan's (2024, kellerjordan.github.io/posts/muon); constants and state are those of torch.optim.Muon.
 torch steps through the matrices one by one. A GPU, and a small model on a CPU, then wait for Python most of the time.
+Where the rows of matrices lie on several ranks, each rank orthogonalises its share of the matrices.
 """
 
 import math
@@ -10,19 +11,85 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+
+class Rows:
+    """Rows of matrices over the ranks of a group, in blocks of equal height but for the last ones.
+
+    Args:
+        group: the ranks that have them together.
+        rank: this one's place in it.
+        ranks: how many they are.
+        heights: rows M of the whole matrix by the `id` of a parameter.
+    """
+
+    def __init__(self, group: dist.ProcessGroup, rank: int, ranks: int, heights: dict[int, int]) -> None:
+        self.group, self.rank, self.ranks, self.heights = group, rank, ranks, heights
+        self._turn = 0
+
+    def span(self, height: int, rank: int) -> tuple[int, int]:
+        """Rows that a rank has of a matrix: from, to."""
+        each = -(-height // self.ranks)
+        return min(height, rank * each), min(height, (rank + 1) * each)
+
+    def on_whole(self, stack: Tensor, height: int, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Change whole matrices of which every rank has rows: (G, m, N) -> (G, m, N), bfloat16.
+
+        Every rank gathers its share of the G matrices, changes them and gives their rows back.
+
+        Args:
+            stack: this rank's rows of G matrices, contiguous.
+            height: rows M of the whole ones.
+            change: (g, M, N) -> (g, M, N).
+        """
+        count, here, width = stack.shape
+        spans = [self.span(height, rank) for rank in range(self.ranks)]
+        shares = self._shares(count)
+        mine = shares[self.rank]
+        sizes = [mine * (end - start) * width for start, end in spans]
+        back = [share * here * width for share in shares]
+        rows = self._exchange(stack.flatten(), back, sizes).split(sizes)
+        parts = [own.view(mine, end - start, width) for own, (start, end) in zip(rows, spans, strict=True)]
+        whole = torch.cat(parts, dim=1)
+        changed = change(whole) if mine else whole
+        flat = torch.cat([changed[:, start:end].flatten() for start, end in spans])
+        return self._exchange(flat, sizes, back).view(count, here, width)
+
+    def _shares(self, count: int) -> list[int]:
+        """How many of some matrices each rank takes; those that are over go round."""
+        each, over = divmod(count, self.ranks)
+        shares = [each + ((rank - self._turn) % self.ranks < over) for rank in range(self.ranks)]
+        self._turn = (self._turn + over) % self.ranks
+        return shares
+
+    def _exchange(self, flat: Tensor, send: list[int], receive: list[int]) -> Tensor:
+        """Send parts of a flat tensor to every rank and get theirs; as bytes, because gloo knows no bfloat16."""
+        found = flat.new_empty(sum(receive))
+        size = flat.element_size()
+        dist.all_to_all_single(
+            found.view(torch.uint8),
+            flat.contiguous().view(torch.uint8),
+            [size * count for count in receive],
+            [size * count for count in send],
+            group=self.group,
+        )
+        return found
 
 
 class StackedMuon(torch.optim.Muon):
     """`torch.optim.Muon` with `adjust_lr_fn="match_rms_adamw"`: the same state, and the same steps up to rounding.
 
     Args:
-        parameters: matrices (M, N).
+        parameters: matrices (M, N), or what rows (m, N) of them this rank has.
+        rows: where their rows lie; None: they are whole.
         settings: as for `torch.optim.Muon`.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], **settings: Any) -> None:
+    def __init__(self, parameters: list[nn.Parameter], rows: Rows | None = None, **settings: Any) -> None:
         super().__init__(parameters, adjust_lr_fn="match_rms_adamw", **settings)
+        self.rows = rows
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -30,16 +97,17 @@ class StackedMuon(torch.optim.Muon):
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+            alike: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike[tuple(parameter.shape)].append(parameter)
-            for parameters in alike.values():
-                self._step_alike(parameters, group)
+                    height = parameter.shape[0] if self.rows is None else self.rows.heights[id(parameter)]
+                    alike[height, parameter.shape[1]].append(parameter)
+            for shape, parameters in alike.items():
+                self._step_alike(parameters, shape, group)
         return loss
 
-    def _step_alike(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Step matrices of one shape."""
+    def _step_alike(self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]) -> None:
+        """Step matrices of one shape (M, N)."""
         gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
         averages = [self._average(parameter) for parameter in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
@@ -48,8 +116,12 @@ class StackedMuon(torch.optim.Muon):
             updates = list(torch._foreach_lerp(gradients, averages, group["momentum"]))
         stacked = torch.stack([update.bfloat16() for update in updates])
         del updates
-        directions = orthogonal(stacked, group["ns_coefficients"], group["ns_steps"], group["eps"])
-        rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
+
+        def change(whole: Tensor) -> Tensor:
+            return orthogonal(whole, group["ns_coefficients"], group["ns_steps"], group["eps"])
+
+        directions = change(stacked) if self.rows is None else self.rows.on_whole(stacked, shape[0], change)
+        rate = group["lr"] * 0.2 * math.sqrt(max(shape))
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, list(directions.float().contiguous().unbind()), alpha=-rate)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.model.layers import HIDDEN_MATRICES
-from unite_mm.training.muon import StackedMuon
+from unite_mm.training.muon import Rows, StackedMuon
 from unite_mm_schemas.config import OptimConfig
 
 Named = list[tuple[str, nn.Parameter]]
@@ -38,11 +38,12 @@ class Optimizers:
     """Muon and AdamW side by side, with state keyed by parameter names.
 
     Args:
-        groups: the trained parameters.
+        groups: the trained parameters, or what of them lies on this rank.
         config: rates and constants.
+        rows: where the rows of matrices lie; None: they are whole.
     """
 
-    def __init__(self, groups: ParameterGroups, config: OptimConfig) -> None:
+    def __init__(self, groups: ParameterGroups, config: OptimConfig, rows: Rows | None = None) -> None:
         self.config = config
         self.muon_named, self.adamw_named = groups.muon, groups.adamw
         self.muon_rate = config.muon_learning_rate or config.learning_rate
@@ -57,6 +58,7 @@ class Optimizers:
         self.muon = (
             StackedMuon(
                 [parameter for _, parameter in self.muon_named],
+                rows,
                 lr=self.muon_rate,
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,
@@ -73,8 +75,8 @@ class Optimizers:
 
     def named(self, network: nn.Module) -> Named:
         """The trained parameters with their names, in the order of the network."""
-        trained = {id(parameter) for parameter in self.parameters}
-        return [(name, parameter) for name, parameter in network.named_parameters() if id(parameter) in trained]
+        trained = dict(self.muon_named + self.adamw_named)
+        return [(name, trained[name]) for name, _ in network.named_parameters() if name in trained]
 
     def zero_grad(self) -> None:
         """Give every trained parameter a zero gradient, so that unused ones count as zero on every rank."""

@@ -1,9 +1,9 @@
-"""How a run uses the machine it finds: how many processes, threads for each, compiled blocks or not.
+"""How a run uses the machine it finds: processes, threads for each, compiled blocks or not, weights whole or in rows.
 
-`train.devices`, `train.threads` and `train.compile` say it; what of them is `auto` is decided once, when a run begins,
-by `decide`: a pure function of the configuration and of the machine, as `observe` finds it. The configuration of the
-run then holds numbers, so that `--resume` and the run's other processes do the same. The figures behind the rules are
-in docs/experiments/default-command.md.
+`train.devices`, `train.threads`, `train.compile` and `train.strategy` say it; what of them is `auto` is decided once,
+when a run begins, by `decide`: a pure function of the configuration and of the machine, as `observe` finds it. The
+configuration of the run then holds numbers, so that `--resume` and the run's other processes do the same. The figures
+behind the rules are in docs/experiments/default-command.md.
 """
 
 import json
@@ -17,9 +17,9 @@ from unite_mm.errors import UsageError
 from unite_mm.training.distribution import nodes, processes_started_elsewhere
 from unite_mm.utils.compilers import find_compiler
 from unite_mm.utils.cores import cores, thread_limit
-from unite_mm.utils.memory import machine_memory
-from unite_mm_schemas.combinations import FINE_TUNES
-from unite_mm_schemas.config import RunConfig, TrainConfig
+from unite_mm.utils.memory import device_memory, machine_memory
+from unite_mm_schemas.combinations import FINE_TUNES, not_sharded
+from unite_mm_schemas.config import RunConfig, Strategy, TrainConfig
 
 DECIDED = "UNITE_MM_PARALLEL"
 """Environment variable that tells the processes a run starts for its other devices what was decided."""
@@ -38,6 +38,12 @@ LEAST_SAMPLES = 8
 PROCESS_BYTES = 2 << 30
 """Memory of a CPU process beside its weights, gradients and moments: torch, data, activations."""
 
+COPIES = 5
+"""Numbers that a parameter takes in all: itself, its gradient, its average and two moments."""
+
+ROOM = 0.5
+"""Share of a device's memory that these may fill; the rest is for activations."""
+
 TOKENS = 16
 """Tokens of a sample, where nobody has opened the data yet: those of a small molecule."""
 
@@ -54,6 +60,7 @@ class Machine:
         cores: that the run may use.
         gpus: of that kind.
         memory: bytes.
+        device_memory: bytes of each GPU; None: the processes share the memory of the machine.
         compiler: the name of a compiler that works; None: none was found, or none was looked for.
         thread_limit: threads of each process that the user asked for in the environment.
         started: processes that torchrun or SLURM have started for the run on this machine; None: they have not.
@@ -65,6 +72,7 @@ class Machine:
     cores: int = 1
     gpus: int = 0
     memory: int = 8 << 30
+    device_memory: int | None = None
     compiler: str | None = None
     thread_limit: int | None = None
     started: int | None = None
@@ -123,6 +131,7 @@ def decide(config: RunConfig, machine: Machine) -> Decision:
         "devices": devices,
         "threads": settings.threads or min(wanted, machine.thread_limit or wanted),
         "compile": compiles and machine.compiler is not None if settings.compile is None else settings.compile,
+        "strategy": _strategy(config, machine, devices),
     }
     if settings.devices is None and settings.accelerator == "auto":
         changes["accelerator"] = machine.kind
@@ -192,6 +201,30 @@ def _check_started(settings: TrainConfig, machine: Machine, devices: int) -> Non
         )
 
 
+def _strategy(config: RunConfig, machine: Machine, devices: int) -> Strategy | None:
+    """Where weights and optimizer state lie; nothing to decide for one process."""
+    asked = config.train.strategy
+    if asked == "hybrid" and machine.nodes > 1 and devices == 1:
+        raise UsageError(
+            "train.strategy=hybrid: weights lie in rows over the processes of a machine, and each has one",
+            "use train.strategy=fsdp or ddp",
+        )
+    if asked is not None or devices * machine.nodes == 1:
+        return asked
+    room = ROOM * (machine.device_memory or machine.memory / devices)
+    state = _state_bytes(config)
+    if state <= room or not_sharded(config.recipe, config.alignment, config.latent_gradient):
+        return "ddp"
+    gradients = state / COPIES  # they add up whole
+    several = machine.nodes > 1 and devices > 1
+    return "hybrid" if several and gradients + (state - gradients) / devices <= room else "fsdp"
+
+
+def _state_bytes(config: RunConfig) -> int:
+    """About what the trunk's parameters, gradients, average and moments take, and as much again for all else."""
+    return 2 * COPIES * 4 * _trunk_weights(config)
+
+
 def _trunk_weights(config: RunConfig) -> int:
     return 12 * config.trunk.width**2 * config.trunk.depth
 
@@ -202,8 +235,7 @@ def _devices(config: RunConfig, machine: Machine, seconds: float) -> int:
         return machine.started
     if machine.kind != "cpu" or not machine.may_start or seconds < PROCESSES_PAY_AFTER:
         return 1
-    # weights, gradients, averages and two moments of the trunk, and as much again for all else
-    each = PROCESS_BYTES + 2 * 5 * 4 * _trunk_weights(config)
+    each = PROCESS_BYTES + _state_bytes(config)
     most = min(machine.cores // (config.train.threads or 1), machine.memory // each, batch // LEAST_SAMPLES)
     return max((count for count in range(1, most + 1) if batch % count == 0), default=1)
 
@@ -228,6 +260,7 @@ def describe(settings: TrainConfig, machine: Machine) -> str:
     what = counted(devices, "GPU") if machine.kind != "cpu" else counted(devices, "process", "es")
     blocks = "compiled blocks" if settings.compile else "blocks not compiled"
     where = f" on each of {machine.nodes} machines" if machine.nodes > 1 else ""
+    where += f", {settings.strategy}" if devices * machine.nodes > 1 else ""
     found = counted(machine.cores, "core") + (f", {machine.compiler}" if settings.compile and machine.compiler else "")
     return f"{what} of {counted(threads, 'thread')}{where}, {blocks} ({found})"
 
@@ -244,6 +277,7 @@ def observe(config: RunConfig, *, may_start: bool, resumed: bool = False) -> Mac
         cores=cores(),
         gpus=torch.cuda.device_count() if kind == "cuda" else int(kind == "mps"),
         memory=machine_memory(),
+        device_memory=device_memory() if kind == "cuda" else None,
         thread_limit=thread_limit(),
         started=started,
         nodes=nodes(started or config.train.devices or 1),
@@ -269,7 +303,7 @@ def _kind(accelerator: str) -> Kind:
 def hand_on(config: RunConfig) -> None:
     """Tell the processes that the run starts what was decided."""
     settings = config.train
-    names = ("devices", "threads", "compile", "accelerator")
+    names = ("devices", "threads", "compile", "accelerator", "strategy")
     os.environ[DECIDED] = json.dumps({name: getattr(settings, name) for name in names})
 
 

@@ -4,7 +4,7 @@ Dimensions: B batch, C latent channels.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from unite_mm.model.network import Network
 from unite_mm.progress import Progress
 from unite_mm.random_streams import Stream, stream_generator
 from unite_mm.training.distribution import Ranks
+from unite_mm.training.layout import Whole
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm_schemas.config import TrainConfig
 
@@ -28,6 +29,8 @@ class TrainingPass:
         settings: of the run: seed and size of batches.
         ranks: its processes; each sees every so manieth batch.
         progress: where to show it.
+        layout: where the network's weights lie; they are whole during a pass, whose processes see unequal numbers of
+            batches.
     """
 
     data: Mapping[str, ModalityData]
@@ -35,6 +38,7 @@ class TrainingPass:
     settings: TrainConfig
     ranks: Ranks
     progress: Progress
+    layout: Whole = field(default_factory=Whole)
 
     def batches(self, modality: str, title: str) -> Iterator[tuple[Batch, StepNoise]]:
         """This process's batches, with random numbers that depend on the batch alone.
@@ -48,7 +52,7 @@ class TrainingPass:
         lengths = data.lengths("train")
         order = torch.arange(data.size("train")) if lengths is None else torch.argsort(lengths, stable=True)
         layout = self.network.modules_of(modality).layout
-        with self.progress.task(title, len(order)) as advance:
+        with self.layout.gathered(), self.progress.task(title, len(order)) as advance:
             for index, chosen in enumerate(order.split(self.settings.batch_size)):
                 if index % shard.ranks == shard.rank:
                     batch = data.batch("train", chosen).to(self.network.device)

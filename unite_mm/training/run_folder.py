@@ -1,6 +1,6 @@
 """The run folder: configuration and data-set cards, records, checkpoints.
 
-Only the first rank writes; see `unite_mm.training.distribution.Ranks`. Whoever trains in a folder has locked it.
+Only the first rank writes, but for what others have of a checkpoint. Whoever trains in a folder has locked it.
 """
 
 import json
@@ -9,19 +9,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
-from torch import Tensor
 
 from unite_mm.config import settings_that_differ
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Progress
 from unite_mm.registry.build import OpenModality, software_versions
-from unite_mm.storage.checkpoint import write_folder
+from unite_mm.storage.checkpoint import FolderWriter
 from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint
+from unite_mm.storage.shards import file_name
+from unite_mm.training.distribution import Ranks
 from unite_mm.training.run_log import RunLog, removed
+from unite_mm.training.state import TrainState
 from unite_mm.utils.files import write_text
 from unite_mm.utils.lock import LOCK
 from unite_mm_schemas.card import DataCard
-from unite_mm_schemas.checkpoint import CheckpointRecord, SettingChange, StageRecord
+from unite_mm_schemas.checkpoint import CheckpointRecord, SettingChange
 from unite_mm_schemas.config import RunConfig
 
 CONFIG = "config.json"
@@ -101,33 +103,46 @@ class RunFolder:
         finally:
             log.close()
 
-    def save(self, step: int, seconds: float, stage: StageRecord, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Write a checkpoint and drop the oldest ones.
+    def save(self, state: TrainState, ranks: Ranks) -> None:
+        """Write a checkpoint and drop the oldest ones; all ranks call this, and those write that have something of it.
 
         Args:
-            step: optimizer steps done.
-            seconds: of training so far.
-            stage: where the current stage began.
-            tensors: file stem -> name -> tensor.
+            state: what it holds.
+            ranks: of the run.
 
         Raises:
             UniteError: it cannot be written; earlier checkpoints stay.
         """
+        writer = FolderWriter(checkpoint_folder(self.path, state.step))
+        tensors, parts, part = state.tensors(), state.layout.parts, state.layout.part(ranks.shard.rank)
+        try:
+            ranks.together(lambda: self._begin(writer) if ranks.is_first else None)
+            own = ranks.together(lambda: {} if part is None else writer.write(tensors, part, parts))
+            files = _files_of_all(own, list(tensors), parts, ranks)
+            ranks.together(lambda: writer.finish(self._record(state), files) if ranks.is_first else None)
+        finally:
+            if ranks.is_first:
+                writer.discard()
+        if ranks.is_first:
+            self._pruning.keep(self.config.train.keep_checkpoints)
+
+    def _begin(self, writer: FolderWriter) -> None:
         if not self.path.exists():
             raise removed(self.path)
-        record = CheckpointRecord(
-            step=step,
-            seconds=seconds,
-            stage=stage,
-            samples={name: step * self.config.train.batch_size for name in self.opened},
+        writer.begin()
+
+    def _record(self, state: TrainState) -> CheckpointRecord:
+        return CheckpointRecord(
+            step=state.step,
+            seconds=state.seconds,
+            stage=state.stage,
+            samples={name: state.step * self.config.train.batch_size for name in self.opened},
             config=self.config,
             modalities={name: entry.record for name, entry in self.opened.items()},
             changes=self.changes,
             versions=software_versions(),
             files={},
         )
-        write_folder(checkpoint_folder(self.path, step), tensors, record)
-        self._pruning.keep(self.config.train.keep_checkpoints)
 
     def newest(self) -> tuple[Path, CheckpointRecord] | None:
         """The newest intact checkpoint, after saying which newer ones are damaged; None where none was ever written.
@@ -180,3 +195,14 @@ class RunFolder:
             return DataCard.model_validate(json.loads(self._card_path(name).read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError):
             return None
+
+
+def _files_of_all(own: Mapping[str, str], stems: list[str], parts: int, ranks: Ranks) -> dict[str, str]:
+    """SHA-256 of the files of all ranks by name, of which each knows its own; the first ranks write one part each."""
+    part = ranks.shard.rank % parts
+    known = [bytes.fromhex(own.get(file_name(stem, part, parts), "00" * 32)) for stem in stems]
+    found = {}
+    for number, content in enumerate(ranks.gathered(b"".join(known))[:parts]):
+        for place, stem in enumerate(stems):
+            found[file_name(stem, number, parts)] = content[32 * place : 32 * place + 32].hex()
+    return found

@@ -10,10 +10,12 @@ from torch import Tensor
 from unite_mm.model.network import Network
 from unite_mm.storage.checkpoint import load_state, read_tensors
 from unite_mm.training.ema import EMA
+from unite_mm.training.layout import Whole
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.passes import TrainingPass
 from unite_mm.training.recipes.base import Recipe
 from unite_mm.training.schedule import rate_factor
+from unite_mm.utils.sharded import on_this_rank
 from unite_mm_schemas.checkpoint import CheckpointRecord, StageRecord
 from unite_mm_schemas.config import RunConfig
 
@@ -46,6 +48,7 @@ class TrainState:
         config: the run.
         network: what is trained.
         recipe: what a step is.
+        layout: where all of it lies; None: whole on every rank.
 
     Attributes:
         optimizers: of the parameters that are trained.
@@ -56,8 +59,9 @@ class TrainState:
         saved: step of the newest checkpoint; None before the first.
     """
 
-    def __init__(self, config: RunConfig, network: Network, recipe: Recipe) -> None:
+    def __init__(self, config: RunConfig, network: Network, recipe: Recipe, layout: Whole | None = None) -> None:
         self.config, self.network, self.recipe = config, network, recipe
+        self.layout = layout or Whole()
         self.step = 0
         self.seconds = 0.0
         self.stage = StageRecord()
@@ -67,7 +71,7 @@ class TrainState:
     def _equip(self) -> None:
         """Fresh optimizers and a fresh average for what the recipe trains in its stage."""
         optim = self.config.optim
-        self.optimizers = Optimizers(self.recipe.groups(), optim)
+        self.optimizers = Optimizers(self.layout.local(self.recipe.groups()), optim, self.layout.rows)
         self.ema = EMA(self.optimizers.named(self.network), optim.ema, optim.ema_ramp)
         self.recipe.average = self.ema.average
 
@@ -128,16 +132,16 @@ class TrainState:
 
     def begin(self) -> None:
         """The average begins as the weights."""
-        self.ema.load(dict(self.network.named_parameters()))
+        self.ema.restart()
 
     def not_finite(self) -> str | None:
-        """The name of a parameter that is not finite; None where all are."""
+        """The name of a parameter whose part on this rank is not finite; None where all are."""
         named = self.network.named_parameters()
-        return next((name for name, value in named if not bool(torch.isfinite(value).all())), None)
+        return next((name for name, value in named if not bool(torch.isfinite(on_this_rank(value)).all())), None)
 
-    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """Tensors of a checkpoint: file stem -> name -> tensor."""
-        return {**self.recipe.saved(), "ema": self.ema.average, "optimizer": self.optimizers.state()}
+    def tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Tensors of a checkpoint that this rank writes: file stem -> name -> tensor."""
+        return self.layout.own({**self.recipe.saved(), "ema": self.ema.average, "optimizer": self.optimizers.state()})
 
     def load(self, where: Path, record: CheckpointRecord) -> None:
         """Restore a checkpoint.
@@ -151,6 +155,6 @@ class TrainState:
             self._equip()
         load_state(self.network, read_tensors(where, "weights"), str(where))
         self.recipe.load_extra(where)
-        self.ema.load(read_tensors(where, "ema", str(self.network.device)))
-        self.optimizers.load_state(read_tensors(where, "optimizer"))
+        self.ema.load(self.layout.cut(read_tensors(where, "ema")))
+        self.optimizers.load_state(self.layout.cut(read_tensors(where, "optimizer")))
         self.step, self.seconds, self.saved = record.step, record.seconds, record.step

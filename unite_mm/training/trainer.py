@@ -22,6 +22,7 @@ from unite_mm.training.feed import BatchFeed
 from unite_mm.training.opening import open_for_training
 from unite_mm.training.parallel import settle
 from unite_mm.training.passes import TrainingPass
+from unite_mm.training.placing import place
 from unite_mm.training.quality import score_samples
 from unite_mm.training.recipes import make_recipe
 from unite_mm.training.run_folder import RunFolder, check_new
@@ -94,13 +95,14 @@ class Trainer:
         self.opened, self.ranks, self.progress = opened, ranks, progress
         modalities = {name: entry.modality for name, entry in opened.items()}
         statistics = {name: entry.statistics for name, entry in opened.items()}
-        self.network = build_network(config, modalities, statistics).to(ranks.device)
+        self.network = build_network(config, modalities, statistics)
         self.config = config = with_shift(config, self.network)
         self.folder = RunFolder(folder, config, opened, progress)
         if config.train.compile:
             self.network.compile_for_training()
+        layout = place(self.network, config.train, ranks)
         self.recipe = make_recipe(config, self.network)
-        self.state = TrainState(config, self.network, self.recipe)
+        self.state = TrainState(config, self.network, self.recipe, layout)
         self.feeds = {
             name: BatchFeed(
                 config.train, number, entry.data, self.network.modules_of(name).layout, ranks.device, ranks.shard
@@ -121,7 +123,7 @@ class Trainer:
         settings, state = self.config.train, self.state
         before, started = state.seconds, time.monotonic()
         self.network.train()
-        with self.stop.listening(), self._log() as log:
+        with self.stop.listening(), self._log() as log, self.ranks.computing():
             with training_bar(self.progress, settings, state.step, before) as show:
                 while not self._done():
                     done = self._progress_share()
@@ -158,7 +160,7 @@ class Trainer:
         for feed in self.feeds.values():
             feed.settle()
         data = {name: entry.data for name, entry in self.opened.items()}
-        split = TrainingPass(data, self.network, self.config.train, self.ranks, self.progress)
+        split = TrainingPass(data, self.network, self.config.train, self.ranks, self.progress, self.state.layout)
         self.state.next_stage(split, progress)
         self.progress.say(f"stage {self.state.stage.number} begins at step {self.state.step}")
 
@@ -192,16 +194,16 @@ class Trainer:
         Raises:
             TrainingError: the gradient is not finite; nothing was changed.
         """
-        optimizers, step = self.state.optimizers, self.state.step
+        optimizers, layout, step = self.state.optimizers, self.state.layout, self.state.step
         self.recipe.step = step - self.state.stage.step
-        optimizers.zero_grad()
         losses: dict[str, Tensor] = {}
+        layout.begin_step(optimizers)
         for name, feed in self.feeds.items():
             batch, noise = feed.batch(step), feed.noise(step)
             terms = self.recipe.backward(name, batch, noise, self.ranks.autocast)
             losses |= {self._prefix(name) + term: value for term, value in terms.items()}
-        self.ranks.reduce_gradients(optimizers.parameters)
-        norm = self.ranks.clip_gradients(optimizers.parameters, self.config.optim.clip)
+        self.ranks.reduce(lambda: layout.reduce(optimizers))
+        norm = layout.clip(optimizers.parameters, self.config.optim.clip)
         if not torch.isfinite(norm):
             found = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
             raise self._not_finite(f"the loss stopped being finite at step {step + 1}: {found}")
@@ -262,7 +264,7 @@ class Trainer:
         values: dict[str, float] = {}
         for feed in self.feeds.values():
             feed.settle()
-        with self.state.ema.swapped():
+        with self.state.ema.swapped(), self.state.layout.gathered():
             self.network.eval()
             for name, entry in self.opened.items():
                 found = validate(self.recipe, name, entry.data, self.config.train, self.ranks.autocast)
@@ -274,11 +276,11 @@ class Trainer:
 
     def _score_samples(self, log: RunLog | None) -> None:
         """Score samples of the averaged weights, on the first rank; the others wait for it in the next step."""
-        if log is None:
-            return
         for feed in self.feeds.values():
             feed.settle()
-        with self.state.ema.swapped():
+        with self.state.ema.swapped(), self.state.layout.gathered():
+            if log is None:
+                return
             self.network.eval()
             values = score_samples(self.network, self.opened, self.config, self.progress)
         self.network.train()
@@ -295,17 +297,18 @@ class Trainer:
             self.folder.create()
 
     def save(self) -> None:
-        """Write a checkpoint (the first rank) and drop the oldest ones.
+        """Write a checkpoint and drop the oldest ones.
 
         Raises:
             TrainingError: the weights are not finite.
             UniteError: it cannot be written; earlier checkpoints stay.
         """
         state = self.state
-        if (name := state.not_finite()) is not None:
-            raise self._not_finite(f"the weights stopped being finite by step {state.step}: {name}")
-        tensors = state.tensors()
-        self.ranks.save(lambda: self.folder.save(state.step, state.seconds, state.stage, tensors))
+        name = state.not_finite()
+        if self.ranks.any(name is not None):
+            where = name or "those on another process"
+            raise self._not_finite(f"the weights stopped being finite by step {state.step}: {where}")
+        self.folder.save(state, self.ranks)
         state.saved = state.step
 
     def restore(self) -> None:

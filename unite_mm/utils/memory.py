@@ -30,6 +30,11 @@ def machine_memory() -> int:
     return min([*found, limit] if limit != resource.RLIM_INFINITY else found)
 
 
+def device_memory() -> int | None:
+    """Bytes of memory of a GPU; None without one."""
+    return int(torch.cuda.get_device_properties(0).total_memory) if torch.cuda.is_available() else None
+
+
 def size_text(count: float) -> str:
     """`350 MiB` or `1,536 GiB`."""
     return f"{count / 2**30:,.0f} GiB" if count >= 10 * 2**30 else f"{count / 2**20:,.0f} MiB"

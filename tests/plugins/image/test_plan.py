@@ -115,9 +115,10 @@ def test_more_gpus_share_memory_and_time(counted: tuple[SampleCost, Weights]) ->
     assert many.seconds == pytest.approx(one.seconds / 8)
     assert many.operations == one.operations
     assert many.memory["fsdp"] < many.memory["hybrid"] < many.memory["ddp"]
-    gathered = BYTES * (weights.outside + 2 * weights.block)
+    lasting = weights.all + 2 * weights.muon + 3 * weights.adamw  # weights, average, one moment or two
+    whole = weights.muon + weights.adamw + weights.outside + 2 * weights.block  # gradients, and what is gathered
     for name, among in (("fsdp", 64), ("hybrid", 8)):
-        assert many.memory[name] - many.activations - gathered == weights.held // among
+        assert many.memory[name] - many.activations == BYTES * (-(-lasting // among) + whole)
     assert rate_of(settings, Cluster(tflops=100, share=0.5)) == (1e14, 0.5)
 
 
