@@ -55,7 +55,7 @@ def test_a_long_run_takes_more_processes_and_keeps_them_on_resume(tmp_path: Path
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "interrupted: " in out
-    assert "2 processes of 1 thread, blocks not compiled" in err
+    assert "2 processes of 1 thread, ddp, blocks not compiled" in err
     assert err.count("note: no working C++ compiler was found, so the blocks are not compiled") == 1
     found = settings(folder)
     assert (found.devices, found.threads, found.compile) == (2, 1, False)
@@ -63,7 +63,7 @@ def test_a_long_run_takes_more_processes_and_keeps_them_on_resume(tmp_path: Path
     again = command("train", "--resume", "--out", folder, "--max-steps", int(json.loads(_last(log))["step"]) + 2)
     done = subprocess.run(again, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "2 processes of 1 thread, blocks not compiled" in done.stderr
+    assert "2 processes of 1 thread, ddp, blocks not compiled" in done.stderr
     assert "note: the run goes on as it began; a new one would be 1 process" in done.stderr
     assert (settings(folder).devices, settings(folder).compile) == (2, False)
 
@@ -74,7 +74,7 @@ def _last(log: Path) -> str:
 
 def test_a_dry_run_shows_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*LONG, "--dry-run", "--devices", "4", "--set", "train.threads=3", "--set", "train.compile=true"]) == 0
-    assert "4 processes of 3 threads, compiled blocks" in " ".join(capfd.readouterr().out.split())
+    assert "4 processes of 3 threads, ddp, compiled blocks" in " ".join(capfd.readouterr().out.split())
 
 
 def test_a_call_from_python_starts_no_other_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
