@@ -91,7 +91,7 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
     from unite_mm.cli.progress import TerminalProgress
     from unite_mm.config import RunOptions
     from unite_mm.training.distribution import goes_on, is_first_process
-    from unite_mm.training.parallel import hand_on
+    from unite_mm.training.parallel import handed
 
     plan = take_plan(options, dry_run, resume)
     if plan is not None:
@@ -111,8 +111,9 @@ def train(out: Path | None, resume: bool, dry_run: bool, cache: Path, workers: i
             _fit(config, folder, cache, resume, progress, workers)
             return
         folder = _claim(folder, stack, named=out is not None)
+        stack.callback(os.environ.pop, RUN_FOLDER, None)
         os.environ[RUN_FOLDER] = str(folder)
-        hand_on(config)
+        stack.enter_context(handed(config))
         _announce(decision, folder, progress)
         summary = _fit(config, folder, cache, resume, progress, workers)
         picture = None if summary.interrupted else _save_picture(folder, progress)

@@ -8,6 +8,8 @@ behind the rules are in docs/experiments/default-command.md.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -300,11 +302,16 @@ def _kind(accelerator: str) -> Kind:
 # ----------------------------------------------------------------------------------------- the run's other processes
 
 
-def hand_on(config: RunConfig) -> None:
-    """Tell the processes that the run starts what was decided."""
+@contextmanager
+def handed(config: RunConfig) -> Iterator[None]:
+    """Tell the processes that the run starts inside what was decided; those of other runs are told nothing."""
     settings = config.train
     names = ("devices", "threads", "compile", "accelerator", "strategy")
     os.environ[DECIDED] = json.dumps({name: getattr(settings, name) for name in names})
+    try:
+        yield
+    finally:
+        os.environ.pop(DECIDED, None)
 
 
 def handed_on(config: RunConfig) -> RunConfig | None:
