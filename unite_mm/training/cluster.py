@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from unite_mm.contract import ModalityData
 from unite_mm.errors import UsageError
 from unite_mm.model.network import Network
+from unite_mm.registry.build import BYTES
 from unite_mm.training.outline import SampleCost
 from unite_mm.utils.memory import size_text
 from unite_mm_schemas.config import RunConfig
-
-BYTES = 4
-"""Of a weight, its gradient, its average and each of its moments: all are float32."""
 
 TFLOPS = {"bf16-mixed": 989.0, "32-true": 67.0}
 """Rate of a GPU in 10^12 operations per second as its maker states it (H100 and H200, without sparsity)."""

@@ -91,7 +91,7 @@ class RowGroups:
                     self._kept.move_to_end(group)
                     return self._kept[group]
             file, number = (int(value) for value in self._groups[group])
-            with _told(self._told(group)), pyarrow_parquet().ParquetFile(self._paths[file]) as opened:
+            with _one_line(self._told(group)), pyarrow_parquet().ParquetFile(self._paths[file]) as opened:
                 column = _values(opened.read_row_group(number, columns=[self._column]), self._column)
             with self._lock:
                 self._kept[group] = column
@@ -126,7 +126,7 @@ def index_parquet(
     empty = []
     for number, path in enumerate(paths):
         need_file(path)
-        with _told(f"{path}: not a whole parquet file"), pyarrow_parquet().ParquetFile(path) as opened:
+        with _one_line(f"{path}: not a whole parquet file"), pyarrow_parquet().ParquetFile(path) as opened:
             found.add(number, path, opened, config)
             empty += [] if opened.metadata.num_rows else [path.name]
         advance(1)
@@ -193,7 +193,7 @@ class _Rows:
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
+def _one_line(what: str) -> Iterator[None]:
     """Errors of the library in one line that names the file; a file that disappears is told by the same."""
     try:
         yield

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from unite_mm.config import RunOptions, resolve
 from unite_mm.registry import discover
-from unite_mm.registry.build import load_modalities, outline_network
+from unite_mm.registry.build import BYTES, load_modalities, outline_network
 from unite_mm.training import operations
-from unite_mm.training.cluster import BYTES, Cluster, Weights, estimate, rate_of
+from unite_mm.training.cluster import Cluster, Weights, estimate, rate_of
 from unite_mm.training.outline import SampleCost, count_samples
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_schemas.config import RunConfig
