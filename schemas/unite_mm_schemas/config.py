@@ -151,6 +151,9 @@ class OptimConfig(Schema):
     """AdamW's and Muon's epsilon."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum."""
+    muon_precision: Literal["bfloat16", "float32"] = "bfloat16"
+    """In which Muon makes matrices orthogonal. In bfloat16 (published) the last bit of a gradient may change the third
+    digit of a step; float32 keeps runs of different numbers of processes together and takes about twice the time."""
     warmup_steps: int = Field(100, ge=0, le=MOST_STEPS)
     """Steps over which the rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine", "stages"] = "constant"

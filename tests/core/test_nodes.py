@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.repository import ROOT
+from helpers.repository import ROOT, TOY
 
 from unite_mm.training.distribution import goes_on, is_first_process, nodes, processes_started_elsewhere
 
@@ -139,6 +139,42 @@ def test_a_process_that_hangs_is_named_within_the_timeout(tmp_path: Path) -> Non
     script.write_text(HANGING, encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], env=environment(), capture_output=True, text=True, timeout=200)
     assert "TOLD process 1 of 2 has ended, or did not come within train.timeout=2 s" in done.stdout
+
+
+IN_A_BLOCK = """
+import os, time
+from pathlib import Path
+from helpers.sharded_ranks import Job
+from unite_mm.errors import UniteError
+from unite_mm.model.layers import EncoderBlock as Block
+
+forward, calls = Block.forward, 0
+
+def late(*args, **more):
+    global calls
+    calls += 1
+    if calls == 20 and os.environ.get("LOCAL_RANK") == "2":
+        time.sleep(600)
+    return forward(*args, **more)
+
+Block.forward = late
+settings = ("train.strategy=fsdp", "train.timeout=4", "train.batch_size=6")
+try:
+    Job(Path("run"), 20, settings).train(devices=3)
+except UniteError as error:
+    print("TOLD", error.message, flush=True)
+"""
+
+
+def test_a_process_that_hangs_where_others_gather_its_rows_is_named(tmp_path: Path) -> None:
+    """Within a forward pass: the others wait in an exchange that cannot say who is missing, and then call all."""
+    script = tmp_path / "hanging.py"
+    script.write_text(IN_A_BLOCK, encoding="utf-8")
+    own = environment(PYTHONPATH=os.pathsep.join([str(ROOT / "tests"), str(TOY)]))
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=300
+    )
+    assert "TOLD process 2 of 3 has ended, or did not come within train.timeout=4 s" in done.stdout, done.stderr[-2000:]
 
 
 def test_slurm_tasks_on_two_machines_are_one_run_and_go_on_when_queued_again(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from unite_mm_toy.points import RingData
@@ -526,6 +527,7 @@ def test_a_signal_that_comes_while_the_ranks_agree_is_not_lost() -> None:
 
     trainer = object.__new__(Trainer)
     trainer.stop, trainer.ranks = StopRequest(Silent()), Agreeing()
+    trainer.folder = SimpleNamespace(save_failed=False)
     trainer._progress_share = lambda: 0.0
     with trainer.stop.listening():
         assert [trainer._done(), trainer._done()] == [False, True]

@@ -23,6 +23,9 @@ from unite_mm_schemas.config import TrainConfig
 _START = 600.0
 """Seconds that processes may be apart when they start, at least."""
 
+_ROLL_CALL = timedelta(seconds=10)
+"""How long ranks have to answer when they are called because an exchange has failed."""
+
 _EXCHANGE = re.compile(r"gloo|nccl|^Dist\w*Error", re.IGNORECASE)
 """Errors of an exchange between processes."""
 
@@ -55,13 +58,20 @@ def launch(settings: TrainConfig) -> "Ranks":
             f"this process cannot take its place among those that were started: {' '.join(str(error).split())}",
             "docs/clusters.md shows how torchrun and SLURM start a run",
         ) from error
-    return Ranks(fabric, settings.timeout)
+    # An exchange of its own for calling the ranks: on GPUs the run's own cannot say who does not answer.
+    roll = dist.new_group(backend="gloo") if fabric.world_size > 1 else None
+    return Ranks(fabric, settings.timeout, roll=roll)
 
 
 def _strategy(settings: TrainConfig) -> Any:
     from lightning_fabric.strategies.ddp import DDPStrategy
 
-    return DDPStrategy(timeout=timedelta(seconds=max(settings.timeout, _START)))
+    return DDPStrategy(timeout=_patience(timedelta(seconds=settings.timeout)))
+
+
+def _patience(timeout: timedelta) -> timedelta:
+    """How long an exchange waits in which nobody is named."""
+    return max(timeout, timedelta(seconds=_START))
 
 
 def is_first_process(devices: int) -> bool:
@@ -136,14 +146,24 @@ class Ranks:
     Args:
         fabric: launched.
         timeout: seconds that one rank waits for another.
+        group: by which they exchange on the CPU; None: the run's own, on its devices.
+        roll: by which they are called; None: they are not.
 
     Attributes:
         shard: this rank's part of every batch.
     """
 
-    def __init__(self, fabric: Fabric, timeout: float = 1800.0) -> None:
+    def __init__(
+        self,
+        fabric: Fabric,
+        timeout: float = 1800.0,
+        *,
+        group: dist.ProcessGroup | None = None,
+        roll: dist.ProcessGroup | None = None,
+    ) -> None:
         self._fabric = fabric
         self._timeout = timedelta(seconds=timeout)
+        self._group, self._roll = group, roll
         self.shard = Shard(fabric.global_rank, fabric.world_size)
 
     @property
@@ -156,6 +176,22 @@ class Ranks:
         """Where this rank computes."""
         return self._fabric.device
 
+    @property
+    def _meets_on(self) -> torch.device:
+        """Where the tensors lie that the ranks exchange."""
+        return self.device if self._group is None else torch.device("cpu")
+
+    def beside(self) -> "Ranks":
+        """The same ranks, for what another thread exchanges beside the run; all of them call this together.
+
+        Meetings of one group must come in one order, which two threads cannot keep.
+        """
+        if self.shard.ranks == 1:
+            return self
+        with self._meeting():
+            group = dist.new_group(backend="gloo", timeout=_patience(self._timeout))
+        return Ranks(self._fabric, self._timeout.total_seconds(), group=group)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Context of forward passes in the precision of the run."""
         return self._fabric.autocast()
@@ -167,8 +203,8 @@ class Ranks:
             UniteError: a rank does not come in time; the message names it.
         """
         with self._meeting():
-            if self.shard.ranks > 1 and dist.get_backend() == "gloo":  # names who does not come; NCCL cannot
-                dist.monitored_barrier(timeout=self._timeout)
+            if self._roll is not None:
+                dist.monitored_barrier(self._roll, self._timeout)
             average()
 
     @contextmanager
@@ -198,50 +234,62 @@ class Ranks:
             raise self._left_alone(error) from error
 
     def _left_alone(self, error: RuntimeError) -> UniteError:
-        """What is said where another process did not come to a meeting, whom the error may name."""
+        """What is said where another process did not come to a meeting."""
+        missing = self._missing(error)
         for process in getattr(self._fabric.strategy.launcher, "procs", ()):
             process.kill()  # one that hangs would stay for ever
-        named = re.search(r"\bRanks? (\d+) failed", str(error))
-        who = f"process {named[1]} of {self.shard.ranks}" if named else "another process"
+        who = "another process" if missing is None else f"process {missing} of {self.shard.ranks}"
         return UniteError(
             f"{who} has ended, or did not come within train.timeout={self._timeout.total_seconds():g} s",
             "see what it printed last; --resume goes on from the newest checkpoint",
         )
 
+    def _missing(self, error: RuntimeError) -> int | None:
+        """Which rank did not come, as the error says or a call of all ranks finds out; None: only the first knows."""
+        if self.shard.ranks == 2:
+            return 1 - self.shard.rank
+        if self._roll is not None and "monitoredBarrier" not in str(error):
+            try:
+                dist.monitored_barrier(self._roll, _ROLL_CALL)
+            except RuntimeError as found:
+                error = found
+        named = re.search(r"\bRanks? (\d+) failed", str(error))
+        return int(named[1]) if named else None
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank; the same answer on all."""
         if self.shard.ranks == 1:
             return flag
-        shared = torch.tensor(float(flag), device=self.device)
+        shared = torch.tensor(float(flag), device=self._meets_on)
         with self._meeting():
-            dist.all_reduce(shared, dist.ReduceOp.MAX)
+            dist.all_reduce(shared, dist.ReduceOp.MAX, self._group)
         return bool(shared > 0)
 
     def from_first(self, value: float) -> float:
         """The value that the first rank has, on all ranks."""
         if self.shard.ranks == 1:
             return value
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        shared = torch.tensor(value, dtype=torch.float64, device=self._meets_on)
         with self._meeting():
-            dist.broadcast(shared, 0)
+            dist.broadcast(shared, 0, self._group)
         return float(shared)
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """The mean over all ranks of scalars that every rank has under the same names."""
         if self.shard.ranks == 1:
             return {name: float(value) for name, value in values.items()}
-        shared = torch.stack([value.detach().float().to(self.device) for value in values.values()])
+        shared = torch.stack([value.detach().float().to(self._meets_on) for value in values.values()])
         with self._meeting():
-            dist.all_reduce(shared)
+            dist.all_reduce(shared, group=self._group)
         return dict(zip(values, (shared / self.shard.ranks).tolist(), strict=True))
 
     def sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all ranks, on the CPU; the same on all."""
         if self.shard.ranks == 1:
             return values.cpu()
-        shared = values.to(self.device)
+        shared = values.to(self._meets_on)
         with self._meeting():
-            dist.all_reduce(shared, dist.ReduceOp.SUM)
+            dist.all_reduce(shared, dist.ReduceOp.SUM, self._group)
         return shared.cpu()
 
     def together(self, action: Callable[[], _T]) -> _T:
@@ -263,10 +311,10 @@ class Ranks:
         """Bytes of all ranks, in their order; every rank gives as many."""
         if self.shard.ranks == 1:
             return [content]
-        own = torch.tensor(list(content), dtype=torch.uint8, device=self.device)
+        own = torch.tensor(list(content), dtype=torch.uint8, device=self._meets_on)
         all_of_them = [torch.empty_like(own) for _ in range(self.shard.ranks)]
         with self._meeting():
-            dist.all_gather(all_of_them, own)
+            dist.all_gather(all_of_them, own, self._group)
         return [bytes(one.tolist()) for one in all_of_them]
 
 

@@ -35,7 +35,7 @@ class Rows:
         return min(height, rank * each), min(height, (rank + 1) * each)
 
     def on_whole(self, stack: Tensor, height: int, change: Callable[[Tensor], Tensor]) -> Tensor:
-        """Change whole matrices of which every rank has rows: (G, m, N) -> (G, m, N), bfloat16.
+        """Change whole matrices of which every rank has rows: (G, m, N) -> (G, m, N), of the same type.
 
         Every rank gathers its share of the G matrices, changes them and gives their rows back.
 
@@ -84,12 +84,20 @@ class StackedMuon(torch.optim.Muon):
     Args:
         parameters: matrices (M, N), or what rows (m, N) of them this rank has.
         rows: where their rows lie; None: they are whole.
+        precision: in which matrices are made orthogonal. torch.optim.Muon and the published runs take bfloat16, where
+            the last bit of a gradient may change the third digit of a step.
         settings: as for `torch.optim.Muon`.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], rows: Rows | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        parameters: list[nn.Parameter],
+        rows: Rows | None = None,
+        precision: torch.dtype = torch.bfloat16,
+        **settings: Any,
+    ) -> None:
         super().__init__(parameters, adjust_lr_fn="match_rms_adamw", **settings)
-        self.rows = rows
+        self.rows, self.precision = rows, precision
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -114,7 +122,7 @@ class StackedMuon(torch.optim.Muon):
         updates = averages
         if group["nesterov"]:
             updates = list(torch._foreach_lerp(gradients, averages, group["momentum"]))
-        stacked = torch.stack([update.bfloat16() for update in updates])
+        stacked = torch.stack([update.to(self.precision) for update in updates])
         del updates
 
         def change(whole: Tensor) -> Tensor:
@@ -134,7 +142,7 @@ class StackedMuon(torch.optim.Muon):
 
 
 def orthogonal(matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Nearly orthogonal matrices by Newton-Schulz iterations: bfloat16 (G, M, N) -> bfloat16 (G, M, N)."""
+    """Nearly orthogonal matrices by Newton-Schulz iterations: (G, M, N) -> (G, M, N), of the same type."""
     a, b, c = coefficients
     tall = matrices.shape[1] > matrices.shape[2]
     found = matrices.mT if tall else matrices

@@ -59,6 +59,7 @@ class Optimizers:
             StackedMuon(
                 [parameter for _, parameter in self.muon_named],
                 rows,
+                precision=getattr(torch, config.muon_precision),
                 lr=self.muon_rate,
                 weight_decay=config.weight_decay,
                 momentum=config.momentum,

@@ -21,11 +21,7 @@ def place(network: Network, settings: TrainConfig, ranks: Ranks) -> Whole:
     if settings.strategy not in ("fsdp", "hybrid") or count == 1:
         network.to(ranks.device)
         return Whole()
-    from torch.distributed.device_mesh import init_device_mesh  # takes its time to load
+    from unite_mm.training.sharding import Sharded, mesh_of  # takes its time to load
 
-    from unite_mm.training.sharding import REPLICATE, SHARD, Sharded
-
-    hybrid = settings.strategy == "hybrid" and machines > 1
-    shape = (machines, count // machines) if hybrid else (count,)
-    names = (REPLICATE, SHARD) if hybrid else (SHARD,)
-    return Sharded(network, init_device_mesh(ranks.device.type, shape, mesh_dim_names=names))
+    machines = machines if settings.strategy == "hybrid" else 1
+    return Sharded(network, mesh_of(ranks.device.type, machines, count // machines, settings.timeout))

@@ -1,6 +1,7 @@
 """The run folder: configuration and data-set cards, records, checkpoints.
 
 Only the first rank writes, but for what others have of a checkpoint. Whoever trains in a folder has locked it.
+Checkpoints are written while the run trains on.
 """
 
 import json
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from unite_mm.config import settings_that_differ
 from unite_mm.errors import UniteError, UsageError
@@ -17,6 +19,7 @@ from unite_mm.registry.build import OpenModality, software_versions
 from unite_mm.storage.checkpoint import FolderWriter
 from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint
 from unite_mm.storage.shards import file_name
+from unite_mm.training.background import Background
 from unite_mm.training.distribution import Ranks
 from unite_mm.training.run_log import RunLog, removed
 from unite_mm.training.state import TrainState
@@ -64,6 +67,8 @@ class RunFolder:
         self.progress = progress
         self.changes: tuple[SettingChange, ...] = ()
         self._pruning = Pruning(path)
+        self._writing = Background("checkpoint")
+        self._beside: Ranks | None = None
 
     def create(self) -> None:
         """Make the folder and write the configuration and the data-set cards.
@@ -103,28 +108,59 @@ class RunFolder:
         finally:
             log.close()
 
+    @contextmanager
+    def saving(self, ranks: Ranks) -> Iterator[None]:
+        """While the run trains: at the end all ranks wait for the checkpoint that is still being written.
+
+        Raises:
+            UniteError: it cannot be written.
+        """
+        try:
+            yield
+        except BaseException:
+            self._writing.wait()
+            raise
+        ranks.together(self._writing.settle)
+
+    @property
+    def save_failed(self) -> bool:
+        """Whether this rank knows already that the newest checkpoint cannot be written; the next `save` says why."""
+        return self._writing.failed
+
     def save(self, state: TrainState, ranks: Ranks) -> None:
         """Write a checkpoint and drop the oldest ones; all ranks call this, and those write that have something of it.
+
+        Training waits until the tensors are copied, and the checkpoint before this one is written; the rest goes on
+        beside it.
 
         Args:
             state: what it holds.
             ranks: of the run.
 
         Raises:
-            UniteError: it cannot be written; earlier checkpoints stay.
+            UniteError: this checkpoint cannot be begun, or the one before it could not be written; earlier ones stay.
         """
+        ranks.together(self._writing.settle)
+        self._beside = beside = self._beside or ranks.beside()
         writer = FolderWriter(checkpoint_folder(self.path, state.step))
+        ranks.together(lambda: self._begin(writer) if ranks.is_first else None)
         tensors, parts, part = state.tensors(), state.layout.parts, state.layout.part(ranks.shard.rank)
-        try:
-            ranks.together(lambda: self._begin(writer) if ranks.is_first else None)
-            own = ranks.together(lambda: {} if part is None else writer.write(tensors, part, parts))
-            files = _files_of_all(own, list(tensors), parts, ranks)
-            ranks.together(lambda: writer.finish(self._record(state), files) if ranks.is_first else None)
-        finally:
-            if ranks.is_first:
-                writer.discard()
-        if ranks.is_first:
-            self._pruning.keep(self.config.train.keep_checkpoints)
+        stems = list(tensors)
+        copies = {} if part is None else _copies(tensors)
+        record = self._record(state)
+
+        def write() -> None:
+            try:
+                own = beside.together(lambda: {} if part is None else writer.write(copies, part, parts))
+                files = _files_of_all(own, stems, parts, beside)
+                beside.together(lambda: writer.finish(record, files) if beside.is_first else None)
+            finally:
+                if beside.is_first:
+                    writer.discard()
+            if beside.is_first:
+                self._pruning.keep(self.config.train.keep_checkpoints)
+
+        self._writing.start(write)
 
     def _begin(self, writer: FolderWriter) -> None:
         if not self.path.exists():
@@ -195,6 +231,14 @@ class RunFolder:
             return DataCard.model_validate(json.loads(self._card_path(name).read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError):
             return None
+
+
+def _copies(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
+    """Copies on the CPU, which training changes no more."""
+    return {
+        stem: {name: tensor.detach().to("cpu", copy=True) for name, tensor in content.items()}
+        for stem, content in tensors.items()
+    }
 
 
 def _files_of_all(own: Mapping[str, str], stems: list[str], parts: int, ranks: Ranks) -> dict[str, str]:

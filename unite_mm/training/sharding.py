@@ -7,6 +7,7 @@ and are reduced and cut into rows once, at its end.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -24,6 +25,23 @@ from unite_mm.utils.sharded import on_this_rank
 
 SHARD, REPLICATE = "shard", "replicate"
 """Names of the dimensions of the mesh of ranks."""
+
+
+def mesh_of(device: str, copies: int, parts: int, timeout: float) -> DeviceMesh:
+    """The ranks by (`replicate`,) `shard`, with groups of their own; all ranks call this together.
+
+    Args:
+        device: kind of device that they compute on.
+        copies: groups of ranks that each have all rows; 1: there is no such dimension.
+        parts: ranks of each.
+        timeout: seconds that an exchange of rows waits for a rank.
+    """
+    patience, numbers = timedelta(seconds=timeout), torch.arange(copies * parts).view(copies, parts)
+    if copies == 1:
+        return DeviceMesh.from_group(dist.new_group(timeout=patience), device, mesh_dim_names=(SHARD,))
+    replicate, _ = dist.new_subgroups_by_enumeration(numbers.T.tolist(), timeout=patience)
+    shard, _ = dist.new_subgroups_by_enumeration(numbers.tolist(), timeout=patience)
+    return DeviceMesh.from_group([replicate, shard], device, numbers, mesh_dim_names=(REPLICATE, SHARD))
 
 
 class Sharded(Whole):

@@ -123,7 +123,7 @@ class Trainer:
         settings, state = self.config.train, self.state
         before, started = state.seconds, time.monotonic()
         self.network.train()
-        with self.stop.listening(), self._log() as log, self.ranks.computing():
+        with self.stop.listening(), self.folder.saving(self.ranks), self._log() as log, self.ranks.computing():
             with training_bar(self.progress, settings, state.step, before) as show:
                 while not self._done():
                     done = self._progress_share()
@@ -236,7 +236,7 @@ class Trainer:
         """Whether to stop now: the same answer on all ranks."""
         over = self._progress_share() >= 1.0
         # A signal that comes while the ranks agree is heard at the next step: it must not be overwritten.
-        self.stopping = self.ranks.any(self.stop.made)
+        self.stopping = self.ranks.any(self.stop.made or self.folder.save_failed)
         return over or self.stopping
 
     # ----------------------------------------------------------------------------------------------- what it records
@@ -297,11 +297,11 @@ class Trainer:
             self.folder.create()
 
     def save(self) -> None:
-        """Write a checkpoint and drop the oldest ones.
+        """Write a checkpoint and drop the oldest ones, while training goes on.
 
         Raises:
             TrainingError: the weights are not finite.
-            UniteError: it cannot be written; earlier checkpoints stay.
+            UniteError: it cannot be begun, or the one before could not be written; earlier checkpoints stay.
         """
         state = self.state
         name = state.not_finite()
