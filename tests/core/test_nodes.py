@@ -116,7 +116,8 @@ HANGING = """
 import sys, time
 import torch
 from unite_mm.errors import UniteError
-from unite_mm.training.distribution import launch, reduce_gradients
+from unite_mm.training.distribution import launch
+from unite_mm.training.reduction import reduce_gradients
 from unite_mm_schemas.config import TrainConfig
 
 ranks = launch(TrainConfig(devices=2, batch_size=2, accelerator="cpu", threads=1, timeout=2, max_steps=1))

@@ -127,8 +127,7 @@ def check(config: RunConfig, cluster: Cluster) -> None:
 def estimate(config: RunConfig, cluster: Cluster, weights: Weights, costs: Mapping[str, SampleCost]) -> Estimate:
     """What a run needs of each GPU, and how fast it is.
 
-    Modalities take turns within a step, so the largest graph of any of them counts. Gradients are exchanged when no
-    graph is left, so their flat copy counts where it is larger than all activations.
+    Modalities take turns within a step, so the largest graph of any of them counts.
 
     Args:
         config: the run.
@@ -139,8 +138,7 @@ def estimate(config: RunConfig, cluster: Cluster, weights: Weights, costs: Mappi
     batch = config.train.batch_size // cluster.gpus
     kept = 1.0 if config.train.compile is False else KEPT_COMPILED
     activations = int(max(cost.fixed + kept * cost.activations * batch for cost in costs.values()))
-    exchanged = BYTES * (weights.muon + weights.adamw) if cluster.gpus > 1 else 0
-    memory = {"ddp": weights.held() + max(activations, exchanged)}
+    memory = {"ddp": weights.held() + activations}
     if cluster.gpus > 1:
         memory["fsdp"] = weights.held(cluster.gpus) + activations
         memory["hybrid"] = weights.held(cluster.devices) + activations

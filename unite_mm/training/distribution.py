@@ -1,4 +1,4 @@
-"""What several devices need: launch, precision, reducing and clipping gradients, agreeing, writing once.
+"""What several devices need: launch, precision, waiting for each other, agreeing, writing once.
 
 Devices, precision and process launch come from Lightning Fabric. No recipe asks how many devices there are.
 """
@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.training.fabric import Fabric
@@ -316,27 +316,3 @@ class Ranks:
         with self._meeting():
             dist.all_gather(all_of_them, own, self._group)
         return [bytes(one.tolist()) for one in all_of_them]
-
-
-def reduce_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average the gradients over all ranks, once, after every backward pass of the step.
-
-    DistributedDataParallel's own hook would fire in each backward pass and leave out what the last did not touch.
-    """
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    gradients = [cast(Tensor, parameter.grad) for parameter in parameters]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def average(values: Tensor) -> Tensor:
-    """The mean of a tensor over all ranks: what a rank needs to know of the joined batch while it computes a step."""
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return values
-    shared = values.clone()
-    dist.all_reduce(shared)
-    return shared / dist.get_world_size()

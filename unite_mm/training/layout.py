@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from unite_mm.training.distribution import reduce_gradients
 from unite_mm.training.muon import Rows
 from unite_mm.training.optim import Optimizers, ParameterGroups
+from unite_mm.training.reduction import reduce_gradients
 
 
 class Whole:

@@ -18,11 +18,11 @@ from unite_mm.errors import UsageError
 from unite_mm.model.discriminator import Discriminator
 from unite_mm.model.network import Network
 from unite_mm.random_streams import Stream, global_stream
-from unite_mm.training.distribution import average
 from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.additions import untrained
 from unite_mm.training.recipes.base import Autocast
 from unite_mm.training.recipes.decoder import DecoderRecipe
+from unite_mm.training.reduction import average
 from unite_mm_schemas.config import RunConfig
 from unite_mm_schemas.recipe import DecoderGanRecipeConfig
 
