@@ -21,7 +21,7 @@ from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Silent
 from unite_mm.registry import discover
 from unite_mm.storage.checkpoint import read_tensors
-from unite_mm.storage.runs import checkpoints_of, newest_checkpoint
+from unite_mm.storage.runs import checkpoints_of, newest_checkpoint, read_checkpoint
 from unite_mm.storage.shards import files_of, join
 from unite_mm.training.distribution import Ranks
 from unite_mm.training.dry_run import describe
@@ -177,10 +177,10 @@ def test_damage_of_one_part_is_noticed_and_named(stem: str, runs: Path, held: He
     content[-3] ^= 1
     path.write_bytes(content)
     with pytest.raises(UniteError, match=rf"{path.name} is missing or damaged"):
-        newest_checkpoint(folder)
+        read_checkpoint(path.parent)
     path.unlink()
     with pytest.raises(UniteError, match=rf"{path.name} is missing or damaged"):
-        newest_checkpoint(folder)
+        read_checkpoint(path.parent)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Folders of models: damage is noticed and passed over, nothing good is removed, readers never meet half a folder."""
 
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,14 @@ from safetensors.torch import load_file, save_file
 from unite_mm.api import UNITE
 from unite_mm.errors import UniteError, UniteWarning, UsageError
 from unite_mm.storage import checkpoint
-from unite_mm.storage.checkpoint import checksum, read_record, record_text, write_folder
+from unite_mm.storage.checkpoint import (
+    FolderWriter,
+    checksum,
+    read_record,
+    read_tensors,
+    record_text,
+    write_folder,
+)
 from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint
 from unite_mm.utils.files import file_sha256
 from unite_mm_schemas.checkpoint import CheckpointRecord, ModalityRecord
@@ -396,3 +404,29 @@ def test_an_export_with_weights_that_are_not_finite_does_not_load(tmp_path: Path
     model.save_pretrained(tmp_path / "a")
     with pytest.raises(UniteError, match="not finite"):
         UNITE.from_pretrained(tmp_path / "a")
+
+
+def test_rows_are_read_from_whole_files_and_from_parts(tmp_path: Path) -> None:
+    """Whatever the cuts of the files and those that are asked for."""
+    whole = {"a": torch.arange(14).view(7, 2), "b": torch.arange(3.0), "count": torch.tensor(5)}
+    record = record_of(1).model_copy(update={"kind": "export"})
+    write_folder(tmp_path / "one", {"weights": whole}, record)
+    writer = FolderWriter(tmp_path / "three")
+    writer.begin()
+    cuts = {"a": (0, 3, 6, 7), "b": (0, 1, 2, 3)}
+    files = {}
+    for part in range(3):
+        rows = {name: whole[name][ends[part] : ends[part + 1]] for name, ends in cuts.items()}
+        own = rows | ({"count": whole["count"]} if part == 0 else {})
+        files |= writer.write({"weights": own}, part, 3)
+    writer.finish(record, files)
+    for folder in (tmp_path / "one", tmp_path / "three"):
+        read_record(folder)
+        for start, end in itertools.combinations_with_replacement(range(8), 2):
+            found = read_tensors(folder, "weights", span=lambda name, s=start, e=end: (s, e) if name == "a" else None)
+            assert found.keys() == whole.keys()
+            assert torch.equal(found["a"], whole["a"][start:end]) and found["a"].shape == (end - start, 2)
+            assert torch.equal(found["b"], whole["b"]) and torch.equal(found["count"], whole["count"])
+    (tmp_path / "three" / "weights-2-of-3.safetensors").unlink()
+    with pytest.raises(UniteError, match="cannot be read"):
+        read_tensors(tmp_path / "three", "weights", span=lambda name: None)

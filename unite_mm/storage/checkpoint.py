@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from unite_mm.errors import UniteError
-from unite_mm.storage.shards import SUFFIX, file_name, files_of, join
+from unite_mm.storage.shards import SUFFIX, Span, file_name, files_of, join, read_rows
 from unite_mm.utils.files import file_sha256
 from unite_mm.utils.sharded import as_in, on_this_rank
 from unite_mm.utils.validation import check_format, one_line
@@ -263,7 +263,7 @@ def _check_files(folder: Path, record: CheckpointRecord) -> None:
             raise UniteError(f"{path} is missing or damaged", USE_ANOTHER)
     for stem in FINITE:
         for file in files_of(record.files, stem):
-            for name, tensor in _read_file(folder / file).items():
+            for name, tensor in _tensors_of(folder / file):
                 if has_nan(tensor):
                     raise UniteError(f"{folder / file} is damaged: {name} is not a number", USE_ANOTHER)
 
@@ -273,34 +273,46 @@ def has_nan(tensor: Tensor) -> bool:
     return bool(torch.isnan(tensor).any()) if tensor.is_floating_point() else False
 
 
-def read_tensors(folder: Path, stem: str, device: str = "cpu") -> dict[str, Tensor]:
-    """All tensors of one stem of a folder, whole, whether one process has written them or several.
+def read_tensors(folder: Path, stem: str, device: str = "cpu", span: Span | None = None) -> dict[str, Tensor]:
+    """Tensors of one stem of a folder, whether one process has written them or several.
+
+    Args:
+        folder: of a checkpoint or export.
+        stem: of the files.
+        device: where they are put; only whole ones are.
+        span: which rows of them are wanted; None: all.
 
     Raises:
         UniteError: a file is missing or damaged.
     """
     try:
-        files = files_of(os.listdir(folder), stem)
+        names = files_of(os.listdir(folder), stem) or [file_name(stem)]
     except OSError as error:
         raise UniteError(f"{folder} cannot be read: {error.strerror or error}", USE_ANOTHER) from error
-    return join([_read_file(folder / name, device) for name in files or [file_name(stem)]])
+    if span is None:
+        return join([dict(_tensors_of(folder / name, device)) for name in names])
+    try:
+        return read_rows([folder / name for name in names], span)
+    except (OSError, SafetensorError) as error:
+        raise UniteError(f"{stem} of {folder} cannot be read: {error}", USE_ANOTHER) from error
 
 
-def _read_file(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """All tensors of a file.
+def _tensors_of(path: Path, device: str = "cpu") -> Iterator[tuple[str, Tensor]]:
+    """All tensors of a file, one after the other.
 
     Raises:
         UniteError: it is missing or damaged.
     """
     try:
         with safe_open(path, framework="pt", device=device) as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a dict
+            for name in stream.keys():  # noqa: SIM118 - not a dict
+                yield name, stream.get_tensor(name)
     except (OSError, SafetensorError) as error:
         raise UniteError(f"{path} cannot be read: {error}", USE_ANOTHER) from error
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Load tensors into a module, naming what does not fit.
+    """Load tensors, or the rows of them that lie on this rank, into a module, naming what does not fit.
 
     Raises:
         UniteError: names or shapes differ (the message lists the first ones), or a parameter is not finite.

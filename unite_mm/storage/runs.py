@@ -33,13 +33,19 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / FOLDER / f"{PREFIX}{step:09d}"
 
 
+def step_of(folder: Path) -> int | None:
+    """The step that the name of a checkpoint's folder says; None: it is no such name."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else None
+
+
 def checkpoints_of(run: Path) -> list[Path]:
     """Checkpoint folders of a run, damaged ones too, oldest first."""
     found = []
     try:
         for path in (run / FOLDER).iterdir():
-            if (match := _NAME.fullmatch(path.name)) and path.is_dir():
-                found.append((int(match[1]), path.name, path))
+            if (step := step_of(path)) is not None and path.is_dir():
+                found.append((step, path.name, path))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [path for *_, path in sorted(found)]
@@ -52,8 +58,7 @@ def read_checkpoint(folder: Path) -> CheckpointRecord:
         UniteError: it is damaged.
     """
     record = read_record(folder)
-    match = _NAME.fullmatch(folder.name)
-    if match is None or int(match[1]) != record.step:
+    if step_of(folder) != record.step:
         raise UniteError(f"{folder} holds step {record.step}", USE_ANOTHER)
     return record
 

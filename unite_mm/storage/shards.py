@@ -6,13 +6,19 @@ the folder names them all, each with its SHA-256.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 SUFFIX = ".safetensors"
+
+Span = Callable[[str], tuple[int, int] | None]
+"""Which rows of a tensor of that name are wanted: from, to; None: all of it."""
 
 _PART: Final = re.compile(r"(.+)-([0-9]+)-of-([0-9]+)\.safetensors")
 
@@ -42,3 +48,37 @@ def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     names = dict.fromkeys(name for part in parts for name in part)
     found = {name: [part[name] for part in parts if name in part] for name in names}
     return {name: torch.cat(rows) if len(rows) > 1 else rows[0] for name, rows in found.items()}
+
+
+def read_rows(paths: Sequence[Path], span: Span) -> dict[str, Tensor]:
+    """Of the tensors of parts what is wanted; the rest is not read.
+
+    Args:
+        paths: all parts, in order.
+        span: rows of each tensor.
+    """
+    with ExitStack() as stack:
+        files = [stack.enter_context(safe_open(path, framework="pt")) for path in paths]
+        slices: dict[str, list[Any]] = {}
+        for file in files:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                slices.setdefault(name, []).append(file.get_slice(name))
+        return {name: _rows(parts, span(name)) for name, parts in slices.items()}
+
+
+def _rows(parts: Sequence[Any], rows: tuple[int, int] | None) -> Tensor:
+    """Rows of a tensor that lies in slices of files, one under the other."""
+    if not parts[0].get_shape():
+        whole: Tensor = parts[0][...]
+        return whole
+    found: list[Tensor] = []
+    above = 0
+    for part in parts:
+        height = part.get_shape()[0]
+        start, end = (0, height) if rows is None else (max(0, rows[0] - above), min(height, rows[1] - above))
+        if start < end:
+            found.append(part[start:end])
+        above += height
+    if not found:
+        found.append(parts[0][:][:0])
+    return torch.cat(found) if len(found) > 1 else found[0]

@@ -53,9 +53,10 @@ class Whole:
         """
         return nullcontext()
 
-    def cut(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """What this rank has of whole tensors, by `parameter` or `parameter/entry`."""
-        return tensors
+    def span(self, key: str) -> tuple[int, int] | None:
+        """Which rows this rank has of a tensor, by `parameter` or `parameter/entry`; None: all of it."""
+        del key
+        return None
 
     def own(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Mapping[str, Tensor]]:
         """What this rank writes of the tensors of a checkpoint."""

@@ -16,8 +16,8 @@ from unite_mm.config import settings_that_differ
 from unite_mm.errors import UniteError, UsageError
 from unite_mm.progress import Progress
 from unite_mm.registry.build import OpenModality, software_versions
-from unite_mm.storage.checkpoint import FolderWriter
-from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint
+from unite_mm.storage.checkpoint import FolderWriter, read_record
+from unite_mm.storage.runs import Pruning, checkpoint_folder, checkpoints_of, newest_checkpoint, step_of
 from unite_mm.storage.shards import file_name
 from unite_mm.training.background import Background
 from unite_mm.training.distribution import Ranks
@@ -196,6 +196,23 @@ class RunFolder:
             self.progress.say(problem)
         self._check_data({name: record.modalities[name].card for name in self.opened})
         self._note_changes(record)
+        return where, record
+
+    def of_step(self, step: int) -> tuple[Path, CheckpointRecord]:
+        """The checkpoint of a step, which the first rank has found intact.
+
+        Raises:
+            UsageError: it was made from other data than this rank has.
+            UniteError: this rank does not find it.
+        """
+        where = next((path for path in checkpoints_of(self.path) if step_of(path) == step), None)
+        if where is None:
+            raise UniteError(
+                f"{self.path}: the first process goes on from step {step:,}, whose checkpoint this one does not find",
+                "all processes must see the same folder",
+            )
+        record = read_record(where, verify=False)
+        self._check_data({name: record.modalities[name].card for name in self.opened})
         return where, record
 
     def newest_name(self) -> str:

@@ -119,15 +119,9 @@ class Sharded(Whole):
             for module in (self._root, *self._blocks):
                 _fsdp(module).reshard()
 
-    def cut(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        return {key: self._cut(key, tensor) for key, tensor in tensors.items()}
-
-    def _cut(self, key: str, tensor: Tensor) -> Tensor:
+    def span(self, key: str) -> tuple[int, int] | None:
         name = key if key in self.heights else key.rpartition("/")[0]
-        if not tensor.dim() or name not in self.heights:
-            return tensor
-        start, end = self.rows.span(self.heights[name], self._rank)
-        return tensor[start:end]
+        return self.rows.span(self.heights[name], self._rank) if name in self.heights else None
 
     def own(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> Mapping[str, Mapping[str, Tensor]]:
         """Rows by the rank that has them; all else, such as buffers and counts, by the first."""

@@ -153,8 +153,9 @@ class TrainState:
         if self.stage.number != self.recipe.stage:
             self.recipe.enter(self.stage.number)
             self._equip()
-        load_state(self.network, read_tensors(where, "weights"), str(where))
+        span = self.layout.span
+        load_state(self.network, read_tensors(where, "weights", span=span), str(where))
         self.recipe.load_extra(where)
-        self.ema.load(self.layout.cut(read_tensors(where, "ema")))
-        self.optimizers.load_state(self.layout.cut(read_tensors(where, "optimizer")))
+        self.ema.load(read_tensors(where, "ema", span=span))
+        self.optimizers.load_state(read_tensors(where, "optimizer", span=span))
         self.step, self.seconds, self.saved = record.step, record.seconds, record.step

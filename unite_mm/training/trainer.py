@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unite_mm.errors import TrainingError, UniteError, UsageError
+from unite_mm.errors import TrainingError, UsageError
 from unite_mm.progress import Progress, Silent
 from unite_mm.registry.build import OpenModality, build_network, load_modalities
 from unite_mm.training.allocator import keep_freed_memory
@@ -316,20 +316,14 @@ class Trainer:
 
         Raises:
             UsageError: the checkpoint was made by another configuration or from other data.
-            UniteError: all checkpoints are damaged, or this rank does not read the one that the first takes.
+            UniteError: all checkpoints are damaged, or this rank does not find the one that the first takes.
         """
-        found = self.folder.newest()
+        found = self.ranks.together(lambda: self.folder.newest() if self.ranks.is_first else None)
         step = int(self.ranks.from_first(-1 if found is None else found[1].step))
-        if step != (-1 if found is None else found[1].step):
-            taken = "none" if step < 0 else f"that of step {step:,}"
-            raise UniteError(
-                f"{self.folder.path}: the first process goes on from another checkpoint ({taken}) than this one reads",
-                "all processes must see the same folder",
-            )
-        if found is None:
+        if step < 0:
             self.begin()
             return
-        where, record = found
+        where, record = found or self.folder.of_step(step)
         self.state.load(where, record)
         if self.ranks.is_first:
             self.folder.write_config()

@@ -1,4 +1,4 @@
-"""Modules of which this rank has rows: giving them whole tensors."""
+"""Modules of which this rank has rows: giving them whole tensors, or their rows."""
 
 from collections.abc import Mapping
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 def as_in(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors cut as the parameters of a module are that bear their names, for its `load_state_dict`.
+    """Whole tensors, or this rank's rows, cut as the parameters of a module are that bear their names.
 
-    What does not fit stays as it is, for that to refuse.
+    For its `load_state_dict`. What does not fit stays as it is, for that to refuse.
     """
     found = dict(state)
     if not _several():
@@ -17,10 +17,16 @@ def as_in(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     for name, parameter in module.named_parameters():
-        if isinstance(parameter, DTensor) and name in found and found[name].shape == parameter.shape:
-            whole = found[name].to(parameter.device)
+        if not isinstance(parameter, DTensor) or name not in found:
+            continue
+        mesh, placements, whole = parameter.device_mesh, parameter.placements, found[name].to(parameter.device)
+        if whole.shape == parameter.to_local().shape:
+            found[name] = DTensor.from_local(
+                whole, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride()
+            )
+        elif whole.shape == parameter.shape:
             # Every rank has the whole tensor, so that none has to be sent.
-            found[name] = distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+            found[name] = distribute_tensor(whole, mesh, placements, src_data_rank=None)
     return found
 
 
