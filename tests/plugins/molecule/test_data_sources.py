@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.commands import FORKED
 from helpers.molecule_files import NAMED, block, named_sdf, raw_folder, raw_zip, sdf, uncharacterized
 from helpers.molecule_processes import prepare_at_once
 from helpers.processes import Recorder
@@ -314,10 +314,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def test_two_processes_at_once_prepare_once(tmp_path: Path) -> None:
     source = tmp_path / "own.sdf"
     source.write_text(named_sdf() * 20)
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
+    barrier, answers = FORKED.Barrier(2), FORKED.Queue()
     arguments = (str(source), str(tmp_path / "cache"), barrier, answers)
-    processes = [context.Process(target=prepare_at_once, args=arguments) for _ in range(2)]
+    processes = [FORKED.Process(target=prepare_at_once, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     results = [answers.get(timeout=60) for _ in processes]
