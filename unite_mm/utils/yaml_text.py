@@ -4,6 +4,8 @@ Beyond what PyYAML's safe loader refuses: keys that stand twice in a mapping, al
 end, numbers of thousands of digits. Keys are texts, whatever they look like; so are dates.
 """
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,16 @@ class RefusedError(yaml.MarkedYAMLError):
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a text in YAML.
+    """The value of a text in YAML, the caller's own.
 
     Raises:
         yaml.YAMLError: it is no YAML, or more than any configuration needs; str() says what and where.
     """
+    return copy.deepcopy(_load_yaml(text))
+
+
+@lru_cache(32)  # one command reads the manifests of all plugins up to seven times, half of what a short run takes
+def _load_yaml(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
