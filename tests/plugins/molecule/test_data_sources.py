@@ -340,6 +340,8 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path) -> None:
 def test_prepared_data_open_and_are_encoded_without_rdkit(tmp_path: Path) -> None:
     source = write_source("sdf", tmp_path)
     prepare(source, tmp_path / "cache")
+    other = tmp_path / "other.sdf"
+    other.write_text(sdf([block("water")]))
     program = f"""
 import sys
 sys.modules["rdkit"] = None
@@ -353,12 +355,11 @@ data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r}))
 batch = data.batch("train", torch.arange(3), torch.Generator())
 inputs = data.samples("train", torch.arange(2))
 encoded = encode(inputs, data.statistics, MoleculeConfig(), "qm9")  # all hydrogens are there
-print(len(batch.types), len(encoded.types))
+print(len(batch.types), len(encoded.types), flush=True)
+open_data(DataRequest({str(other)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig(), "qm9")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "2"], done.stderr
-    source.write_text(sdf([block("water")]))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "UniteError: preparing molecules needs RDKit" in done.stderr
 
 
