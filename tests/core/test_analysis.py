@@ -2,7 +2,9 @@
 
 import json
 import math
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +216,10 @@ def subject(folder: Path) -> Subject:
 
 
 def test_the_command_looks_into_several_runs(
-    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    module = sys.modules["unite_mm.analysis.analyse"]  # the package has a function of that name
+    monkeypatch.setattr(module, "trajectories", partial(trajectories, count=2, frames=3))
     few = ["--samples", "60", "--fit-samples", "200", "--times", "0.5,0.9"]
     assert run(["analyse", *(str(runs[name]) for name in REGIMES), *few, "-o", str(tmp_path / "found")]) == 0
     printed = capsys.readouterr().out

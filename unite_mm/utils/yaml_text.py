@@ -17,6 +17,9 @@ from unite_mm.utils.files import read_regular_text
 LARGEST_FILE = 2**20
 """Bytes of a YAML file."""
 
+LARGEST_KEPT = 2**15
+"""Characters of a text whose value is kept for the next time; manifests have a few thousand."""
+
 MOST_VALUES = 5_000
 """Values of a text, those that aliases repeat included."""
 
@@ -45,11 +48,10 @@ def load_yaml(text: str) -> Any:
     Raises:
         yaml.YAMLError: it is no YAML, or more than any configuration needs; str() says what and where.
     """
-    return copy.deepcopy(_load_yaml(text))
+    return copy.deepcopy(_load_once(text)) if len(text) <= LARGEST_KEPT else _load(text)
 
 
-@lru_cache(32)  # one command reads the manifests of all plugins up to seven times, half of what a short run takes
-def _load_yaml(text: str) -> Any:
+def _load(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -85,6 +87,10 @@ def read_mapping(path: Path, name: str = "", example: str = "") -> dict[str, Any
     if not isinstance(content, dict):
         raise UsageError(f"{name} must hold a mapping of keys{example}")
     return content
+
+
+# One command reads the manifests of all plugins up to seven times, which is half of what a short run takes.
+_load_once = lru_cache(128)(_load)
 
 
 class _Loader(yaml.SafeLoader):
