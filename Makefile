@@ -9,8 +9,9 @@ QUICKSTART := runs/quickstart
 # Waiting threads sleep instead of spinning: where other programs share the cores, training is ten times faster so.
 export OMP_WAIT_POLICY ?= passive
 
-# One thread per process: the tests run side by side, and small models are fastest so.
-TEST_ENV := OMP_NUM_THREADS=1
+# One thread per process: the tests run side by side, and small models are fastest so. Bytecode is kept, also where the
+# environment says otherwise: pytest takes many seconds in each of its processes to rewrite all asserts anew.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart install install-dev test lint format docs wheel embedded clean

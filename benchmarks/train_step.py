@@ -43,6 +43,8 @@ from unite_mm_image.model.perceptual import build_lpips
 
 STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": JointRecipe.backward}
 PRECISIONS = ("float32", "bf16")
+CPU_SIZES, GPU_SIZES, SUSTAINED = (1024, 2048), (4096, 8192), 0.5
+"""Rows of the matrices whose products are timed, and for how many seconds of each size."""
 
 
 def build(args: argparse.Namespace, draws: int) -> tuple[JointRecipe, ImageBatch]:
@@ -98,18 +100,18 @@ def timed(work: Callable[[], Any], device: str) -> float:
     return time.perf_counter() - start
 
 
-def matmul_rate(precision: str, device: str, seconds: float = 0.5) -> float:
+def matmul_rate(precision: str, device: str) -> float:
     """Operations per second of square matrix products, sustained for some time: the better of two sizes.
 
     Sustained, because a shared processor's clock changes within seconds, and a step lasts longer than one product.
     """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     best = 0.0
-    for size in (1024, 2048) if device == "cpu" else (4096, 8192):
+    for size in CPU_SIZES if device == "cpu" else GPU_SIZES:
         left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
         left @ right
         taken: list[float] = []
-        while sum(taken) < seconds:
+        while sum(taken) < SUSTAINED:
             taken.append(timed(lambda left=left, right=right: left @ right, device))
         best = max(best, 2 * size**3 * len(taken) / sum(taken))
     return best

@@ -14,10 +14,17 @@ sys.path.insert(0, str(TOY))
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOY), os.environ.get("PYTHONPATH")]))
 
 
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests, whichever process runs them: the embedded molecules take ten seconds to prepare."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+
+
 @pytest.fixture(autouse=True)
-def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or fills the user's cache."""
-    monkeypatch.setenv("UNITE_MM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("UNITE_MM_CACHE", str(shared_cache))
 
 
 @pytest.fixture

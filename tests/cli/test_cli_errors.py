@@ -207,26 +207,50 @@ def test_exit_codes_and_messages(error: BaseException, code: int, text: str) -> 
 
 
 COMPILE = """
+import os, sys
 import torch
+import torch._inductor.compile_fx
+from torch._inductor import config
 from unite_mm.cli.main import explain
-try:
-    torch.compile(lambda x: x.sin() + 1)(torch.ones(3))
-except Exception as error:
-    print(*explain(error), sep="|")
+
+def compiled():
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(3))
+    except Exception as error:
+        print(*explain(error), sep="|")
+
+for line in sys.stdin:  # a process for each, which has seen nothing of the others
+    if not os.fork():
+        config.cpp.cxx = (None, line.strip() or config.cpp.cxx[1])
+        config.cpp_cache_precompile_headers = False  # for a single kernel they take longer than they save
+        compiled()
+        sys.stdout.flush()
+        os._exit(0)
+    os.wait()
+    print("END", flush=True)
 """
 
 
 @pytest.mark.slow
 def test_a_missing_compiler_and_its_damaged_cache_are_named(tmp_path: Path) -> None:
     """As a machine without one has it, and as a run leaves it that was killed while it compiled."""
+    environment = os.environ | {
+        "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TORCHINDUCTOR_VEC_ISA_OK": "1",  # no probes of the processor
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", COMPILE]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    told, answers = process.stdin, process.stdout
+    assert told is not None and answers is not None
 
-    def compiled(**environment: str) -> str:
-        changed = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), **environment}
-        result = subprocess.run([sys.executable, "-c", COMPILE], capture_output=True, text=True, env=changed)
-        assert result.returncode == 0, result.stderr
-        return result.stdout
+    def compiled(compiler: str = "") -> str:
+        told.write(f"{compiler}\n")
+        told.flush()
+        return "".join(iter(answers.readline, "END\n"))
 
-    missing = compiled(CXX=str(tmp_path / "no-such-compiler"))
+    missing = compiled(str(tmp_path / "no-such-compiler"))
     assert missing.startswith("error: train.compile: ") and missing.endswith("|1\n")
     assert "\n  install a C++ compiler (g++ or clang++), or --set train.compile=false|" in missing
     assert compiled() == ""
@@ -239,6 +263,8 @@ def test_a_missing_compiler_and_its_damaged_cache_are_named(tmp_path: Path) -> N
     damaged = compiled()
     assert damaged.startswith("error: train.compile: ") and damaged.endswith("|1\n")
     assert f"\n  if a run was killed while it compiled, delete {tmp_path / 'cache'}; or --set" in damaged
+    process.communicate()
+    assert process.returncode == 0
 
 
 def test_a_full_disk_while_compiling_is_a_full_disk() -> None:

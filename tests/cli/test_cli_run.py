@@ -1,15 +1,12 @@
 """The commands on the toy modality, from training to scores: what they write, print and exit with."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers.commands import Command
 from helpers.made_up_plugins import FakePlugin
 
 from unite_mm.cli.main import run
@@ -217,17 +214,12 @@ def test_schemas_are_printed_and_exported(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_signal_ends_a_run_cleanly_and_it_can_be_resumed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "unite_mm.cli.main", *TRAIN, "--out", str(folder), "--max-steps", "100000"]
-    command += ["--devices", "1", "--set", "train.compile=false"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    deadline = time.monotonic() + 60
+    words = [*TRAIN, "--out", str(folder), "--max-steps", "100000", "--devices", "1", "--set", "train.compile=false"]
+    process = Command(*words, output=tmp_path / "said.txt")
     log = folder / "metrics.jsonl"
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
+    process.wait_for(lambda: log.exists() and log.stat().st_size > 0)
+    process.send(signal.SIGTERM)
+    out = process.end()
     assert "interrupted: " in out
     assert f"unite-mm train --resume --out {folder}" in out
     assert run(["train", "--resume", "--out", str(folder), "--max-steps", "1"]) == 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.commands import Command
 
 from unite_mm.cli.main import run
 from unite_mm.training import trainer
@@ -31,11 +32,8 @@ def settings(folder: Path) -> Any:
 
 def test_a_few_steps_take_one_process_and_say_so(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    words = command(*TRAIN, "--max-steps", "2", "--out", folder)
-    done = subprocess.run(words, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert f"1 process of 1 thread, blocks not compiled ({cores()} core" in done.stderr
+    said = Command(*TRAIN, "--max-steps", "2", "--out", str(folder), output=tmp_path / "said.txt").end()
+    assert f"1 process of 1 thread, blocks not compiled ({cores()} core" in said
     found = settings(folder)
     assert (found.devices, found.threads, found.compile, found.accelerator) == (1, 1, False, "cpu")
 

@@ -3,14 +3,13 @@
 import errno
 import hashlib
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from helpers.commands import FORKED
+from helpers.processes import open_slowly
 
 from unite_mm.contract import DataRequest
 from unite_mm.errors import UniteError, UsageError
@@ -176,28 +175,15 @@ def test_a_cache_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
     assert "cache folder" in caught.value.hint
 
 
-PROGRAM = """
-import sys, time
-from pathlib import Path
-from unite_mm.contract import DataRequest
-from unite_mm.kit.cache import PluginCache
-
-def prepare(folder):
-    print("prepared", flush=True)
-    time.sleep(0.3)
-    (folder / "n").write_text("7")
-
-cache = PluginCache(DataRequest("x", Path(sys.argv[1])), "points")
-print(cache.open(cache.folder("x", [1]), prepare, lambda folder: int((folder / "n").read_text())))
-"""
-
-
 def test_processes_that_ask_at_once_prepare_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
-    words = [process.communicate(timeout=120)[0].split() for process in processes]
-    assert sorted(words) == [["7"], ["7"], ["prepared", "7"]]
+    answers = FORKED.Queue()
+    processes = [FORKED.Process(target=open_slowly, args=(tmp_path, answers)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join()
+    assert sorted(found) == [(0, 7), (0, 7), (1, 7)]
 
 
 def test_a_file_is_described_by_size_and_hash(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.commands import Command
 from helpers.repository import ROOT, TOY
 
 from unite_mm.training.distribution import goes_on, is_first_process, nodes, processes_started_elsewhere
@@ -79,8 +80,8 @@ def ended(process: "subprocess.Popen[str]") -> str:
 def single(tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The losses of nine steps in one process."""
     out = tmp_path_factory.mktemp("single") / "run"
-    words = [sys.executable, "-m", "unite_mm", "train", *RUN, "--devices", "1", "--max-steps", "9", "--out", str(out)]
-    subprocess.run([*words, "--cache", str(out.parent)], env=environment(), check=True, capture_output=True)
+    words = ["train", *RUN, "--devices", "1", "--max-steps", "9", "--out", str(out), "--cache", str(out.parent)]
+    Command(*words, output=out.with_suffix(".txt"), environment=environment()).end()
     return losses(out)
 
 
@@ -231,24 +232,10 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_wrong_environment_is_one_clear_line(name: str, tmp_path: Path) -> None:
     variables, flags, message = MISTAKES[name]
-    words = [
-        sys.executable,
-        "-m",
-        "unite_mm",
-        "train",
-        *RUN,
-        *flags,
-        "--max-steps",
-        "2",
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    done = subprocess.run(
-        [*words, "--cache", str(tmp_path)], env=environment(**variables), capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    words = ["train", *RUN, *flags, "--max-steps", "2", "--out", str(tmp_path / "run"), "--cache", str(tmp_path)]
+    said = Command(*words, output=tmp_path / "said.txt", environment=environment(**variables)).end(2)
+    assert message in said
+    assert "Traceback" not in said
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 

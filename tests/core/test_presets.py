@@ -1,7 +1,5 @@
 """Every preset the plugins ship resolves, builds its model and has the size it says."""
 
-from pathlib import Path
-
 import pytest
 
 from unite_mm.config import RunOptions, resolve
@@ -22,10 +20,9 @@ def test_every_preset_of_the_molecules_is_known_here():
 
 
 @pytest.mark.parametrize("preset", SIZES)
-def test_preset_builds_a_model_of_its_size(preset, tmp_path_factory):
-    cache = Path(tmp_path_factory.getbasetemp()) / "presets"
+def test_preset_builds_a_model_of_its_size(preset, shared_cache):
     config = resolve(RunOptions(modalities=("qm9",), sources=("embedded",), preset=preset), discover())
-    opened = open_modalities(config, cache, Silent(), workers=1)
+    opened = open_modalities(config, shared_cache, Silent(), workers=1)
     modalities = {name: entry.modality for name, entry in opened.items()}
     model = build_network(config, modalities, {name: entry.statistics for name, entry in opened.items()})
     low, high = SIZES[preset]

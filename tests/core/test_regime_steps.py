@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.commands import FORKED
 from helpers.repository import load_script
 from helpers.toy_models import all_gradients, gradients, make_batch, make_noise, make_regime, regime_sections
 from helpers.two_ranks import Case, one_rank
@@ -203,9 +204,8 @@ def test_two_ranks_have_the_gradients_of_the_joined_batch() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=one_rank, args=(rank, port, cases, queue)) for rank in range(2)]
+    queue = FORKED.Queue()
+    workers = [FORKED.Process(target=one_rank, args=(rank, port, cases, queue)) for rank in range(2)]
     for worker in workers:
         worker.start()
     found = queue.get(timeout=240)

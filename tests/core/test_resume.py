@@ -1,16 +1,13 @@
 """Stopped anywhere, resumed: the losses are those of a run that was never stopped, bit for bit."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.commands import Command
 from helpers.repository import TOY
 from safetensors.torch import save_file
 
@@ -24,14 +21,9 @@ from unite_mm.storage.runs import checkpoints_of, newest_checkpoint
 STEPS = 40
 
 
-def command(folder: Path, *more: str) -> list[str]:
-    arguments = ["train", "--modality", "points", "--out", str(folder), "--max-steps", str(STEPS), *more]
-    return [sys.executable, "-m", "unite_mm.cli.main", *arguments]
-
-
-def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(TOY), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+def train(folder: Path, *more: str) -> Command:
+    words = ["train", "--modality", "points", "--out", str(folder), "--max-steps", str(STEPS), *more]
+    return Command(*words, output=folder.with_suffix(".txt"))
 
 
 def losses(folder: Path) -> list[tuple[int, float, float]]:
@@ -43,7 +35,7 @@ def losses(folder: Path) -> list[tuple[int, float, float]]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "whole"
-    subprocess.run(command(folder), env=environment(), check=True, capture_output=True)
+    train(folder).end()
     return folder
 
 
@@ -51,7 +43,7 @@ def test_a_longer_run_has_the_records_of_one_that_was_never_stopped(uninterrupte
     """Also where its first part ended with a validation of its own, and where a run that is done is resumed again."""
     folder = tmp_path / "run"
     for words in (["--max-steps", "25"], ["--resume"], ["--resume"]):
-        subprocess.run(command(folder, *words), env=environment(), check=True, capture_output=True)
+        train(folder, *words).end()
     found, expected = (
         [
             (record["kind"], record["step"])
@@ -62,24 +54,20 @@ def test_a_longer_run_has_the_records_of_one_that_was_never_stopped(uninterrupte
     assert found == expected and ("validation", 25) not in found
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists() or path.stat().st_size == 0:
-        assert process.poll() is None, "the run ended before it reached the awaited point"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+def written(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("awaited", ["step-000000010", ".writing-step-000000020", "step-000000030"])
 def test_killed_and_resumed_run_has_the_same_losses(uninterrupted, tmp_path, awaited):
     folder = tmp_path / "run"
-    process = subprocess.Popen(command(folder), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(folder / "checkpoints" / awaited, process)
-    process.kill()  # SIGKILL: nothing can be cleaned up
-    process.communicate()
+    process = train(folder)
+    process.wait_for(lambda: written(folder / "checkpoints" / awaited))
+    process.send(signal.SIGKILL)  # nothing can be cleaned up
+    process.end(-signal.SIGKILL)
     assert [path.name for path in checkpoints_of(folder)] != []
-    subprocess.run(command(folder, "--resume"), env=environment(), check=True, capture_output=True)
+    train(folder, "--resume").end()
     assert losses(folder) == losses(uninterrupted)
     assert [step for step, *_ in losses(folder)] == list(range(1, STEPS + 1))
     last = checkpoints_of(folder)[-1].name
@@ -93,19 +81,13 @@ def test_killed_and_resumed_run_has_the_same_losses(uninterrupted, tmp_path, awa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_save_and_end_cleanly(uninterrupted, tmp_path, number):
     folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(folder, "--set", "train.checkpoint_every=1000"),
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    wait_for(folder / "metrics.jsonl", process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=120)
-    assert b"Traceback" not in output
+    process = train(folder, "--set", "train.checkpoint_every=1000")
+    process.wait_for(lambda: written(folder / "metrics.jsonl"))
+    process.send(number)
+    assert "Traceback" not in process.end()
     saved = checkpoints_of(folder)
     assert len(saved) == 1 and 0 < read_record(saved[0]).step < STEPS
-    subprocess.run(command(folder, "--resume"), env=environment(), check=True, capture_output=True)
+    train(folder, "--resume").end()
     assert losses(folder) == losses(uninterrupted)
 
 
@@ -144,9 +126,8 @@ def test_full_disk_leaves_nothing_half_written(uninterrupted, tmp_path, monkeypa
 def test_non_finite_loss_stops_with_a_message_and_keeps_the_checkpoint(tmp_path):
     folder = tmp_path / "run"
     poisoned = ["--set", "points.nan_after=1990", "--set", "train.checkpoint_every=1", "--set", "train.seed=2"]
-    result = subprocess.run(command(folder, *poisoned), env=environment(), capture_output=True, text=True)
-    assert result.returncode == 1
-    assert "stopped being finite at step" in result.stderr and "Traceback" not in result.stderr
+    said = train(folder, *poisoned).end(1)
+    assert "stopped being finite at step" in said and "Traceback" not in said
     _, record, problems = newest_checkpoint(folder)
     assert record.step >= 1 and not problems
     weights = read_tensors(checkpoints_of(folder)[-1], "weights")

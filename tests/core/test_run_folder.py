@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from helpers.commands import Command
 from unite_mm_toy.points import RingData
 
 from unite_mm.cli.main import run
@@ -38,12 +39,6 @@ TRAIN = ["train", "--modality", "points", "--set", "train.batch_size=8", "--max-
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process draw nothing at their end."""
     monkeypatch.setattr("unite_mm.cli.train._save_picture", lambda folder, progress: None)
-
-
-def process(*words: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "unite_mm.cli.main", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -149,9 +144,9 @@ def test_no_command_trains_where_another_process_does(
 @pytest.mark.slow
 def test_two_starts_at_once_make_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    both = [process(*TRAIN, "3") for _ in range(2)]
-    said = [one.communicate(timeout=240)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0], said
+    both = [Command(*TRAIN, "3", output=tmp_path / f"{number}.txt") for number in range(2)]
+    for one in both:
+        one.end()
     folders = list((tmp_path / "runs").iterdir())
     assert len(folders) == 2
     for folder in folders:

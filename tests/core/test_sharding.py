@@ -1,7 +1,6 @@
 """Weights in rows over the ranks: the same losses and weights, a share of the memory, checkpoints for any number."""
 
 import json
-import multiprocessing
 import shutil
 import socket
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.commands import FORKED
 from helpers.sharded_ranks import Job, one_rank
 from pydantic import ValidationError
 from torch import Tensor
@@ -50,9 +50,8 @@ def start(ranks: int, nodes: int, jobs: list[Job]) -> list[list[dict[str, int]]]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    workers = [context.Process(target=one_rank, args=(rank, ranks, nodes, port, jobs, queue)) for rank in range(ranks)]
+    queue = FORKED.Queue()
+    workers = [FORKED.Process(target=one_rank, args=(rank, ranks, nodes, port, jobs, queue)) for rank in range(ranks)]
     for worker in workers:
         worker.start()
     found: dict[int, list[dict[str, int]]] = {}

@@ -239,22 +239,21 @@ def test_compiled_blocks_have_the_same_gradients_and_names():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_large_tensors_get_the_memory_of_freed_ones():
-    """In a process of its own: a page is touched for the first time once, not at every step."""
+    """In processes of their own: a page is touched for the first time once, not at every step."""
     program = """
-import resource, torch
+import os, resource, torch
 from unite_mm.training.allocator import keep_freed_memory
-if {keep}: keep_freed_memory()
-for _ in range(20):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(96 << 18)  # 96 MiB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+for keep in (True, False):
+    if not os.fork():
+        if keep:
+            keep_freed_memory()
+        for _ in range(20):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(96 << 18)  # 96 MiB
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, flush=True)
+        os._exit(0)
+    os.wait()
 """
-    faults = {
-        keep: int(
-            subprocess.run(
-                [sys.executable, "-c", program.format(keep=keep)], check=True, capture_output=True, text=True
-            ).stdout
-        )
-        for keep in (True, False)
-    }
-    assert 10 * faults[True] < faults[False]
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    kept, plain = map(int, done.stdout.split())
+    assert 10 * kept < plain

@@ -113,9 +113,12 @@ def test_models_of_the_wheel_are_small_and_sample(wheel: Path, python: Path, tmp
         assert run(command, "models", "show", name, cwd=tmp_path).startswith(f"# {name}\n")
 
 
-def test_a_short_run_trains_and_samples(python: Path, tmp_path: Path) -> None:
+def test_a_short_run_trains_and_samples(python: Path, shared_cache: Path, tmp_path: Path) -> None:
     command = python.with_name("unite-mm")
+    small = ("trunk.width=32", "trunk.depth=1", "trunk.heads=2", "qm9.decoder_depth=1", "train.batch_size=8",
+             "flow.draws=1", "flow.chunk=1", "train.validation_samples=16", "sampling.steps=2")  # fmt: skip
+    settings = [word for setting in small for word in ("--set", setting)]
     run(command, "train", "--modality", "qm9", "--data", "embedded", "--preset", "tiny", "--max-steps", "3",
-        "--set", "sampling.steps=2", "--out", "run", cwd=tmp_path)  # fmt: skip
+        *settings, "--cache", shared_cache, "--out", "run", cwd=tmp_path)  # fmt: skip
     run(command, "sample", "run", "-n", "4", "-o", "molecules.sdf", cwd=tmp_path)
     assert (tmp_path / "molecules.sdf").read_text().count("$$$$") == 4

@@ -166,3 +166,10 @@ def test_empty_sections_and_modalities_change_nothing(tmp_path: Path) -> None:
     ):
         file.write_text(text)
         assert resolve(RunOptions(("points",), file=file), REGISTRY) == plain
+
+
+def test_a_value_is_the_callers_own() -> None:
+    text = "a: {b: [1, 2]}\n"
+    first = load_yaml(text)
+    first["a"]["b"].append(3)
+    assert load_yaml(text) == {"a": {"b": [1, 2]}}

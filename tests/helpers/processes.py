@@ -3,8 +3,11 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 
 class Recorder:
@@ -45,3 +48,21 @@ def misbehave(value: int) -> int:
     if value == 100:
         raise ValueError("a bug of one's own")
     return value
+
+
+def open_slowly(root: Path, answers: Any) -> None:
+    """Open a source whose preparation takes a moment; puts how often it was prepared here, and the content."""
+    from unite_mm.contract import DataRequest
+    from unite_mm.kit.cache import PluginCache
+
+    prepared = 0
+
+    def prepare(folder: Path) -> None:
+        nonlocal prepared
+        prepared += 1
+        time.sleep(0.3)
+        (folder / "n").write_text("7")
+
+    cache = PluginCache(DataRequest("x", root), "points")
+    content = cache.open(cache.folder("x", [1]), prepare, lambda folder: int((folder / "n").read_text()))
+    answers.put((prepared, content))

@@ -4,6 +4,8 @@ Beyond what PyYAML's safe loader refuses: keys that stand twice in a mapping, al
 end, numbers of thousands of digits. Keys are texts, whatever they look like; so are dates.
 """
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from unite_mm.utils.files import read_regular_text
 
 LARGEST_FILE = 2**20
 """Bytes of a YAML file."""
+
+LARGEST_KEPT = 2**15
+"""Characters of a text whose value is kept for the next time; manifests have a few thousand."""
 
 MOST_VALUES = 5_000
 """Values of a text, those that aliases repeat included."""
@@ -38,11 +43,15 @@ class RefusedError(yaml.MarkedYAMLError):
 
 
 def load_yaml(text: str) -> Any:
-    """The value of a text in YAML.
+    """The value of a text in YAML, the caller's own.
 
     Raises:
         yaml.YAMLError: it is no YAML, or more than any configuration needs; str() says what and where.
     """
+    return copy.deepcopy(_load_once(text)) if len(text) <= LARGEST_KEPT else _load(text)
+
+
+def _load(text: str) -> Any:
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -78,6 +87,10 @@ def read_mapping(path: Path, name: str = "", example: str = "") -> dict[str, Any
     if not isinstance(content, dict):
         raise UsageError(f"{name} must hold a mapping of keys{example}")
     return content
+
+
+# One command reads the manifests of all plugins up to seven times, which is half of what a short run takes.
+_load_once = lru_cache(128)(_load)
 
 
 class _Loader(yaml.SafeLoader):

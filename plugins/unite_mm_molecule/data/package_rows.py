@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unite_mm_molecule.chemistry import canonical_smiles
 from unite_mm_molecule.data.package import COLUMNS
-from unite_mm_molecule.data.properties import number
+from unite_mm_molecule.data.properties import number, plain_exponents
 from unite_mm_molecule.data.refusals import (
     CHARGED,
     FRAGMENTS,
@@ -82,7 +82,7 @@ def read_row(text: str) -> Row:
             raise Refused(FRAGMENTS, f"{fragments} fragments")
         if charge := Chem.GetFormalCharge(heavy):
             raise Refused(CHARGED, f"{charge:+d}")
-        return Row(_laid_over(heavy, numbers, positions), canonical_smiles(heavy), properties)
+        return Row(_laid_over(heavy, numbers, positions), canonical_smiles(heavy, bare=True), properties)
     except UnknownElement as error:
         raise Refused(UNKNOWN_ELEMENT, error.element) from error
     except ValueError as error:  # of a number; BadRecord is one
@@ -98,7 +98,7 @@ def _geometry(cells: list[str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     if unknown := sorted(set(numbers).difference(MODELLED)):
         raise Refused(UNKNOWN_ELEMENT, ", ".join(SYMBOLS[number] for number in unknown))
     try:
-        places = [number(word) for word in cells[_XYZ].replace("[", "").replace("]", "").split(",")]
+        places = list(map(float, plain_exponents(cells[_XYZ].replace("[", "").replace("]", "")).split(",")))
     except ValueError as error:
         raise Refused(UNREADABLE, str(error)) from error
     if len(places) != 3 * len(numbers):

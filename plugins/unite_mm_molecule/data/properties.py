@@ -18,13 +18,18 @@ _CSV_COLUMNS = {"U": "u298", "H": "h298", "G": "g298", "U0": "u0", "Cv": "cv"}
 """What `gdb9.sdf.csv` calls them, where it is another name."""
 
 
+def plain_exponents(text: str) -> str:
+    """Numbers of QM9's files, whose exponents may be Mathematica's, as Python reads them: `1.5*^-6` as `1.5e-6`."""
+    return text.replace("*^", "e")
+
+
 def number(text: str) -> float:
-    """A number of QM9's files; exponents may be Mathematica's: `1.5*^-6`.
+    """A number of QM9's files.
 
     Raises:
         ValueError: it is none.
     """
-    return float(text.replace("*^", "e"))
+    return float(plain_exponents(text))
 
 
 def with_atomization(values: Values, molecules: FlatMolecules) -> Values:

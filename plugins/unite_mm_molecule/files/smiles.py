@@ -69,7 +69,7 @@ def parse_smiles(smiles: str) -> "Mol":
         raise BadRecord(f"{smiles[:60]!r} is not a SMILES")
     if read.GetNumAtoms() > MOST_ATOMS:
         raise BadRecord(too_many(read.GetNumAtoms()))
-    for atom in read.GetAtoms():
+    for atom in map(read.GetAtomWithIdx, range(read.GetNumAtoms())):
         if atom.GetAtomicNum() == 0:
             raise UnknownElement(atom.GetSymbol())
     return read

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import multiprocessing
 import pickle
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.commands import FORKED
 from helpers.image_files import Recorder, archive, encoded, excluded, folder, noise, opened, pictures, prepare_and_count
 
 from unite_mm.contract import SPLITS
@@ -207,7 +207,7 @@ def test_a_damaged_cache_is_prepared_anew(damage: str, tmp_path: Path) -> None:
 
 def test_two_processes_prepare_once(tmp_path: Path) -> None:
     root = folder(tmp_path / "own", pictures(classed, 60))
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with FORKED.Pool(1) as pool:
         pool.apply(int)  # it runs
         other = pool.apply_async(prepare_and_count, (root, tmp_path / "cache"))
         results = [prepare_and_count(root, tmp_path / "cache"), other.get(timeout=60)]

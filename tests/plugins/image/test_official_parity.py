@@ -210,7 +210,7 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     """`generate` with the official noise and labels; what it decodes is kept instead of made into pictures.
 
     Step control amplifies rounding, so a processor's own matrix products can add or save one step (six evaluations of
-    dopri5), and so can the last bit of the noise; the numbers are those of the exact noise.
+    dopri5), and so can the last bit of the noise; the numbers are those of the exact noise. Euler's steps are fixed.
     """
     kept = {}
 
@@ -223,7 +223,7 @@ def test_generation_through_the_core(model, vectors, case, check, monkeypatch, n
     monkeypatch.setattr(Coder, "decode", keep)
     settings = SamplingConfig(joint_steps=True, batch_size=2, **GENERATION[name])
     evaluations = []
-    for bit in (1, -1, 0):
+    for bit in (1, 0) if settings.solver == "dopri5" else (0,):
         noise = vectors["in.gen.noise"] * (1 + bit * 2**-23)
         monkeypatch.setattr("unite_mm.sampling.generate.normal_noise", lambda *_, noise=noise: noise)
         found = model.generate(2, condition=vectors["in.labels"], sampling=settings)

@@ -125,11 +125,10 @@ def test_the_card_states_units_and_values(source: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sized(tmp_path_factory: pytest.TempPathFactory) -> MoleculeModules:
+def sized(shared_cache: Path) -> MoleculeModules:
     """A model of embedded molecules whose gap grows with their atoms, with alpha the number of carbon atoms."""
     config = MoleculeConfig(channels=4, decoder_depth=1, condition="counts,gap,alpha")
-    cache = tmp_path_factory.mktemp("cache")
-    prepared = open_prepared(DataRequest("embedded", cache, workers=1), config, "qm9")
+    prepared = open_prepared(DataRequest("embedded", shared_cache, workers=1), config, "qm9")
     molecules = prepared.molecules
     values = np.full((len(molecules), len(NAMES)), np.nan)
     values[:, NAMES.index("gap")] = molecules.atoms / 100

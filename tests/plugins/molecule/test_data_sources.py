@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.commands import FORKED
 from helpers.molecule_files import NAMED, block, named_sdf, raw_folder, raw_zip, sdf, uncharacterized
 from helpers.molecule_processes import prepare_at_once
 from helpers.processes import Recorder
@@ -314,10 +314,9 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def test_two_processes_at_once_prepare_once(tmp_path: Path) -> None:
     source = tmp_path / "own.sdf"
     source.write_text(named_sdf() * 20)
-    context = multiprocessing.get_context("spawn")
-    barrier, answers = context.Barrier(2), context.Queue()
+    barrier, answers = FORKED.Barrier(2), FORKED.Queue()
     arguments = (str(source), str(tmp_path / "cache"), barrier, answers)
-    processes = [context.Process(target=prepare_at_once, args=arguments) for _ in range(2)]
+    processes = [FORKED.Process(target=prepare_at_once, args=arguments) for _ in range(2)]
     for process in processes:
         process.start()
     results = [answers.get(timeout=60) for _ in processes]
@@ -341,6 +340,8 @@ def test_worker_processes_give_what_one_process_gives(tmp_path: Path) -> None:
 def test_prepared_data_open_and_are_encoded_without_rdkit(tmp_path: Path) -> None:
     source = write_source("sdf", tmp_path)
     prepare(source, tmp_path / "cache")
+    other = tmp_path / "other.sdf"
+    other.write_text(sdf([block("water")]))
     program = f"""
 import sys
 sys.modules["rdkit"] = None
@@ -354,12 +355,11 @@ data = open_data(DataRequest({str(source)!r}, Path({str(tmp_path / "cache")!r}))
 batch = data.batch("train", torch.arange(3), torch.Generator())
 inputs = data.samples("train", torch.arange(2))
 encoded = encode(inputs, data.statistics, MoleculeConfig(), "qm9")  # all hydrogens are there
-print(len(batch.types), len(encoded.types))
+print(len(batch.types), len(encoded.types), flush=True)
+open_data(DataRequest({str(other)!r}, Path({str(tmp_path / "cache")!r})), MoleculeConfig(), "qm9")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["3", "2"], done.stderr
-    source.write_text(sdf([block("water")]))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "UniteError: preparing molecules needs RDKit" in done.stderr
 
 

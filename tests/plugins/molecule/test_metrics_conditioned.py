@@ -34,10 +34,10 @@ def config(**settings: Any) -> MoleculeConfig:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> MoleculeData:
+def data(shared_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> MoleculeData:
     """Embedded molecules with two made-up properties: one of composition and extent, one of functional groups."""
+    prepared = open_prepared(DataRequest("embedded", shared_cache, workers=1), config(), "qm9")
     request = DataRequest("embedded", tmp_path_factory.mktemp("cache"), workers=1)
-    prepared = open_prepared(request, config(), "qm9")
     flat = prepared.molecules
     values = np.full((len(flat), len(NAMES)), np.nan)
     centred = flat.centred_positions()
