@@ -111,7 +111,8 @@ class FlowConfig(Schema):
     reduction: Literal["sum", "mean"] = "sum"
     """Whether the losses of the R draws are summed (published) or averaged."""
     weight: float = Field(1.0, ge=0, le=1e6)
-    """Factor of the flow loss."""
+    """Factor of the flow loss. Where it shares weights with the reconstruction, it decides whom they serve more: Muon
+    and AdamW do not see how large a loss is, only the ratio of two. With separate networks it means nothing."""
     times: Literal["logit-normal", "uniform"] = "logit-normal"
     """Distribution of the timestep before the shift."""
     time_mean: float = Field(0.0, ge=-100, le=100)
