@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unite_mm.contract import SPLITS, DataRequest, ModalityData, Targets
 from unite_mm.errors import UsageError
+from unite_mm.kit.cache import PluginCache
 from unite_mm_image.config import ImageConfig
 from unite_mm_image.data import shapes
 from unite_mm_image.data.batch import ImageBatch
@@ -41,7 +42,10 @@ class ImageData(ModalityData):
 
     Attributes:
         classes: names of the classes; empty where there are none, or none are wanted.
+        cache: where what is computed from them may be kept; None: nowhere.
     """
+
+    cache: PluginCache | None = None
 
     def __init__(
         self,
@@ -111,6 +115,12 @@ def open_data(request: DataRequest, config: ImageConfig) -> ImageData:
             single class where the model is to be conditioned on classes.
         UniteError: it cannot be downloaded, or the cache cannot be written.
     """
+    data = _open(request, config)
+    data.cache = PluginCache(request, "image")
+    return data
+
+
+def _open(request: DataRequest, config: ImageConfig) -> ImageData:
     if request.source == "shapes":
         return _rendered_shapes(config)
     shards = shards_of(request)

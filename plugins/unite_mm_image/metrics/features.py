@@ -3,6 +3,7 @@
 Dimensions: N images, B batch, D features (2048 for Inception), H height, W width.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unite_mm.errors import UniteError, UsageError
+from unite_mm.kit.cache import describe_file
 from unite_mm.kit.messages import first_line
 from unite_mm.kit.weights import find_weights
 from unite_mm.progress import Progress
@@ -42,13 +44,22 @@ class Extractor:
         file: what another network is called, such as the name of its file; None for Inception.
         device: where to compute.
         batch_size: images at once.
+        identity: hash of the network; None: its features cannot be kept for the next time.
     """
 
-    def __init__(self, network: nn.Module, file: str | None, device: str = "cpu", batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        file: str | None,
+        device: str = "cpu",
+        batch_size: int = 64,
+        identity: str | None = None,
+    ) -> None:
         self.network = network.to(device).eval()
         self.file = file
         self.device = device
         self.batch_size = batch_size
+        self.identity = identity
 
     @property
     def frechet(self) -> tuple[str, str]:
@@ -139,15 +150,26 @@ def open_extractor(settings: ImageMetrics) -> Extractor:
         UsageError: a file does not exist or is of another kind, a package is missing, or there is no such device.
         UniteError: the weights of Inception are not at hand; the message says which file to put where.
     """
-    device = metric_device(settings)
+    device, size = metric_device(settings), settings.batch_size
     if settings.features == OFFLINE:
         from unite_mm_image.efficientnet import NAME, load_lite0
 
-        return Extractor(Pooled(load_lite0()), NAME, device, settings.batch_size)
+        lite0 = load_lite0()
+        return Extractor(Pooled(lite0), NAME, device, size, _digest(lite0))
     if settings.features is None:
-        return Extractor(load_inception(find_weights(INCEPTION, settings.inception)), None, device, settings.batch_size)
+        weights = find_weights(INCEPTION, settings.inception)
+        return Extractor(load_inception(weights), None, device, size, describe_file(weights).sha256)
     network = open_script(settings.features, "image.metrics.features", OFFLINE, device)
-    return Extractor(network, Path(settings.features).name, device, settings.batch_size)
+    file = Path(settings.features)
+    return Extractor(network, file.name, device, size, describe_file(file).sha256)
+
+
+def _digest(network: nn.Module) -> str:
+    """SHA-256 of the weights of a network, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def metric_device(settings: ImageMetrics) -> str:

@@ -23,6 +23,7 @@ from unite_mm_image.data.preprocessing import Colours
 from unite_mm_image.metrics.distances import Moments, moments
 from unite_mm_image.metrics.features import Extractor, Features
 from unite_mm_image.metrics.image_sets import ArraySet, FolderSet, ImageSet, SplitSet
+from unite_mm_image.metrics.kept_features import features_of_reference
 
 STATISTICS: tuple[dict[str, ArraySpec], ...] = tuple(
     {
@@ -73,11 +74,11 @@ class ImageReference:
     _moments: "WeakKeyDictionary[Extractor, Moments]" = field(default_factory=WeakKeyDictionary, repr=False)
 
     def features(self, extractor: Extractor, progress: Progress) -> Features | None:
-        """Features of the images, computed once for each network; None without images."""
+        """Features of the images, computed once for each network, and kept for prepared data; None without images."""
         if self.images is None:
             return None
         if extractor not in self._known:
-            self._known[extractor] = extractor.features(self.images, progress, "Features of the reference")
+            self._known[extractor] = features_of_reference(self.images, extractor, progress)
         return self._known[extractor]
 
     def moments(self, extractor: Extractor, progress: Progress) -> tuple[Moments | None, str]:
