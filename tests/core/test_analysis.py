@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from unite_mm.analysis.alignment import LATENT_TIMES
 from unite_mm.analysis.description_length import FUNCTIONAL, NORMALISATION, description_length
 from unite_mm.analysis.dynamics import step_losses, trained_by
 from unite_mm.analysis.figures import COLOURS, colour, legend, panels
+from unite_mm.analysis.probes import _features
+from unite_mm.analysis.subject import blocks_denoising, pooled
 from unite_mm.analysis.tables import probes_table
 from unite_mm.analysis.trajectories import trajectories
 from unite_mm.cli.main import run
@@ -177,6 +180,22 @@ def test_features_and_numbers_that_do_not_vary_are_told_and_spoil_nothing() -> N
     one = RunAnalysis(run="a", label="a", modality="points", step=1, data="", split="test", samples=100, seed=0,
                       shared_weights=True, probes=told)  # fmt: skip
     assert "| same | not measured | not measured |" in probes_table((one,))
+
+
+def test_the_denoiser_is_not_told_what_is_probed_for(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Its condition may hold the very target; what it puts out for a probe is the same under any condition."""
+    subject = Subject.open(runs["separate"], cache=tmp_path, samples=40)
+    one = subject.encoded[0]
+    assert one.batch.condition is not None
+    other = replace(one, batch=replace(one.batch, condition=one.batch.condition.flip(0)))
+    for conditioned in (False, True):
+        pairs = zip(
+            *(blocks_denoising(subject, each, 0.5, conditioned=conditioned) for each in (one, other)), strict=True
+        )
+        assert all(torch.equal(left, right) for left, right in pairs) != conditioned
+    found = dict(_features(subject, subject.split, subject.indices, 0.5))
+    blocks = blocks_denoising(subject, one, 0.5, conditioned=False)
+    assert torch.equal(found["denoising block 2"][: len(blocks[1])], pooled(blocks[1], one.registers.mask))
 
 
 def test_a_probe_of_too_few_samples_is_refused() -> None:

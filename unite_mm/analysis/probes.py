@@ -238,6 +238,8 @@ def teacher_at_hand(subject: Subject) -> tuple[Teacher | None, str]:
 def linear_probes(subject: Subject, fit_samples: int = 2000, time: float = PROBE_TIME) -> list[Probe]:
     """Probes of mean-pooled latents and of every block, when tokenizing and when denoising, each with a control.
 
+    Latents are denoised without their condition, which may hold what is probed for.
+
     Beside them what they are to be compared with: `inputs`, the tokens of the input before the first block, and
     `teacher`, the features of the modality's frozen teacher where it is at hand. They are fitted on samples of the
     training split and judged on the subject's samples; see `control`.
@@ -284,7 +286,8 @@ def _features(subject: Subject, split: str, indices: Tensor, time: float) -> Ite
         found.setdefault("latents", []).append(pooled(one.latents, mask))
         for use, blocks in (
             ("tokenizing", blocks_tokenizing(subject, one)),
-            ("denoising", blocks_denoising(subject, one, time)),
+            # Its condition may hold the very target.
+            ("denoising", blocks_denoising(subject, one, time, conditioned=False)),
         ):
             for number, block in enumerate(blocks, 1):
                 found.setdefault(f"{use} block {number}", []).append(pooled(block, mask))

@@ -155,17 +155,21 @@ class Subject:
         chosen[order[:MOST_ROWS]] = True
         return list(chosen.split(counts))
 
-    def predicted(self, one: Encoded, time: float, states: list[Tensor] | None = None) -> Tensor:
-        """z0_hat (B, L, C) of latents noised to a timestep, under the conditions of the batch.
+    def predicted(
+        self, one: Encoded, time: float, states: list[Tensor] | None = None, *, conditioned: bool = True
+    ) -> Tensor:
+        """z0_hat (B, L, C) of latents noised to a timestep.
 
         Args:
             one: the batch.
             time: the timestep.
             states: gets the registers (B, L, W) after every block.
+            conditioned: under the conditions of the batch; else under none.
         """
         state, network = one.noisy(time), self.model.network
         times = torch.full((len(state),), time, device=state.device)
-        return network.denoise(self.modality, state, times, one.registers, condition=one.batch.condition, states=states)
+        condition = one.batch.condition if conditioned else None
+        return network.denoise(self.modality, state, times, one.registers, condition=condition, states=states)
 
     def tokenized(self, batch: Batch, first: int, states: list[Tensor] | None = None) -> Tensor:
         """Clean latents (B, L, C) of a batch, with the register noise of the samples from number `first` on.
@@ -192,10 +196,10 @@ def blocks_tokenizing(subject: Subject, one: Encoded) -> list[Tensor]:
 
 
 @torch.no_grad()
-def blocks_denoising(subject: Subject, one: Encoded, time: float) -> list[Tensor]:
+def blocks_denoising(subject: Subject, one: Encoded, time: float, *, conditioned: bool = True) -> list[Tensor]:
     """What every block puts out, (B, L, W) each, when the latents of a batch are denoised from a timestep."""
     states: list[Tensor] = []
-    subject.predicted(one, time, states)
+    subject.predicted(one, time, states, conditioned=conditioned)
     return states
 
 
