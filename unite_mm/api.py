@@ -75,6 +75,7 @@ class UNITE:
         folder: str | Path,
         *,
         dtype: Literal["float32", "bfloat16"] = "float32",
+        sampling: SamplingConfig | None = None,
         metrics: MetricsReport | None = None,
         name: str | None = None,
         licence: str | None = None,
@@ -84,6 +85,7 @@ class UNITE:
         Args:
             folder: new, empty, or an earlier export, which is replaced.
             dtype: how weights are written; bfloat16 takes half the space, and loads as float32.
+            sampling: how the exported model samples unless it is told otherwise; None: as this one.
             metrics: of an evaluation of this model, for its card.
             name: what the card calls it; None: the folder's name.
             licence: of the model, as SPDX names it, for its card; None: not stated.
@@ -94,7 +96,10 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        export_model(self.network, self.record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
+        record = self.record
+        if sampling is not None:
+            record = record.model_copy(update={"config": record.config.model_copy(update={"sampling": sampling})})
+        export_model(self.network, record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""

@@ -117,6 +117,18 @@ def test_a_step_is_chosen_and_others_are_named(site: Site, tmp_path: Path, capsy
     assert re.search(r"--step 7: .* has no such checkpoint\n  it has: 1, 2", capsys.readouterr().err)
 
 
+def test_flags_of_the_sampler_are_what_an_export_samples_with(site: Site, tmp_path: Path) -> None:
+    flags = ["--steps", "3", "--temperature", "0.5", "--churn-interval", "0.2:0.7", "--churn", "1"]
+    assert run(["export", str(site.run), "-o", str(tmp_path / "out"), *flags]) == 0
+    original, exported = UNITE.from_pretrained(site.run), UNITE.from_pretrained(tmp_path / "out")
+    given = {"steps": 3, "temperature": 0.5, "churn_interval": (0.2, 0.7), "churn": 1.0}
+    assert exported.config.sampling == original.config.sampling.model_copy(update=given)
+    for one, other in zip(exported.generate(4), original.generate(4, **given), strict=True):
+        assert torch.equal(one, other)
+    assert run(["export", str(site.run), "-o", str(tmp_path / "bad"), "--steps", "0"]) == 2
+    assert not (tmp_path / "bad").exists()
+
+
 def test_an_export_works_elsewhere_and_names_no_path_of_this_machine(site: Site, tmp_path: Path) -> None:
     run_folder = tmp_path / "fine"
     flags = ["--recipe", "decoder", "--init", str(site.run), "--max-steps", "1", "--data", "ring"]

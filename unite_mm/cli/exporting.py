@@ -1,11 +1,11 @@
 """`unite-mm export`: a trained model as a small folder that can go anywhere; `unite-mm push`: from there to a hub."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from unite_mm.cli.options import Command
+from unite_mm.cli.options import Command, sampling_config, sampling_options
 from unite_mm.cli.terminal import say
 from unite_mm.cli.types import PathName
 from unite_mm.errors import UsageError
@@ -38,12 +38,21 @@ if TYPE_CHECKING:
 @click.option(
     "--licence", metavar="SPDX", help="Licence of the model, such as MIT, for the card.  [default: not stated]"
 )
+@sampling_options
 def export(
-    run: Path, output: Path, dtype: str, step: int | None, metrics: Path | None, name: str | None, licence: str | None
+    run: Path,
+    output: Path,
+    dtype: str,
+    step: int | None,
+    metrics: Path | None,
+    name: str | None,
+    licence: str | None,
+    **flags: Any,
 ) -> None:
     """Write a trained model as a small folder.
 
-    It holds averaged weights, configuration, statistics and a model card.
+    It holds averaged weights, configuration, statistics and a model card. Flags of
+    the sampler become what it samples with unless told otherwise.
 
     Every command takes the folder in place of a run. It holds no path of this machine, and nothing is pickled.
     """
@@ -59,7 +68,8 @@ def export(
     assert model.record is not None
     report = None if metrics is None else _report(metrics, model.record)
     kind: Literal["float32", "bfloat16"] = "bfloat16" if dtype == "bfloat16" else "float32"
-    model.save_pretrained(output, dtype=kind, metrics=report, name=name, licence=licence)
+    sampling = sampling_config(model.config.sampling, flags)
+    model.save_pretrained(output, dtype=kind, sampling=sampling, metrics=report, name=name, licence=licence)
     size = sum(path.stat().st_size for path in output.iterdir())
     say(f"step {model.record.step:,}, averaged weights as {dtype}, {size / 1e6:.1f} MB: {output}")
 
