@@ -29,7 +29,7 @@ FLAGS = {
     "decode": "RUN SOURCE -o/--output --picture --device --debug",
     "interpolate": "RUN FIRST SECOND -n/--number -o/--output --path --modality --seed "
     f"{SAMPLING} --condition --set --picture --device --debug",
-    "export": "RUN -o/--output --dtype --step --metrics --name --licence --debug",
+    "export": f"RUN -o/--output --dtype --step --metrics --name --licence {SAMPLING} --debug",
     "push": "FOLDER NAME --private --revision --debug",
     "models list": "--debug",
     "models show": "NAME --debug",

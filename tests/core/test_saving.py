@@ -90,7 +90,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_is_there(
     assert "Traceback" not in said
     assert [path.name[-2:] for path in checkpoints_of(folder)] == ["04", "08", "12"][: failing // 4 - 1]
     assert [path.name for path in (folder / "checkpoints").iterdir() if path.name.startswith(".")] == []
-    assert steps[-1] == min(failing + 1, 12)
+    assert failing <= steps[-1] <= failing + 1  # the writing may have failed before the next step begins
 
 
 def test_what_ends_a_run_waits_for_the_checkpoint_that_is_being_written(
