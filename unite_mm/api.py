@@ -66,9 +66,8 @@ class UNITE:
             UsageError: the folder holds no model, or a plugin it needs is not installed.
             UniteError: the files are damaged.
         """
-        loaded = load_model(folder, ema=ema)
-        model = cls(loaded.network.eval(), loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
-        return model.to(device)
+        got = load_model(folder, ema=ema)
+        return cls(got.network.eval(), got.record.config, got.modalities, got.statistics, got.record).to(device)
 
     def save_pretrained(
         self,
@@ -96,10 +95,8 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        record = self.record
-        if sampling is not None:
-            record = record.model_copy(update={"config": record.config.model_copy(update={"sampling": sampling})})
-        export_model(self.network, record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
+        texts = {"name": name, "licence": licence}
+        export_model(self.network, self.record, Path(folder), dtype=dtype, sampling=sampling, metrics=metrics, **texts)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""

@@ -20,6 +20,7 @@ from unite_mm.storage.runs import TRIES, held_model
 from unite_mm.storage.shards import file_name, files_of
 from unite_mm_schemas.base import RECORD
 from unite_mm_schemas.checkpoint import CheckpointRecord
+from unite_mm_schemas.config import SamplingConfig
 from unite_mm_schemas.metrics import MetricsReport
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -149,6 +150,7 @@ def export_model(
     folder: Path,
     *,
     dtype: str = "float32",
+    sampling: SamplingConfig | None = None,
     metrics: MetricsReport | None = None,
     name: str | None = None,
     licence: str | None = None,
@@ -162,6 +164,7 @@ def export_model(
         record: where it comes from.
         folder: new, empty, or an earlier export, which is replaced.
         dtype: of `PRECISIONS`; how floating-point weights are written.
+        sampling: how the exported model samples unless it is told otherwise; None: as this one.
         metrics: of an evaluation of this model, for the card, and kept beside it.
         name: what the card calls it; None: the folder's.
         licence: of the model, for the card; None: not stated.
@@ -172,7 +175,8 @@ def export_model(
     """
     target = folder.resolve()
     check_export(target)
-    record = portable_record(record.model_copy(update={"kind": "export"}))
+    config = record.config if sampling is None else record.config.model_copy(update={"sampling": sampling})
+    record = portable_record(record.model_copy(update={"kind": "export", "config": config}))
     weights = {
         key: tensor.to(PRECISIONS[dtype]) if tensor.is_floating_point() else tensor
         for key, tensor in network.state_dict().items()
