@@ -18,7 +18,7 @@ from unite_mm.sampling.interpolation import Interpolation, PathKind
 from unite_mm.sampling.latents import Latents
 from unite_mm.sampling.options import Options, Settings, chosen_options, chosen_settings, warn_untrained
 from unite_mm.sampling.variations import Variations
-from unite_mm.storage.pretrained import export_model, load_model
+from unite_mm.storage.pretrained import export_model, load_model, with_sampling
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import RunConfig, SamplingConfig
 from unite_mm_schemas.metrics import MetricsReport
@@ -66,8 +66,9 @@ class UNITE:
             UsageError: the folder holds no model, or a plugin it needs is not installed.
             UniteError: the files are damaged.
         """
-        got = load_model(folder, ema=ema)
-        return cls(got.network.eval(), got.record.config, got.modalities, got.statistics, got.record).to(device)
+        loaded = load_model(folder, ema=ema)
+        model = cls(loaded.network.eval(), loaded.record.config, loaded.modalities, loaded.statistics, loaded.record)
+        return model.to(device)
 
     def save_pretrained(
         self,
@@ -95,8 +96,8 @@ class UNITE:
         """
         if self.record is None:
             raise UsageError("only a loaded model can be exported", "load it with UNITE.from_pretrained")
-        texts = {"name": name, "licence": licence}
-        export_model(self.network, self.record, Path(folder), dtype=dtype, sampling=sampling, metrics=metrics, **texts)
+        record = self.record if sampling is None else with_sampling(self.record, sampling)
+        export_model(self.network, record, Path(folder), dtype=dtype, metrics=metrics, name=name, licence=licence)
 
     def to(self, device: str | torch.device) -> Self:
         """Move the network to a device; returns the model itself."""
@@ -132,9 +133,7 @@ class UNITE:
 
     @torch.no_grad()
     def tokenize(self, batch: Any, modality: str | None = None, *, seed: int = 0, first: int = 0) -> Latents:
-        """Latents of a batch (a plugin's batch object or a list of native samples), on the network's device.
-
-        They are as the decoder sees them.
+        """Latents of a batch (a plugin's object or a list of native samples) as the decoder sees them, on its device.
 
         Args:
             batch: what to tokenize.

@@ -144,13 +144,18 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def with_sampling(record: CheckpointRecord, sampling: SamplingConfig) -> CheckpointRecord:
+    """The record of the same weights for a model that samples so unless it is told otherwise."""
+    config = record.config.model_copy(update={"sampling": sampling})
+    return record.model_copy(update={"config": config})
+
+
 def export_model(
     network: Network,
     record: CheckpointRecord,
     folder: Path,
     *,
     dtype: str = "float32",
-    sampling: SamplingConfig | None = None,
     metrics: MetricsReport | None = None,
     name: str | None = None,
     licence: str | None = None,
@@ -164,7 +169,6 @@ def export_model(
         record: where it comes from.
         folder: new, empty, or an earlier export, which is replaced.
         dtype: of `PRECISIONS`; how floating-point weights are written.
-        sampling: how the exported model samples unless it is told otherwise; None: as this one.
         metrics: of an evaluation of this model, for the card, and kept beside it.
         name: what the card calls it; None: the folder's.
         licence: of the model, for the card; None: not stated.
@@ -175,8 +179,7 @@ def export_model(
     """
     target = folder.resolve()
     check_export(target)
-    config = record.config if sampling is None else record.config.model_copy(update={"sampling": sampling})
-    record = portable_record(record.model_copy(update={"kind": "export", "config": config}))
+    record = portable_record(record.model_copy(update={"kind": "export"}))
     weights = {
         key: tensor.to(PRECISIONS[dtype]) if tensor.is_floating_point() else tensor
         for key, tensor in network.state_dict().items()

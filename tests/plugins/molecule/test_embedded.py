@@ -1,12 +1,11 @@
 """The embedded molecules: the script finds them again, and they are sound molecules with natural geometries."""
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from helpers.embedded_molecules import unpack
 from helpers.repository import load_script
 
 from unite_mm_molecule.files.formats import read
@@ -19,23 +18,6 @@ ODD = ["OO", "C=C=C", "C1=CC1", "OCO", "NF", "CF", "C=CO", "NNN", "C1#CCCCC1", "
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     return load_script("scripts/make_embedded.py")
-
-
-def unpack(path: Path) -> Iterator[Molecule]:
-    with np.load(path) as archive:
-        data = {key: archive[key] for key in archive}
-    bonds = np.stack([data["bond_begin"], data["bond_end"], data["bond_order"]], axis=1).astype(np.int64)
-    atom_ends, bond_ends = np.cumsum(data["atoms"], dtype=np.int64), np.cumsum(data["bonds"], dtype=np.int64)
-    names = data["smiles"].tobytes().decode().split("\n")
-    for i, name in enumerate(names):
-        atoms = slice(atom_ends[i] - data["atoms"][i], atom_ends[i])
-        yield Molecule(
-            numbers=data["atomic_number"][atoms].astype(np.int64),
-            charges=data["formal_charge"][atoms].astype(np.int64),
-            bonds=bonds[bond_ends[i] - data["bonds"][i] : bond_ends[i]],
-            positions=data["position_milliangstrom"][atoms] / 1000,
-            name=name,
-        )
 
 
 @pytest.fixture(scope="module")

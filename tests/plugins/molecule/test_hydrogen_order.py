@@ -8,6 +8,7 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 
+from tests.helpers.embedded_molecules import unpack
 from tests.helpers.molecules_by_hand import METHANE, from_smiles
 from unite_mm_molecule.data.sources import EMBEDDED
 from unite_mm_molecule.flat import FlatMolecules
@@ -105,21 +106,8 @@ def test_what_has_no_several_hydrogens_or_no_geometry_stays() -> None:
 
 def test_a_small_change_of_the_geometry_seldom_changes_the_order() -> None:
     """Where the order changes the tokens jump, and no decoder can follow: that must lie where molecules are few."""
-    with np.load(EMBEDDED) as archive:
-        data = {name: archive[name] for name in archive}
-    atoms = int(data["atoms"].sum())
-    molecules = FlatMolecules(
-        atoms=data["atoms"].astype(np.int32),
-        bonds=data["bonds"].astype(np.int32),
-        numbers=data["atomic_number"],
-        charges=data["formal_charge"],
-        positions=data["position_milliangstrom"].astype(np.float32) / 1000,
-        begin=data["bond_begin"].astype(np.int32),
-        end=data["bond_end"].astype(np.int32),
-        orders=data["bond_order"],
-        names=("",) * len(data["atoms"]),
-    )
-    molecules = ordered_hydrogens(molecules.grouped())
+    molecules = ordered_hydrogens(FlatMolecules.from_molecules(list(unpack(EMBEDDED))).grouped())
+    atoms = int(molecules.atoms.sum())
     noise = np.random.default_rng(0).normal(scale=0.02, size=(atoms, 3)).astype(np.float32)
     moved = ordered_hydrogens(replace(molecules, positions=molecules.positions + noise))
     jumped = np.linalg.norm(moved.positions - molecules.positions, axis=1) > 0.5
