@@ -69,7 +69,7 @@ def parts(trainer: Trainer, wait: Callable[[], None]) -> dict[str, float]:
     optimizers.zero_grad()
     batch = timed("batch", lambda: feed.batch(trainer.state.step))
     noise = feed.noise(trainer.state.step)
-    timed("gradients", lambda: trainer.recipe.backward(name, batch, noise, trainer.ranks.autocast))
+    timed("gradients", lambda: trainer.gradients(name, batch, noise, trainer.ranks.autocast))
     timed("clipping", lambda: trainer.state.layout.clip(optimizers.parameters, trainer.config.optim.clip))
     timed("optimizers", lambda: optimizers.step(0.5))
     timed("average", lambda: trainer.state.ema.update(trainer.state.step + 1))

@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 
 from unite_mm.contract import Batch, LatentLayout, ModalityData
-from unite_mm.random_streams import Stream, stream_generator
+from unite_mm.random_streams import Stream, stream_generator, stream_seed
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm_schemas.config import TrainConfig
@@ -41,6 +41,7 @@ class BatchFeed:
         self.shard = shard
         size, lengths, blocks = data.size("train"), data.lengths("train"), data.blocks("train")
         self.stream = BatchStream(size, lengths, config.batch_size, config.seed, blocks)
+        self._generator = torch.Generator(device)
         self._helper: ThreadPoolExecutor | None = None
         self._copies: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -78,10 +79,10 @@ class BatchFeed:
             wait([self._ahead[1]])
 
     def noise(self, step: int) -> StepNoise:
-        """The random numbers of optimizer step `step`."""
+        """The random numbers of optimizer step `step`, valid until the next call: all come from one generator."""
         config = self.config
-        generator = stream_generator(Stream.TRAINING_NOISE, config.seed, step, self.number, device=self.device)
-        return StepNoise(generator, config.batch_size, self.layout, self.shard)
+        self._generator.manual_seed(stream_seed(Stream.TRAINING_NOISE, config.seed, step, self.number))
+        return StepNoise(self._generator, config.batch_size, self.layout, self.shard)
 
     def _prepare(self, step: int) -> Batch:
         config = self.config

@@ -25,6 +25,7 @@ from unite_mm.training.passes import TrainingPass
 from unite_mm.training.placing import place
 from unite_mm.training.quality import score_samples
 from unite_mm.training.recipes import make_recipe
+from unite_mm.training.recording import make_gradients
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
 from unite_mm.training.shift import with_shift
@@ -102,6 +103,7 @@ class Trainer:
             self.network.compile_for_training()
         layout = place(self.network, config.train, ranks)
         self.recipe = make_recipe(config, self.network)
+        self.gradients = make_gradients(self.recipe, layout, config.train, ranks.device)
         self.state = TrainState(config, self.network, self.recipe, layout)
         self.feeds = {
             name: BatchFeed(
@@ -200,7 +202,7 @@ class Trainer:
         layout.begin_step(optimizers)
         for name, feed in self.feeds.items():
             batch, noise = feed.batch(step), feed.noise(step)
-            terms = self.recipe.backward(name, batch, noise, self.ranks.autocast)
+            terms = self.gradients(name, batch, noise, self.ranks.autocast)
             losses |= {self._prefix(name) + term: value for term, value in terms.items()}
         self.ranks.reduce(lambda: layout.reduce(optimizers))
         norm = layout.clip(optimizers.parameters, self.config.optim.clip)

@@ -110,6 +110,15 @@ class Recipe(ABC):
             Detached scalars by name, for the records of the run.
         """
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether `backward` does the same operations in every step of a stage, for batches of one shape.
+
+        Their contents, the step's random numbers and the weights are then all that differs, and no operation waits for
+        the device or exchanges anything with other ranks: the step can be recorded and replayed.
+        """
+        return False
+
     @abstractmethod
     def validate(self, modality: str, batch: Batch, noise: StepNoise) -> dict[str, Tensor]:
         """Scalars of a validation batch; called without gradients, inside autocast."""

@@ -72,6 +72,10 @@ class DecoderRecipe(Recipe):
                 "a decoder fine-tune keeps its sizes: leave them out",
             ) from error
 
+    @property
+    def repeatable(self) -> bool:
+        return True
+
     def backward(
         self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext
     ) -> dict[str, Tensor]:

@@ -53,6 +53,10 @@ class DecoderGanRecipe(DecoderRecipe):
         super().start(statistics)
         self.discriminator.take(self.network)
 
+    @property
+    def repeatable(self) -> bool:
+        return False
+
     def backward(
         self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast = nullcontext
     ) -> dict[str, Tensor]:

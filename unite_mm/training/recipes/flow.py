@@ -84,6 +84,10 @@ class FlowRecipe(Recipe):
         return [parameter for parameter in self.network.parameters() if id(parameter) not in denoiser]
 
     @property
+    def repeatable(self) -> bool:
+        return not self.additions
+
+    @property
     def reconstructs(self) -> bool:
         """Whether the current stage trains by reconstruction."""
         return True
