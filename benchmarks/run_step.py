@@ -4,8 +4,8 @@
                                   [--repeats 10] [--device cpu] [--threads 1] [--no-profile]
 
 It builds what `train` would build, on one device, makes steps until the shapes of the batches have been met, and then
-times, with the device waited for in between: preparing the batch, gradients, clipping, optimizers, the average of the
-weights; and whole steps without waiting in between. On a GPU the rest is idle time, which the profile shows as well.
+times, with the device waited for in between: preparing the batch, gradients, clipping, optimizers with the average of
+the weights; and whole steps without waiting in between. On a GPU the rest is idle time, as the profile shows.
 """
 
 import argparse
@@ -70,9 +70,8 @@ def parts(trainer: Trainer, wait: Callable[[], None]) -> dict[str, float]:
     batch = timed("batch", lambda: feed.batch(trainer.state.step))
     noise = feed.noise(trainer.state.step)
     timed("gradients", lambda: trainer.gradients(name, batch, noise, trainer.ranks.autocast))
-    timed("clipping", lambda: trainer.state.layout.clip(optimizers.parameters, trainer.config.optim.clip))
-    timed("optimizers", lambda: optimizers.step(0.5))
-    timed("average", lambda: trainer.state.ema.update(trainer.state.step + 1))
+    timed("clipping", trainer.state.clip)
+    timed("optimizers and average", lambda: trainer.state.update(0.5))
     trainer.state.step += 1
     return taken
 
@@ -106,13 +105,13 @@ def main() -> None:
     size = trainer.config.train.batch_size
     medians = {name: statistics.median(row[name] for row in found) for name in found[0]}
     for name, seconds in medians.items():
-        print(f"{name:>12} {1000 * seconds:>8.1f} ms")
+        print(f"{name:>22} {1000 * seconds:>8.1f} ms")
     start = time.perf_counter()
     for _ in range(args.repeats):
         whole_step(trainer)
     wait()
     seconds = (time.perf_counter() - start) / args.repeats
-    print(f"{'whole step':>12} {1000 * seconds:>8.1f} ms, {size / seconds:,.0f} samples/s at batch {size}")
+    print(f"{'whole step':>22} {1000 * seconds:>8.1f} ms, {size / seconds:,.0f} samples/s at batch {size}")
     if args.profile and cuda:
         where_kernels_go(lambda: whole_step(trainer), {})
     elif args.profile:

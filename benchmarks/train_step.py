@@ -212,12 +212,13 @@ def optimizer_seconds(args: argparse.Namespace, recipe: JointRecipe) -> float:
     """Median seconds of what the trainer does after the gradients of a step."""
     settings = recipe.config.optim
     optimizers = Optimizers(recipe.groups(), settings)
+    optimizers.set_rates(1e-3)
     ema = EMA(optimizers.named(recipe.network), settings.ema, ramp=False)
 
     def work() -> None:
         torch.nn.utils.clip_grad_norm_(optimizers.parameters, settings.clip)
-        optimizers.step(1e-3)
-        ema.update(1)
+        optimizers.step()
+        ema.update()
 
     for parameter in optimizers.parameters:
         parameter.grad = torch.randn_like(parameter)

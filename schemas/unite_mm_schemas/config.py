@@ -223,8 +223,8 @@ class TrainConfig(Schema):
     """Compile the transformer blocks, and losses that gain by it, with torch.compile. `auto` or null: where a compiler
     is found and the run is long enough to earn the time it takes."""
     cuda_graphs: bool = False
-    """On CUDA, record the kernels of a step's gradients for each shape of batch and replay them, so that the GPU does not
-    wait for Python. No effect elsewhere, on weights in rows, and with alignment or adversarial losses."""
+    """On CUDA, record the kernels of a step once for each shape of batch and replay them, so that the GPU does not wait
+    for Python. No effect elsewhere, on weights in rows, and with alignment or adversarial losses."""
     augment: bool = True
     """Random augmentation of the training samples by the modality."""
     log_every: int = Field(50, ge=1, le=MOST_STEPS)
@@ -240,7 +240,7 @@ class TrainConfig(Schema):
     generate_samples: int = Field(100, ge=1, le=1_000_000)
     """Samples generated each time."""
     generate_reference: bool = False
-    """Compare them with the data, as `evaluate` does and Frechet distances need; that takes its time, mostly at first."""
+    """Compare them with the data, as `evaluate` does and Frechet distances need; that takes time, mostly at first."""
     checkpoint_every: int = Field(1000, ge=1, le=MOST_STEPS)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1, le=1_000_000)

@@ -178,6 +178,19 @@ def test_a_resumed_run_has_the_losses_of_a_whole_one(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_recorded_run_has_the_losses_of_one_that_is_not(tmp_path):
+    """The kernels are the same, whatever launches them; resumed in the middle it has them too."""
+    length = ("--precision", "32-true", "--max-steps", "8", "--set", "train.checkpoint_every=4")
+    plain = train(tmp_path / "plain", *length)
+    recorded = tmp_path / "recorded"
+    assert train(recorded, *length, "--set", "train.cuda_graphs=true") == pytest.approx(plain, rel=1e-2)
+    shutil.rmtree(max((recorded / "checkpoints").iterdir()))
+    unite_mm("train", "--resume", "--out", str(recorded))
+    assert len(plain) == 16
+    assert losses(recorded) == pytest.approx(plain, rel=1e-2)
+
+
+@pytest.mark.slow
 def test_a_compiled_run_of_the_gpu_serves_on_the_cpu(tmp_path):
     """With the same pictures."""
     run = tmp_path / "run"

@@ -104,15 +104,39 @@ def test_ema_ramps_then_follows_its_decay_and_swaps_back():
     module.weight.data.fill_(0.0)
     ema = EMA(module.named_parameters(), decay=0.9, ramp=True)
     module.weight.data.fill_(1.0)
-    ema.update(1)
+    ema.set_step(1)
+    ema.update()
     assert ema.average["weight"].item() == pytest.approx(1 - 2 / 11)
-    ema.update(1000)
+    ema.set_step(1000)
+    ema.update()
     assert ema.average["weight"].item() == pytest.approx(1 - 0.9 * 2 / 11)
     before = ema.average["weight"].item()
     ema.swap()
     assert module.weight.item() == pytest.approx(before)
     ema.swap()
     assert module.weight.item() == 1.0
+
+
+def test_what_is_recorded_for_a_gpu_moves_weights_and_average_as_what_is_not():
+    """Rates and the decay are then tensors, which a replay reads; only rounding may differ."""
+    moved = []
+    for recorded in (False, True):
+        recipe = make_recipe()
+        optimizers = Optimizers(recipe.groups(), OptimConfig(weight_decay=0.1), recorded=recorded)
+        ema = EMA(optimizers.named(recipe.network), decay=0.9, ramp=True, recorded=recorded)
+        for number in range(4):
+            optimizers.zero_grad()
+            recipe.backward("points", make_batch(8), make_noise(recipe.network, 8, step=number))
+            optimizers.set_rates(1.0 - 0.2 * number)
+            ema.set_step(number + 1)
+            optimizers.step()
+            ema.update()
+        moved.append({name: (live, ema.average[name]) for name, live in ema.live.items()})
+    for name, pair in moved[0].items():
+        for plain, other in zip(pair, moved[1][name], strict=True):
+            torch.testing.assert_close(
+                other, plain, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+            )
 
 
 def test_optimizer_state_survives_a_round_trip():
@@ -122,7 +146,8 @@ def test_optimizer_state_survives_a_round_trip():
     def step(recipe, optimizer, number):
         optimizer.zero_grad()
         recipe.backward("points", make_batch(8), make_noise(recipe.network, 8, step=number))
-        optimizer.step(1.0)
+        optimizer.set_rates(1.0)
+        optimizer.step()
 
     step(first, optimizers[0], 0)
     second.network.load_state_dict(first.network.state_dict())
@@ -137,7 +162,8 @@ def test_restored_optimizer_state_is_on_the_device_of_its_parameter():
     """All of it: on a GPU the fused AdamW refuses a count of steps that has stayed on the CPU."""
     optimizers = Optimizers(make_recipe().groups(), OptimConfig())
     optimizers.zero_grad()
-    optimizers.step(1.0)
+    optimizers.set_rates(1.0)
+    optimizers.step()
     elsewhere = Optimizers(parameter_groups(make_recipe().network.to("meta"), "muon"), OptimConfig())
     elsewhere.load_state(optimizers.state())
     states = [state for optimizer in (elsewhere.adamw, elsewhere.muon) for state in optimizer.state.values()]

@@ -14,19 +14,38 @@ class EMA:
         named: the parameters to average, with their names.
         decay: per step.
         ramp: use the smaller of `decay` and (1 + step) / (10 + step).
+        recorded: whether updates are recorded as a CUDA graph: the decay is then a tensor on the parameters' device.
     """
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], decay: float, ramp: bool) -> None:
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], decay: float, ramp: bool, *, recorded: bool = False
+    ) -> None:
         self.decay = decay
         self.ramp = ramp
         self.live = dict(named)
         self.average = {name: parameter.detach().clone() for name, parameter in self.live.items()}
+        self.weight: float | Tensor = 1 - decay
+        if recorded:
+            self.weight = torch.tensor(1 - decay, device=next(iter(self.average.values())).device)
+
+    def set_step(self, step: int) -> None:
+        """Let the next update be the one after optimizer step `step` (1-based)."""
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.ramp else self.decay
+        if torch.is_tensor(self.weight):
+            self.weight.fill_(1 - decay)
+        else:
+            self.weight = 1 - decay
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move the average toward the parameters after optimizer step `step` (1-based)."""
-        decay = min(self.decay, (1 + step) / (10 + step)) if self.ramp else self.decay
-        torch._foreach_lerp_(list(self.average.values()), list(self.live.values()), 1 - decay)
+    def update(self) -> None:
+        """Move the average toward the parameters."""
+        averages, live = list(self.average.values()), list(self.live.values())
+        if torch.is_tensor(self.weight):
+            way = torch._foreach_sub(live, averages)
+            torch._foreach_mul_(way, self.weight)
+            torch._foreach_add_(averages, way)
+        else:
+            torch._foreach_lerp_(averages, live, self.weight)
 
     @torch.no_grad()
     def swap(self) -> None:

@@ -130,8 +130,11 @@ class StackedMuon(torch.optim.Muon):
 
         directions = change(stacked) if self.rows is None else self.rows.on_whole(stacked, shape[0], change)
         rate = group["lr"] * 0.2 * math.sqrt(max(shape))
+        directions = directions.float().contiguous()
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(parameters, list(directions.float().contiguous().unbind()), alpha=-rate)
+        if torch.is_tensor(rate):  # the step is recorded: its rate is read when it is replayed
+            directions, rate = directions * rate, 1.0
+        torch._foreach_add_(parameters, list(directions.unbind()), alpha=-rate)
 
     def _average(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

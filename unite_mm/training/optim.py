@@ -41,10 +41,13 @@ class Optimizers:
         groups: the trained parameters, or what of them lies on this rank.
         config: rates and constants.
         rows: where the rows of matrices lie; None: they are whole.
+        recorded: whether steps are recorded as a CUDA graph: rates are then tensors on the parameters' device.
     """
 
-    def __init__(self, groups: ParameterGroups, config: OptimConfig, rows: Rows | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, groups: ParameterGroups, config: OptimConfig, rows: Rows | None = None, *, recorded: bool = False
+    ) -> None:
+        self.config, self.recorded = config, recorded
         self.muon_named, self.adamw_named = groups.muon, groups.adamw
         self.muon_rate = config.muon_learning_rate or config.learning_rate
         self.adamw = torch.optim.AdamW(
@@ -54,6 +57,7 @@ class Optimizers:
             eps=config.eps,
             weight_decay=0.0 if self.muon_named else config.weight_decay,
             fused=True,
+            capturable=recorded,
         )
         self.muon = (
             StackedMuon(
@@ -68,6 +72,9 @@ class Optimizers:
             if self.muon_named
             else None
         )
+        for optimizer in (self.adamw, self.muon) if recorded else ():
+            for group in () if optimizer is None else optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"], device=self.parameters[0].device)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -86,12 +93,21 @@ class Optimizers:
                 parameter.grad = torch.zeros_like(parameter)
         torch._foreach_zero_([cast(Tensor, parameter.grad) for parameter in self.parameters])
 
-    def step(self, factor: float) -> None:
-        """One step at `factor` of the peak rates."""
-        self.adamw.param_groups[0]["lr"] = self.config.learning_rate * factor
+    def set_rates(self, factor: float) -> None:
+        """Let the next steps be at `factor` of the peak rates."""
+        rates = [(self.adamw, self.config.learning_rate)]
+        rates += [] if self.muon is None else [(self.muon, self.muon_rate)]
+        for optimizer, peak in rates:
+            group = optimizer.param_groups[0]
+            if self.recorded:
+                group["lr"].fill_(peak * factor)
+            else:
+                group["lr"] = peak * factor
+
+    def step(self) -> None:
+        """One step on the gradients that there are."""
         self.adamw.step()
         if self.muon is not None:
-            self.muon.param_groups[0]["lr"] = self.muon_rate * factor
             self.muon.step()
 
     def state(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The gradients of a step as a CUDA graph: kernels are recorded once for each shape of batch and replayed.
+"""Parts of a step as CUDA graphs: kernels are recorded once, those of gradients for each shape of batch, and replayed.
 
 A step of a small model is thousands of kernels of a few microseconds each, which Python cannot launch as fast as a GPU
 computes them. A recording launches them all at once. It repeats the very kernels of the step it was made of, with the
@@ -8,7 +8,7 @@ contents of another batch and the random numbers of another step, so nothing els
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from unite_mm.training.noise import StepNoise
 from unite_mm.training.recipes.base import Autocast, Recipe
 from unite_mm_schemas.config import TrainConfig
 
+_T = TypeVar("_T")
+
 Gradients = Callable[[str, Batch, StepNoise, Autocast], dict[str, Tensor]]
 """What adds the gradients of a step: `Recipe.backward`, or recordings of it."""
 
@@ -30,28 +32,104 @@ _MOST = 16
 """Recordings that are kept; batches of further shapes run as they are."""
 
 
+def records(layout: Whole, settings: TrainConfig, device: torch.device) -> bool:
+    """Whether parts of a step are recorded: where that is asked for, and possible."""
+    whole = type(layout) is Whole  # rows are gathered on the way, by exchanges between processes
+    return settings.cuda_graphs and device.type == "cuda" and whole
+
+
+def make_gradients(recipe: Recipe, device: torch.device) -> Gradients:
+    """Recordings of `Recipe.backward` where its steps are alike, else that itself."""
+    return RecordedGradients(recipe, device) if recipe.repeatable else recipe.backward
+
+
 @dataclass(frozen=True)
-class _Recording:
-    """Kernels, the tensors that they read and the scalars that they leave."""
+class _Recording(Generic[_T]):
+    """Kernels, the tensors that they read and what they leave, which the next replay overwrites."""
 
     graph: torch.cuda.CUDAGraph
     inputs: tuple[Tensor, ...]
-    losses: dict[str, Tensor]
+    found: _T
 
 
-def make_gradients(recipe: Recipe, layout: Whole, settings: TrainConfig, device: torch.device) -> Gradients:
-    """Recordings of a recipe's step where they are asked for and possible, else the step itself."""
-    whole = type(layout) is Whole  # rows are gathered on the way, by exchanges between processes
-    if settings.cuda_graphs and device.type == "cuda" and recipe.repeatable and whole:
-        return RecordedGradients(recipe, device)
-    return recipe.backward
+class Recorder:
+    """Makes recordings on one stream, in one pool of memory: they never run at the same time.
+
+    Args:
+        device: a CUDA device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def as_it_is(self, work: Callable[[], _T]) -> _T:
+        """Do the work on the stream that recordings are made on, as those of backward passes ask for."""
+        current = torch.cuda.current_stream(self.stream.device)
+        self.stream.wait_stream(current)
+        with torch.cuda.stream(self.stream):
+            found = work()
+        current.wait_stream(self.stream)
+        return found
+
+    def record(
+        self, work: Callable[[], _T], inputs: tuple[Tensor, ...], *generators: torch.Generator
+    ) -> _Recording[_T]:
+        """Record the kernels of the work, which computes nothing yet.
+
+        Args:
+            work: what launches them.
+            inputs: tensors that it reads and that others will be copied into.
+            generators: that it draws from.
+
+        Raises:
+            UniteError: it cannot be recorded.
+        """
+        graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        try:
+            # Only this thread is watched: another one copies the next batch meanwhile.
+            with torch.cuda.graph(graph, self._pool, self.stream, capture_error_mode="thread_local"):
+                found = work()
+        except RuntimeError as error:
+            raise UniteError(
+                f"the step cannot be recorded as a CUDA graph: {' '.join(str(error).split())[:300]}",
+                "--set train.cuda_graphs=false trains without",
+            ) from error
+        return _Recording(graph, inputs, found)
+
+
+class RecordedWork(Generic[_T]):
+    """Work without arguments that always launches the same kernels; its first calls run as they are.
+
+    What it leaves is overwritten by the next call.
+    """
+
+    def __init__(self, work: Callable[[], _T], recorder: Recorder) -> None:
+        self._work, self._recorder = work, recorder
+        self._calls = 0
+        self._recording: _Recording[_T] | None = None
+
+    def __call__(self) -> _T:
+        """Do it.
+
+        Raises:
+            UniteError: it cannot be recorded.
+        """
+        self._calls += 1
+        if self._calls <= _WARM_UP:
+            return self._recorder.as_it_is(self._work)
+        if self._recording is None:
+            self._recording = self._recorder.record(self._work, ())
+        self._recording.graph.replay()
+        return self._recording.found
 
 
 class RecordedGradients:
     """`Recipe.backward` on a CUDA device, replayed from recordings.
 
-    Every shape of batch has a recording of its own; its first steps run as they are. All of them share one pool of
-    memory, since they never run at the same time and what they leave is copied before the next.
+    Every shape of batch has a recording of its own; its first steps run as they are.
 
     Args:
         recipe: whose step it is; it must be `repeatable`, and its gradients must stay where they are.
@@ -59,15 +137,14 @@ class RecordedGradients:
     """
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self.recipe = recipe
-        self._stream = torch.cuda.Stream(device)
+        self.recipe, self.device = recipe, device
         self._forget()
 
     def _forget(self) -> None:
         self._stage = self.recipe.stage
         self._met: Counter[Hashable] = Counter()
-        self._recordings: dict[Hashable, _Recording] = {}
-        self._pool = torch.cuda.graph_pool_handle()
+        self._recordings: dict[Hashable, _Recording[dict[str, Tensor]]] = {}
+        self._recorder = Recorder(self.device)
 
     def __call__(self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast) -> dict[str, Tensor]:
         """As `Recipe.backward`.
@@ -82,37 +159,16 @@ class RecordedGradients:
         if key not in self._recordings:
             self._met[key] += 1
             if self._met[key] <= _WARM_UP or len(self._recordings) == _MOST:
-                return self._as_it_is(modality, batch, noise, autocast)
-            self._recordings[key] = self._record(modality, batch, noise, autocast)
+                return self._recorder.as_it_is(lambda: self.recipe.backward(modality, batch, noise, autocast))
+            held = _copied(batch)
+            self._recordings[key] = self._recorder.record(
+                lambda: self.recipe.backward(modality, held, noise, autocast), described(held)[0], noise.generator
+            )
         recording = self._recordings[key]
-        for held, new in zip(recording.inputs, tensors, strict=True):
-            held.copy_(new, non_blocking=True)
+        for own, new in zip(recording.inputs, tensors, strict=True):
+            own.copy_(new, non_blocking=True)
         recording.graph.replay()
-        return {name: value.clone() for name, value in recording.losses.items()}
-
-    def _as_it_is(self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast) -> dict[str, Tensor]:
-        """On the stream that recordings are made on, as CUDA graphs of backward passes ask for."""
-        current = torch.cuda.current_stream(self._stream.device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            losses = self.recipe.backward(modality, batch, noise, autocast)
-        current.wait_stream(self._stream)
-        return losses
-
-    def _record(self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast) -> _Recording:
-        held = _copied(batch)
-        graph = torch.cuda.CUDAGraph()
-        graph.register_generator_state(noise.generator)
-        try:
-            # Only this thread is watched: another one copies the next batch meanwhile.
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                losses = self.recipe.backward(modality, held, noise, autocast)
-        except RuntimeError as error:
-            raise UniteError(
-                f"the step cannot be recorded as a CUDA graph: {' '.join(str(error).split())[:300]}",
-                "--set train.cuda_graphs=false trains without",
-            ) from error
-        return _Recording(graph, described(held)[0], losses)
+        return {name: value.clone() for name, value in recording.found.items()}
 
 
 def described(batch: Any) -> tuple[tuple[Tensor, ...], Hashable]:

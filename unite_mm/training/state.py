@@ -1,8 +1,9 @@
 """What a run is in the middle of: its weights, their average, the optimizers and the position; saved and restored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,10 +15,13 @@ from unite_mm.training.layout import Whole
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.passes import TrainingPass
 from unite_mm.training.recipes.base import Recipe
+from unite_mm.training.recording import RecordedWork, Recorder
 from unite_mm.training.schedule import rate_factor
 from unite_mm.utils.sharded import on_this_rank
 from unite_mm_schemas.checkpoint import CheckpointRecord, StageRecord
 from unite_mm_schemas.config import RunConfig
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class TrainState:
         network: what is trained.
         recipe: what a step is.
         layout: where all of it lies; None: whole on every rank.
+        recorder: makes recordings of what follows the gradients; None: it runs as it is.
 
     Attributes:
         optimizers: of the parameters that are trained.
@@ -59,9 +64,16 @@ class TrainState:
         saved: step of the newest checkpoint; None before the first.
     """
 
-    def __init__(self, config: RunConfig, network: Network, recipe: Recipe, layout: Whole | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        network: Network,
+        recipe: Recipe,
+        layout: Whole | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
         self.config, self.network, self.recipe = config, network, recipe
-        self.layout = layout or Whole()
+        self.layout, self._recorder = layout or Whole(), recorder
         self.step = 0
         self.seconds = 0.0
         self.stage = StageRecord()
@@ -70,10 +82,16 @@ class TrainState:
 
     def _equip(self) -> None:
         """Fresh optimizers and a fresh average for what the recipe trains in its stage."""
-        optim = self.config.optim
-        self.optimizers = Optimizers(self.layout.local(self.recipe.groups()), optim, self.layout.rows)
-        self.ema = EMA(self.optimizers.named(self.network), optim.ema, optim.ema_ramp)
+        optim, recorded = self.config.optim, self._recorder is not None
+        groups = self.layout.local(self.recipe.groups())
+        self.optimizers = Optimizers(groups, optim, self.layout.rows, recorded=recorded)
+        self.ema = EMA(self.optimizers.named(self.network), optim.ema, optim.ema_ramp, recorded=recorded)
         self.recipe.average = self.ema.average
+        self._clip, self._move = self._repeated(self._clip_gradients), self._repeated(self._move_weights)
+
+    def _repeated(self, work: Callable[[], _T]) -> Callable[[], _T]:
+        """What does the same in every step, recorded where that is wanted."""
+        return work if self._recorder is None else RecordedWork(work, self._recorder)
 
     # -------------------------------------------------------------------------------------------------------- stages
 
@@ -125,8 +143,20 @@ class TrainState:
         Args:
             progress: share of the run that is done.
         """
-        self.optimizers.step(self.rate(self.step + 1, progress))
-        self.ema.update(self.step + 1 - self.stage.step)
+        self.optimizers.set_rates(self.rate(self.step + 1, progress))
+        self.ema.set_step(self.step + 1 - self.stage.step)
+        self._move()
+
+    def _move_weights(self) -> None:
+        self.optimizers.step()
+        self.ema.update()
+
+    def clip(self) -> Tensor:
+        """Scale reduced gradients down to the norm that is the limit; returns the norm they had, ()."""
+        return self._clip().clone()  # a recording would overwrite it
+
+    def _clip_gradients(self) -> Tensor:
+        return self.layout.clip(self.optimizers.parameters, self.config.optim.clip)
 
     # --------------------------------------------------------------------------------------------------- checkpoints
 

@@ -25,7 +25,7 @@ from unite_mm.training.passes import TrainingPass
 from unite_mm.training.placing import place
 from unite_mm.training.quality import score_samples
 from unite_mm.training.recipes import make_recipe
-from unite_mm.training.recording import make_gradients
+from unite_mm.training.recording import Recorder, make_gradients, records
 from unite_mm.training.run_folder import RunFolder, check_new
 from unite_mm.training.run_log import RunLog
 from unite_mm.training.shift import with_shift
@@ -103,8 +103,9 @@ class Trainer:
             self.network.compile_for_training()
         layout = place(self.network, config.train, ranks)
         self.recipe = make_recipe(config, self.network)
-        self.gradients = make_gradients(self.recipe, layout, config.train, ranks.device)
-        self.state = TrainState(config, self.network, self.recipe, layout)
+        recorder = Recorder(ranks.device) if records(layout, config.train, ranks.device) else None
+        self.gradients = self.recipe.backward if recorder is None else make_gradients(self.recipe, ranks.device)
+        self.state = TrainState(config, self.network, self.recipe, layout, recorder)
         self.feeds = {
             name: BatchFeed(
                 config.train, number, entry.data, self.network.modules_of(name).layout, ranks.device, ranks.shard
@@ -205,7 +206,7 @@ class Trainer:
             terms = self.gradients(name, batch, noise, self.ranks.autocast)
             losses |= {self._prefix(name) + term: value for term, value in terms.items()}
         self.ranks.reduce(lambda: layout.reduce(optimizers))
-        norm = layout.clip(optimizers.parameters, self.config.optim.clip)
+        norm = self.state.clip()
         if not torch.isfinite(norm):
             found = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
             raise self._not_finite(f"the loss stopped being finite at step {step + 1}: {found}")
