@@ -39,7 +39,8 @@ class EMA:
     @torch.no_grad()
     def update(self) -> None:
         """Move the average toward the parameters."""
-        averages, live = list(self.average.values()), list(self.live.values())
+        averages: list[Tensor] = list(self.average.values())
+        live: list[Tensor] = list(self.live.values())
         if torch.is_tensor(self.weight):
             way = torch._foreach_sub(live, averages)
             torch._foreach_mul_(way, self.weight)

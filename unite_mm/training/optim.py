@@ -95,14 +95,12 @@ class Optimizers:
 
     def set_rates(self, factor: float) -> None:
         """Let the next steps be at `factor` of the peak rates."""
-        rates = [(self.adamw, self.config.learning_rate)]
-        rates += [] if self.muon is None else [(self.muon, self.muon_rate)]
-        for optimizer, peak in rates:
-            group = optimizer.param_groups[0]
-            if self.recorded:
-                group["lr"].fill_(peak * factor)
-            else:
-                group["lr"] = peak * factor
+        for optimizer, peak in ((self.adamw, self.config.learning_rate), (self.muon, self.muon_rate)):
+            for group in () if optimizer is None else optimizer.param_groups:
+                if self.recorded:
+                    group["lr"].fill_(peak * factor)
+                else:
+                    group["lr"] = peak * factor
 
     def step(self) -> None:
         """One step on the gradients that there are."""

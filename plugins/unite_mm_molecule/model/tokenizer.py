@@ -59,7 +59,8 @@ class HydrogenPlaces(nn.Module):
         if self.offsets is None or self.of_number is None or self.out is None:
             return values
         present = torch.arange(SLOTS, device=counts.device) < counts[..., None]
-        places = self.offsets((offsets * present[..., None]).flatten(-2))
+        with torch.autocast(offsets.device.type, enabled=False):
+            places = self.offsets((offsets * present[..., None]).flatten(-2))
         carried: Tensor = self.out(nn.functional.silu(places + self.of_number(counts)))
         return values + carried
 
@@ -122,7 +123,8 @@ class GraphTokenizer(nn.Module):
         count = batch.types.shape[1]
         values = self.element(batch.types) + self.charge(batch.charges) + self.index[:count] + self.bonds(batch.bonds)
         if self.position is not None:
-            values = values + self.position(batch.positions)
+            with torch.autocast(batch.positions.device.type, enabled=False):  # positions enter and leave in float32
+                values = values + self.position(batch.positions)
         if self.hydrogens is not None:
             assert batch.hydrogen_counts is not None and batch.hydrogen_offsets is not None
             values = values + self.hydrogens(batch.hydrogen_counts, batch.hydrogen_offsets)
