@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--preset imagenet256-base] [--batch 1] [--draws 1 3 14] [--chunk N] [--repeats 3]
                                     [--precision float32 bf16] [--step plain ours] [--device cpu] [--threads N]
-                                    [--no-compile] [--no-lpips] [--no-memory] [--optimizer] [--profile]
+                                    [--no-compile] [--record] [--no-lpips] [--no-memory] [--optimizer] [--profile]
 
 For each number of flow minibatches it times forward and backward passes of four kinds in turn, so that a noisy machine
 disturbs all alike: `plain` (all minibatches in one graph, `plain_step.py`) and `ours` (the joint recipe),
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 from typing import Any
 
 import memory
@@ -38,10 +39,11 @@ from unite_mm.training.ema import EMA
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm.training.optim import Optimizers
 from unite_mm.training.recipes.joint import JointRecipe
+from unite_mm.training.recording import RecordedGradients, Recorder
 from unite_mm_image.data.batch import ImageBatch
 from unite_mm_image.model.perceptual import build_lpips
 
-STEPS: dict[str, Callable[..., Any]] = {"plain": plain_backward, "ours": JointRecipe.backward}
+STEPS = ("plain", "ours")
 PRECISIONS = ("float32", "bf16")
 CPU_SIZES, GPU_SIZES, SUSTAINED = (1024, 2048), (4096, 8192), 0.5
 """Rows of the matrices whose products are timed, and for how many seconds of each size."""
@@ -76,17 +78,28 @@ def random_vgg() -> dict[str, torch.Tensor]:
     return {name: value for name, value in vgg16(weights=None).state_dict().items() if name.startswith("features.")}
 
 
-def one_step(kind: str, precision: str, recipe: JointRecipe, batch: ImageBatch) -> None:
-    """Gradients of one step, from nothing."""
+def one_step(
+    kind: str, precision: str, recipe: JointRecipe, batch: ImageBatch, recorded: RecordedGradients | None = None
+) -> None:
+    """Gradients of one step, from nothing; `recorded` replays those of ours, which then stay where they are."""
     device = batch.pixels.device
-    generator = torch.Generator(device).manual_seed(0)
+    generator = _generator(device).manual_seed(0)
     noise = StepNoise(generator, len(batch.pixels), recipe.network.modules_of("image").layout, Shard())
-    recipe.network.zero_grad(set_to_none=True)
+    recipe.network.zero_grad(set_to_none=recorded is None)
 
     def autocast() -> Any:
         return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
 
-    STEPS[kind](recipe, "image", batch, noise, autocast=autocast)
+    if kind == "plain":
+        plain_backward(recipe, "image", batch, noise, autocast=autocast)
+    else:
+        (recorded or recipe.backward)("image", batch, noise, autocast)
+
+
+@cache
+def _generator(device: torch.device) -> torch.Generator:
+    """The one that recordings draw from."""
+    return torch.Generator(device)
 
 
 def timed(work: Callable[[], Any], device: str) -> float:
@@ -159,17 +172,19 @@ def compare(args: argparse.Namespace, draws: int) -> None:
     if recipe.config.train.compile:  # not earlier: blocks that ran under the counter would never be compiled
         recipe.network.compile_for_training()
     apart = f"{difference(recipe, batch, first):.1e}" if len(args.step) > 1 else "-"
+    recorded = RecordedGradients(recipe, lambda: Recorder(batch.pixels.device)) if args.record else None
     ways = [(kind, precision) for precision in args.precision for kind in args.step]
     taken: dict[tuple[str, str], list[float]] = {way: [] for way in ways}
     rates: dict[str, list[float]] = {precision: [] for precision in args.precision}
-    peaks = {way: warm_up(args, way, recipe, batch, draws) for way in ways}
+    peaks = {way: warm_up(args, way, recipe, batch, draws, recorded) for way in ways}
     for _ in range(args.repeats):
         for way in ways:
             rates[way[1]].append(matmul_rate(way[1], args.device))
-            taken[way].append(timed(lambda way=way: one_step(*way, recipe, batch), args.device))
+            taken[way].append(timed(lambda way=way: one_step(*way, recipe, batch, recorded), args.device))
     flow = f"{draws} flow minibatches, {recipe.config.flow.chunk} in a pass, " + "not " * (
         not recipe.config.train.compile
     )
+    flow += "recorded, " * args.record
     print(f"\n{flow}compiled: {needed / 1e12:.3f} T operations needed, gradients apart by {apart}")
     reference = statistics.median(taken[ways[0]])
     print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")
@@ -190,7 +205,7 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         counts = {str(name): count for name, count in counter.get_flop_counts()["Global"].items()}
 
         def work() -> None:
-            one_step("ours", first, recipe, batch)
+            one_step("ours", first, recipe, batch, recorded)
 
         if args.device == "cpu":
             where_time_goes(work, counts, lambda: matmul_rate(first, args.device), args.repeats)
@@ -198,14 +213,23 @@ def compare(args: argparse.Namespace, draws: int) -> None:
             where_kernels_go(work, counts)
 
 
-def warm_up(args: argparse.Namespace, way: tuple[str, str], recipe: JointRecipe, batch: ImageBatch, draws: int) -> str:
-    """Make a step that is not timed; returns the peak memory of such steps in MiB, or a dash."""
-    one_step(*way, recipe, batch)
+def warm_up(
+    args: argparse.Namespace,
+    way: tuple[str, str],
+    recipe: JointRecipe,
+    batch: ImageBatch,
+    draws: int,
+    recorded: RecordedGradients | None,
+) -> str:
+    """Make steps that are not timed; returns the peak memory of such steps in MiB, or a dash."""
+    for _ in range(3 if recorded else 1):  # the third is recorded
+        one_step(*way, recipe, batch, recorded)
     if args.device == "cpu":
         return "-" if args.no_memory else f"{peak_memory(args, *way, draws):.0f}"
     torch.cuda.reset_peak_memory_stats()
-    one_step(*way, recipe, batch)
-    return f"{torch.cuda.max_memory_allocated() / 2**20:.0f}"
+    one_step(*way, recipe, batch, recorded)
+    used = torch.cuda.max_memory_reserved if recorded else torch.cuda.max_memory_allocated  # a recording keeps its pool
+    return f"{used() / 2**20:.0f}"
 
 
 def optimizer_seconds(args: argparse.Namespace, recipe: JointRecipe) -> float:
@@ -239,12 +263,15 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the preset's choice if left out")
+    parser.add_argument("--record", action="store_true", help="record ours as a CUDA graph, as train.cuda_graphs does")
     parser.add_argument("--no-lpips", action="store_true", help="leave the perceptual loss out")
     parser.add_argument("--optimizer", action="store_true", help="time what follows the gradients as well")
     parser.add_argument("--profile", action="store_true", help="show where the time goes, at the first precision")
     parser.add_argument("--no-memory", action="store_true", help="measure no memory (CPU)")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.record and (args.device == "cpu" or args.step != ["ours"] or len(args.precision) > 1):
+        parser.error("--record goes with a CUDA device, --step ours and one --precision")
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     keep_freed_memory()

@@ -16,7 +16,8 @@
 #
 # DEVICE, PRESET, BATCHES, DRAWS, CHUNKS, REPEATS, MOLECULES (the source), CACHE, MOLECULES_PRESET, TRAIN_FLAGS,
 # SECONDS_OF_TRAINING, LOG_EVERY and SAMPLES change the sizes. SAMPLERS samples again, a line for each: a name and the
-# flags of `unite-mm sample`. A CPU tries the whole script in a minute with
+# flags of `unite-mm sample`. RECORD=--record replays the steps of images as CUDA graphs, EXPORT=yes leaves the trained
+# model as OUT/model in bfloat16. A CPU tries the whole script in a minute with
 #   DEVICE=cpu PRESET=shapes-tiny BATCHES=2 DRAWS=2 CHUNKS=1 REPEATS=1 MOLECULES_PRESET=tiny SECONDS_OF_TRAINING=5 \
 #     LOG_EVERY=1 SAMPLES=20 scripts/gpu_run.sh OUT
 set -uo pipefail
@@ -81,6 +82,7 @@ rate = size * (last["step"] - first["step"]) / max(1e-9, last["seconds"] - first
 print(f"{rate:,.0f} molecules/s over steps {first['step']} to {last['step']}, batch {size}")
 PYTHON
   cp "$run/metrics.jsonl" "$out/metrics.jsonl"
+  [ -z "${EXPORT:-}" ] || unite_mm export "$run" -o "$out/model" --dtype bfloat16 || return
   unite_mm sample "$run" -n "${SAMPLES:-1000}" -o "$out/molecules.npz" --device "$device" || return
   local name flags
   while read -r name flags; do
@@ -118,7 +120,7 @@ for name in $parts; do
           # shellcheck disable=SC2086
           part "images-batch$batch-chunk$chunk" "$python" benchmarks/train_step.py --preset "${PRESET:-imagenet256-base}" \
             --batch "$batch" --draws ${DRAWS:-3 14} --chunk "$chunk" --precision bf16 --step ours --optimizer \
-            --repeats "${REPEATS:-5}" --device "$device" --no-memory
+            --repeats "${REPEATS:-5}" --device "$device" --no-memory ${RECORD:-}
         done
       done ;;
     molecules) part molecules molecules ;;

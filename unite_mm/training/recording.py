@@ -40,7 +40,7 @@ def records(layout: Whole, settings: TrainConfig, device: torch.device) -> bool:
 
 def make_gradients(recipe: Recipe, device: torch.device) -> Gradients:
     """Recordings of `Recipe.backward` where its steps are alike, else that itself."""
-    return RecordedGradients(recipe, device) if recipe.repeatable else recipe.backward
+    return RecordedGradients(recipe, lambda: Recorder(device)) if recipe.repeatable else recipe.backward
 
 
 @dataclass(frozen=True)
@@ -133,18 +133,18 @@ class RecordedGradients:
 
     Args:
         recipe: whose step it is; it must be `repeatable`, and its gradients must stay where they are.
-        device: of the network.
+        make_recorder: makes what records, afresh for every stage of the recipe.
     """
 
-    def __init__(self, recipe: Recipe, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
+    def __init__(self, recipe: Recipe, make_recorder: Callable[[], Recorder]) -> None:
+        self.recipe, self._make_recorder = recipe, make_recorder
         self._forget()
 
     def _forget(self) -> None:
         self._stage = self.recipe.stage
         self._met: Counter[Hashable] = Counter()
         self._recordings: dict[Hashable, _Recording[dict[str, Tensor]]] = {}
-        self._recorder = Recorder(self.device)
+        self._recorder = self._make_recorder()
 
     def __call__(self, modality: str, batch: Batch, noise: StepNoise, autocast: Autocast) -> dict[str, Tensor]:
         """As `Recipe.backward`.
