@@ -37,6 +37,16 @@ TWO_CORES = Machine(cores=2, compiler="g++")
 
 MACHINES: dict[str, tuple[dict[str, Any], Machine, str]] = {
     "two cores": (LONG, TWO_CORES, "2 processes of 1 thread, ddp, compiled blocks (2 cores, g++)"),
+    "a GPU whose steps are recorded": (
+        LONG | {"cuda_graphs": True},
+        Machine("cuda", cores=8, gpus=1, compiler="Triton"),
+        "1 GPU of 8 threads, compiled blocks, recorded steps (8 cores, Triton)",
+    ),
+    "recorded steps are for GPUs": (
+        LONG | {"cuda_graphs": True},
+        TWO_CORES,
+        "2 processes of 1 thread, ddp, compiled blocks (2 cores, g++)",
+    ),
     "one core": (LONG, Machine(compiler="g++"), "1 process of 1 thread, compiled blocks (1 core, g++)"),
     "no compiler": (LONG, Machine(cores=2), "2 processes of 1 thread, ddp, blocks not compiled (2 cores)"),
     "a few steps": (SHORT, TWO_CORES, "1 process of 2 threads, blocks not compiled (2 cores)"),

@@ -261,6 +261,7 @@ def describe(settings: TrainConfig, machine: Machine) -> str:
     devices, threads = settings.devices or 1, settings.threads or 1
     what = counted(devices, "GPU") if machine.kind != "cpu" else counted(devices, "process", "es")
     blocks = "compiled blocks" if settings.compile else "blocks not compiled"
+    blocks += ", recorded steps" if machine.kind == "cuda" and settings.cuda_graphs else ""
     where = f" on each of {machine.nodes} machines" if machine.nodes > 1 else ""
     where += f", {settings.strategy}" if devices * machine.nodes > 1 else ""
     found = counted(machine.cores, "core") + (f", {machine.compiler}" if settings.compile and machine.compiler else "")
