@@ -92,6 +92,8 @@ class Recorder:
             # Only this thread is watched: another one copies the next batch meanwhile.
             with torch.cuda.graph(graph, self._pool, self.stream, capture_error_mode="thread_local"):
                 found = work()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise UniteError(
                 f"the step cannot be recorded as a CUDA graph: {' '.join(str(error).split())[:300]}",
