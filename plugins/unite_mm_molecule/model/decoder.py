@@ -26,6 +26,7 @@ class MoleculeLogits:
         hydrogen_counts: (B, L) int64, hydrogens that ride on each atom, as follows from the others; None: none do.
         hydrogen_offsets: (B, L, 4, 3) their positions relative to the atom in scaled units, the first
             `hydrogen_counts` of each; None: none ride, or plain graphs.
+        unrefined: positions and offsets as they were before refinement; None: they are not refined.
     """
 
     types: Tensor
@@ -34,6 +35,7 @@ class MoleculeLogits:
     bonds: Tensor
     hydrogen_counts: Tensor | None = None
     hydrogen_offsets: Tensor | None = None
+    unrefined: tuple[Tensor, Tensor | None] | None = None
 
 
 class BondHead(nn.Module):
@@ -143,9 +145,12 @@ class MoleculeDecoder(nn.Module):
         if self.hydrogens is not None:
             carried = decoded_hydrogens(self.hydrogens, types, charges, bonds, registers.mask)
         offsets = offsets.unflatten(-1, (SLOTS, 3)) if self.sizes[3] else None
+        unrefined = None
         if self.refinement is not None:
+            unrefined = (positions, offsets)
             positions, offsets = self.refinement(x, positions, offsets, bonds, carried, registers.mask)
-        return MoleculeLogits(types, charges, positions if self.sizes[2] else None, bonds, carried, offsets)
+        positions = positions if self.sizes[2] else None
+        return MoleculeLogits(types, charges, positions, bonds, carried, offsets, unrefined)
 
 
 def decoded_hydrogens(table: Tensor, types: Tensor, charges: Tensor, bonds: Tensor, mask: Tensor) -> Tensor:

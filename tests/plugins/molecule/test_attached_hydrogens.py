@@ -242,6 +242,31 @@ def test_refinement_begins_as_the_identity() -> None:
     torch.testing.assert_close(places, positions)
 
 
+def test_a_molecule_that_lies_elsewhere_is_compared_before_refinement_and_without_distances() -> None:
+    """So that what decodes learns where a molecule lies before anything has taught it to make one of its own."""
+    ethanol = from_smiles("CCO")
+    modules, statistics = modules_for([ethanol])
+    batch = encode([ethanol, ethanol], statistics, ATTACHED, "qm9")
+    assert batch.hydrogen_offsets is not None
+    away = torch.tensor([1.5, 0.1])[:, None, None] * torch.ones(2, 3, 3)
+    bent = 0.2 * torch.randn(2, 3, SLOTS, 3, generator=torch.Generator().manual_seed(1))
+    unrefined = ((batch.positions + away).requires_grad_(True), (batch.hydrogen_offsets + bent).requires_grad_(True))
+    refined = (
+        (batch.positions + 0.5 * away).requires_grad_(True),
+        (batch.hydrogen_offsets - bent).requires_grad_(True),
+    )
+    output = replace(perfect(batch, modules), positions=refined[0], hydrogen_offsets=refined[1], unrefined=unrefined)
+    terms = reconstruction_terms(output, batch, ATTACHED)
+    assert terms["positions"].values.tolist() == pytest.approx([1.5, 0.05])
+    assert terms["distances"].values[0] == 0
+    assert terms["distances"].values[1] > 0.01
+    torch.stack([term.values for term in terms.values()]).sum().backward()
+    for before, after in zip(unrefined, refined, strict=True):
+        assert before.grad is not None and after.grad is not None
+        reached = [[bool(grad[row].abs().max() > 0) for row in (0, 1)] for grad in (before.grad, after.grad)]
+        assert reached == [[True, False], [False, True]]
+
+
 def test_the_order_of_hydrogens_is_no_error_of_a_reconstruction() -> None:
     """Swapped on their atom they cost nothing, also after a rotation; on another atom, or mirrored, they do."""
     whole = from_smiles("C[C@H](O)CN")
