@@ -81,7 +81,12 @@ def stream_seed(stream: Stream, *names: int) -> int:
 
 def stream_generator(stream: Stream, *names: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator on `device` at the beginning of a stream."""
-    return torch.Generator(device).manual_seed(stream_seed(stream, *names))
+    return to_stream(torch.Generator(device), stream, *names)
+
+
+def to_stream(generator: torch.Generator, stream: Stream, *names: int) -> torch.Generator:
+    """Put a generator that is used again and again at the beginning of a stream; returns it."""
+    return generator.manual_seed(stream_seed(stream, *names))
 
 
 @contextmanager

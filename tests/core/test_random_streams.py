@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.repository import ROOT
 
-from unite_mm.random_streams import Stream, seed_sequence, stream_generator, stream_seed
+from unite_mm.random_streams import Stream, seed_sequence, stream_generator, stream_seed, to_stream
 
 HOME = ROOT / "unite_mm" / "random_streams.py"
 GLOBAL = {"torch.manual_seed", "np.random.seed", "random.seed"}
@@ -46,6 +46,16 @@ def test_the_core_draws_from_named_streams_alone() -> None:
             assert name in GLOBAL or where.startswith("conformance/"), f"{where}: {name}"
             assert where.startswith("conformance/"), f"{where}: {name}"
         assert not name.endswith("SeedSequence"), path
+
+
+def test_a_generator_that_is_used_again_has_the_numbers_of_a_fresh_one() -> None:
+    used = torch.Generator()
+    for step in (3, 1, 3):
+        torch.rand(5, generator=used)
+        again = to_stream(used, Stream.TRAINING_NOISE, 7, step)
+        assert again is used
+        fresh = stream_generator(Stream.TRAINING_NOISE, 7, step)
+        assert torch.equal(torch.randn(40, generator=again), torch.randn(40, generator=fresh))
 
 
 def test_members_are_different_and_not_zero() -> None:

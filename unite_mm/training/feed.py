@@ -5,7 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 
 from unite_mm.contract import Batch, LatentLayout, ModalityData
-from unite_mm.random_streams import Stream, stream_generator, stream_seed
+from unite_mm.random_streams import Stream, stream_generator, to_stream
 from unite_mm.training.data_order import BatchStream
 from unite_mm.training.noise import Shard, StepNoise
 from unite_mm_schemas.config import TrainConfig
@@ -81,8 +81,8 @@ class BatchFeed:
     def noise(self, step: int) -> StepNoise:
         """The random numbers of optimizer step `step`, valid until the next call: all come from one generator."""
         config = self.config
-        self._generator.manual_seed(stream_seed(Stream.TRAINING_NOISE, config.seed, step, self.number))
-        return StepNoise(self._generator, config.batch_size, self.layout, self.shard)
+        generator = to_stream(self._generator, Stream.TRAINING_NOISE, config.seed, step, self.number)
+        return StepNoise(generator, config.batch_size, self.layout, self.shard)
 
     def _prepare(self, step: int) -> Batch:
         config = self.config
