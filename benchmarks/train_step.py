@@ -181,10 +181,8 @@ def compare(args: argparse.Namespace, draws: int) -> None:
         for way in ways:
             rates[way[1]].append(matmul_rate(way[1], args.device))
             taken[way].append(timed(lambda way=way: one_step(*way, recipe, batch, recorded), args.device))
-    flow = f"{draws} flow minibatches, {recipe.config.flow.chunk} in a pass, " + "not " * (
-        not recipe.config.train.compile
-    )
-    flow += "recorded, " * args.record
+    flow = f"{draws} flow minibatches, {recipe.config.flow.chunk} in a pass, " + "recorded, " * args.record
+    flow += "not " * (not recipe.config.train.compile)
     print(f"\n{flow}compiled: {needed / 1e12:.3f} T operations needed, gradients apart by {apart}")
     reference = statistics.median(taken[ways[0]])
     print("  step precision  seconds images/s  speed matmul G/s  share peak MiB")

@@ -6,7 +6,7 @@ which is what a graph does: what it was not given by copying, it does not see.
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +14,7 @@ import torch
 from helpers.image_models import make_batch as make_images
 from helpers.toy_models import make_batch, make_recipe
 from torch import Tensor
+from unite_mm_toy.points import PointBatch
 
 from unite_mm.training import recording
 from unite_mm.training.layout import Whole
@@ -117,6 +118,25 @@ def test_a_batch_is_told_apart_by_all_but_the_contents_of_its_tensors() -> None:
     assert len(set(keys)) == len(keys)
     images = make_images(3, ImageConfig(size=16, patch=8))
     assert described(images)[1] == described(make_images(3, ImageConfig(size=16, patch=8)))[1] != key
+
+
+@dataclass(frozen=True)
+class Listed(PointBatch):
+    """A batch with something that is copied nowhere."""
+
+    more: list[Tensor] = field(default_factory=list)
+
+
+def test_a_batch_with_contents_of_another_kind_is_never_recorded() -> None:
+    recipe = make_recipe()
+    recorder = OnTheCPU(recipe)
+    replayed = RecordedGradients(recipe, lambda: recorder)
+    noise = StepNoise(torch.Generator(), 8, recipe.network.modules_of("points").layout, Shard())
+    for _ in range(5):
+        batch = make_batch(8)
+        replayed("points", Listed(batch.points, batch.registers, batch.condition), noise, nullcontext)
+    assert (recorder.recorded, recorder.as_they_are) == (0, 5)
+    assert described(object()) == ((), None)
 
 
 def test_only_whole_weights_on_a_gpu_are_recorded() -> None:

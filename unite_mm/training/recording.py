@@ -31,6 +31,9 @@ _WARM_UP = 2
 _MOST = 16
 """Recordings that are kept; batches of further shapes run as they are."""
 
+_PLAIN = (type, type(None), bool, int, float, str)
+"""Values of a batch that are equal only where they mean the same."""
+
 
 def records(layout: Whole, settings: TrainConfig, device: torch.device) -> bool:
     """Whether parts of a step are recorded: where that is asked for, and possible."""
@@ -131,7 +134,8 @@ class RecordedWork(Generic[_T]):
 class RecordedGradients:
     """`Recipe.backward` on a CUDA device, replayed from recordings.
 
-    Every shape of batch has a recording of its own; its first steps run as they are.
+    Every shape of batch has a recording of its own; its first steps run as they are, and so do all steps on batches of
+    which `described` cannot tell what is in them.
 
     Args:
         recipe: whose step it is; it must be `repeatable`, and its gradients must stay where they are.
@@ -156,8 +160,10 @@ class RecordedGradients:
         """
         if self.recipe.stage != self._stage:
             self._forget()
-        tensors, key = described(batch)
-        key = (modality, key)
+        tensors, facts = described(batch)
+        if facts is None:
+            return self._recorder.as_it_is(lambda: self.recipe.backward(modality, batch, noise, autocast))
+        key = (modality, facts)
         if key not in self._recordings:
             self._met[key] += 1
             if self._met[key] <= _WARM_UP or len(self._recordings) == _MOST:
@@ -173,16 +179,22 @@ class RecordedGradients:
         return {name: value.clone() for name, value in recording.found.items()}
 
 
-def described(batch: Any) -> tuple[tuple[Tensor, ...], Hashable]:
-    """The tensors of a batch, and all else that a step could depend on: types, shapes and plain values."""
+def described(batch: Any) -> tuple[tuple[Tensor, ...], tuple[Hashable, ...] | None]:
+    """The tensors of a batch, and all else that a step could depend on: types, shapes and plain values.
+
+    None for the latter where the batch is not made of dataclasses, tensors and plain values alone: a replay would not
+    see what else there is.
+    """
     tensors: list[Tensor] = []
     facts: list[Hashable] = []
     for value in _leaves(batch):
         if torch.is_tensor(value):
             tensors.append(value)
             facts.append((value.shape, value.dtype))
+        elif isinstance(value, _PLAIN):
+            facts.append(value)
         else:
-            facts.append(value if isinstance(value, Hashable) else id(value))
+            return tuple(tensors), None
     return tuple(tensors), tuple(facts)
 
 

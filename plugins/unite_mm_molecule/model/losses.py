@@ -25,8 +25,8 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
     Elements, charges and positions are means over atoms; bonds are summed over the pairs of atoms and divided by the
     number of atoms, since a molecule has about as many bonds as atoms, however many pairs. Attached hydrogens are
     compared as `hydrogen_matching` says and summed over those of an atom. Distances are those between bonded atoms and
-    between second neighbours, hydrogens among them, and their loss is the mean over these pairs. Molecules that lie
-    elsewhere, see `astray`, are compared as they were before refinement, and their distances not at all.
+    between second neighbours, hydrogens among them, and their loss is the mean over these pairs. Molecules that
+    are `misplaced` are compared as they were before refinement, and their distances not at all.
     """
     mask = batch.registers.mask
     count = mask.sum(1)
@@ -43,8 +43,8 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
     }
     if output.positions is None:
         return terms
-    lost = astray(output, batch)
-    output = before_refinement(output, lost)
+    away = misplaced(output, batch)
+    output = before_refinement(output, away)
     assert output.positions is not None
     distance = (output.positions - batch.positions).abs().mean(-1)
     terms["positions"] = LossTerm(atoms(distance), config.position_weight)
@@ -55,17 +55,17 @@ def reconstruction_terms(output: MoleculeLogits, batch: MoleculeBatch, config: M
         loss, matched = match_hydrogens(output.hydrogen_offsets, batch.hydrogen_offsets, batch.hydrogen_counts, best)
         terms["hydrogens"] = LossTerm(atoms(loss), config.hydrogen_weight)
     if config.distance_weight:
-        terms["distances"] = LossTerm(distance_loss(output, batch, matched) * ~lost, config.distance_weight)
+        terms["distances"] = LossTerm(distance_loss(output, batch, matched) * ~away, config.distance_weight)
     return terms
 
 
-ASTRAY = 0.5
-"""Mean absolute error of the coordinates of a molecule, in scaled units, above which it lies elsewhere: positions that
-say nothing have about 1."""
+MISPLACED = 0.5
+"""Mean absolute error of the coordinates of a molecule, in scaled units, above which it counts as misplaced: positions
+that say nothing have about 1."""
 
 
-def astray(output: MoleculeLogits, batch: MoleculeBatch) -> Tensor:
-    """Molecules (B,), bool, that are refined though they were decoded far from where they are.
+def misplaced(output: MoleculeLogits, batch: MoleculeBatch) -> Tensor:
+    """Molecules (B,), bool, that were decoded far from where they are; none where positions are not refined.
 
     Distances have no direction. A decoder that learns from them first makes molecules of its own, which lie in any
     direction, and takes hundreds of steps to turn them; one that refines what it has not yet placed does so, too.
@@ -74,7 +74,7 @@ def astray(output: MoleculeLogits, batch: MoleculeBatch) -> Tensor:
         return torch.zeros(len(batch.positions), dtype=torch.bool, device=batch.positions.device)
     mask = batch.registers.mask
     error = (output.unrefined[0].detach() - batch.positions).abs().mean(-1)  # (B, L)
-    return (error * mask).sum(1) / mask.sum(1) > ASTRAY
+    return (error * mask).sum(1) / mask.sum(1) > MISPLACED
 
 
 def before_refinement(output: MoleculeLogits, which: Tensor) -> MoleculeLogits:

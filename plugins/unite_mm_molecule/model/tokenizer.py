@@ -51,7 +51,7 @@ class HydrogenPlaces(nn.Module):
         if geometry:
             self.of_number = nn.Embedding(SLOTS + 1, hidden)
             self.offsets = nn.Linear(SLOTS * 3, hidden, bias=False)
-            # As loud as the number from the start; with torch's own, five times smaller, they are learned much later.
+            # As large as the embedding of the number; at the usual start, a fifth of it, they are learned late.
             nn.init.normal_(self.offsets.weight, std=0.8)
             self.out = HiddenLinear(hidden, width)
 

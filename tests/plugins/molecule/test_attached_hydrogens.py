@@ -242,7 +242,7 @@ def test_refinement_begins_as_the_identity() -> None:
     torch.testing.assert_close(places, positions)
 
 
-def test_a_molecule_that_lies_elsewhere_is_compared_before_refinement_and_without_distances() -> None:
+def test_a_misplaced_molecule_is_compared_before_refinement_and_without_distances() -> None:
     """So that what decodes learns where a molecule lies before anything has taught it to make one of its own."""
     ethanol = from_smiles("CCO")
     modules, statistics = modules_for([ethanol])
