@@ -21,6 +21,10 @@ from unite_mm.utils.sharded import as_in
 from unite_mm_schemas.config import LatentConfig, TrunkConfig
 from unite_mm_schemas.regime import RegimeConfig, UniteRegime
 
+COMPILED_VARIANTS = 64
+"""Variants of one function that torch.compile may keep, by default 8. All blocks share theirs, and need one for every
+combination of gradients or none, frozen weights or not, autocast or not, and a mask or none."""
+
 
 class Head(nn.Module):
     """What the encoder owns for one modality: latents in and out, register positions, condition, latent norm."""
@@ -321,9 +325,11 @@ class Network(nn.Module):
         The decoders' blocks are among them. Parameters keep their names. The first passes take a minute or so, and need
         a C++ compiler on a CPU.
         """
+        import torch._dynamo.config as dynamo
         import torch._functorch.config as functorch
 
         functorch.donated_buffer = False  # a graph may be gone through twice, for losses that reach different parts
+        dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_VARIANTS)
         for block in self.blocks():
             block.compile(dynamic=True)
         for modality in self.names:
