@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from unite_mm.contract import (
+    ConditionSpec,
     DataRequest,
     Fragment,
     Held,
@@ -33,7 +34,7 @@ from unite_mm_molecule.data.sources import QM9
 from unite_mm_molecule.model.modules import MoleculeModules
 from unite_mm_molecule.model.teacher import AtomDescriptor
 from unite_mm_molecule.molecule import Molecule
-from unite_mm_schemas.metrics import Score
+from unite_mm_schemas.metrics import Metric, Score
 
 ATTACHED_NOTE = (
     "hydrogens: attached. How many an atom carries follows from its element, charge and bonds; figures by the samples' "
@@ -166,3 +167,10 @@ class MoleculeModality(Modality):
 
         assert isinstance(reference, MoleculeData)
         return score_conditioned(samples, conditions, reference, self.config, progress, workers)
+
+    def score_adherence(
+        self, samples: Sequence[Molecule], conditions: torch.Tensor, spec: ConditionSpec
+    ) -> tuple[Metric, ...]:
+        from unite_mm_molecule.metrics.adherence import score_adherence
+
+        return score_adherence(samples, conditions, spec, self.config)

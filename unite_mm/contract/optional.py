@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from unite_mm.contract.condition import ConditionSpec
 from unite_mm.contract.data import DataRequest, Reference
 from unite_mm.contract.fragments import Fragment, Held
 from unite_mm.contract.model import PriorSample, Statistics
@@ -13,7 +14,7 @@ from unite_mm.contract.teacher import Teacher
 from unite_mm.contract.views import ReportViews
 from unite_mm.errors import UsageError
 from unite_mm.progress import Progress
-from unite_mm_schemas.metrics import Score
+from unite_mm_schemas.metrics import Metric, Score
 
 
 class OptionalParts:
@@ -111,6 +112,22 @@ class OptionalParts:
     ) -> Score:
         """How well samples keep to what `held_out_conditions` gave: `samples[i]` was made under the i-th values."""
         raise NotImplementedError
+
+    def score_adherence(
+        self, samples: Sequence[Any], conditions: torch.Tensor, spec: ConditionSpec
+    ) -> tuple[Metric, ...]:
+        """How many samples keep to the condition that they were generated under, as far as samples show it.
+
+        `evaluate` adds it to the score of generated samples. Here nothing is measured.
+
+        Args:
+            samples: n native samples, whatever their state.
+            conditions: what each was generated under, given or drawn: classes (n,), numbers (n, M), or both (n, 1 + M);
+                NaN where a part was left open.
+            spec: what the parts are.
+        """
+        del samples, conditions, spec
+        return ()
 
     def report_views(self) -> ReportViews | None:
         """What the HTML report shows of samples beside tables and pictures; here nothing."""

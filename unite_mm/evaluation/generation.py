@@ -11,6 +11,7 @@ from unite_mm.errors import UsageError
 from unite_mm.evaluation.report import Settings, optional_picture
 from unite_mm.evaluation.sweep import sweep
 from unite_mm.evaluation.task import Task
+from unite_mm.sampling.generate import Samples
 from unite_mm.sampling.labels import spread_labels
 from unite_mm.storage.samples import write_samples
 from unite_mm.utils.files import write_text
@@ -133,7 +134,7 @@ class Generation:
         if self.sweep_metric is None:  # before the score: a failing metric costs no picture
             self._save_picture(samples)
         with task.stage("score_generation", "Scoring samples"):
-            score = task.modality.score_generation(samples, self.reference, task.progress, plan.workers)
+            score = self._score(samples)
         if not is_best(score):
             _remove(candidate)
             return score
@@ -146,6 +147,16 @@ class Generation:
             candidate.rename(kept)
             self._save_picture(samples)
         return score
+
+    def _score(self, samples: Samples) -> Score:
+        """The modality's score, and how well the samples keep to their conditions."""
+        task = self.task
+        score = task.modality.score_generation(samples, self.reference, task.progress, task.plan.workers)
+        if samples.conditions is None:
+            return score
+        spec = task.model.modules_of(task.name).condition
+        adherence = task.modality.score_adherence(samples, samples.conditions, spec)
+        return score.model_copy(update={"metrics": (*score.metrics, *adherence)})
 
     def _save_picture(self, samples: Sequence[Any]) -> None:
         task = self.task

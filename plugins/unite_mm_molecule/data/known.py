@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import Statistics
 from unite_mm_molecule.chemistry import add_hydrogens
-from unite_mm_molecule.molecule import ATOMIC_NUMBERS, Molecule
+from unite_mm_molecule.composition import count_atoms
+from unite_mm_molecule.molecule import Molecule
 
 
 def known_conditions(molecules: Sequence[Molecule], statistics: Statistics) -> NDArray[np.float32]:
@@ -28,18 +29,7 @@ def known_conditions(molecules: Sequence[Molecule], statistics: Statistics) -> N
     for row, molecule in zip(values, molecules, strict=True):
         if names:
             try:
-                row[: len(names)] = _counts(add_hydrogens(molecule), names)
+                row[: len(names)] = count_atoms(add_hydrogens(molecule), names)
             except (ValueError, ImportError):  # chemistry errors of RDKit, or no RDKit
                 continue
     return values
-
-
-def _counts(molecule: Molecule, names: Sequence[str]) -> list[int]:
-    hydrogens = int((molecule.numbers == 1).sum())
-    of_kinds = {"heavy atoms": molecule.size - hydrogens, "hydrogens": hydrogens}
-    return [of_kinds[name] if name in of_kinds else int((molecule.numbers == _number(name)).sum()) for name in names]
-
-
-def _number(name: str) -> int:
-    """The atomic number of an element's name in a formula; those without a symbol here stand as numbers."""
-    return ATOMIC_NUMBERS[name] if name in ATOMIC_NUMBERS else int(name)

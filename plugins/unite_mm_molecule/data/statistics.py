@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from unite_mm.contract import SPLITS
 from unite_mm.kit.choice import spread_evenly
+from unite_mm_molecule.composition import HEAVY_ATOMS, HYDROGENS
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.prepared import Prepared
 from unite_mm_molecule.data.properties import Values
@@ -73,7 +74,7 @@ def find_conditions(prepared: Prepared, config: MoleculeConfig) -> Conditions:
     hydrogen = molecules.numbers == 1
     wanted: dict[str, NDArray[np.int64]] = {}
     if config.counted == "counts":
-        wanted = {"heavy atoms": count(~hydrogen), "hydrogens": count(hydrogen)}
+        wanted = {HEAVY_ATOMS: count(~hydrogen), HYDROGENS: count(hydrogen)}
     elif config.counted == "formula":
         for number in np.flatnonzero(np.bincount(molecules.numbers)).tolist():
             wanted[SYMBOLS.get(number, str(number))] = count(molecules.numbers == number)

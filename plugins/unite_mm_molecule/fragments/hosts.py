@@ -17,6 +17,7 @@ import torch
 from unite_mm.contract import Fragment, Held, PriorSample, Statistics
 from unite_mm.errors import UsageError
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, add_hydrogens, sanitized
+from unite_mm_molecule.composition import HEAVY_ATOMS
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.batch import random_rotations
 from unite_mm_molecule.data.encode import arrange, encode
@@ -67,8 +68,8 @@ def added_elements(
     named: dict[str, Any] = {}
     if prior.condition is not None:
         named = dict(zip(statistics["composition_names"], prior.condition.tolist(), strict=False))
-    if "heavy atoms" in named:
-        return [_CARBON] * (int(named["heavy atoms"]) - part.heavy.size)
+    if HEAVY_ATOMS in named:
+        return [_CARBON] * (int(named[HEAVY_ATOMS]) - part.heavy.size)
     if named:
         heavy = [(ATOMIC_NUMBERS[name], int(count)) for name, count in named.items() if name in ATOMIC_NUMBERS]
         return [z for z, count in heavy if z != 1 for _ in range(count - int((part.heavy.numbers == z).sum()))]

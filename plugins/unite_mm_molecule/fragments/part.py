@@ -17,6 +17,7 @@ from unite_mm.contract import Fragment, Statistics
 from unite_mm.errors import UsageError
 from unite_mm.kit.messages import first_line
 from unite_mm_molecule.chemistry import STANDARD_VALENCES, NoGeometry, add_hydrogens, embed, rdkit_installed, sanitized
+from unite_mm_molecule.composition import HEAVY_ATOMS
 from unite_mm_molecule.config import MoleculeConfig
 from unite_mm_molecule.data.encode import encode, native
 from unite_mm_molecule.files.formats import SUFFIXES, read
@@ -52,8 +53,8 @@ class Part:
         columns = dict(zip(names, counts.long().unbind(1), strict=False))
         fits = torch.ones(len(counts), dtype=torch.bool)
         own = int(self.hydrogens.sum())
-        if "heavy atoms" in columns:
-            added = columns["heavy atoms"] - self.heavy.size
+        if HEAVY_ATOMS in columns:
+            added = columns[HEAVY_ATOMS] - self.heavy.size
             most, hydrogens = own + 2 * added, columns["hydrogens"]
             fits &= added > 0
         elif columns:

@@ -10,6 +10,7 @@ ADIT = "ADiT: OpenBabel's bonds"
 POSEBUSTERS = "PoseBusters"
 DISTANCE = "distance to held-out ones"
 MEANS = "means of the valid samples"
+TOLD = "what the denoiser is told"
 
 
 def grouped(group: str, metrics: Iterable[Metric]) -> list[Metric]:
