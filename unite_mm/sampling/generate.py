@@ -24,8 +24,9 @@ from unite_mm.sampling.solvers import StateCallback, integrate
 from unite_mm_schemas.config import SamplingConfig
 from unite_mm_schemas.metrics import Score
 
-BATCHES_OF_A_THREAD = 8
-"""Batches that each of several threads gets: the last one ends late by an eighth of its work at most."""
+BATCHES_OF_A_THREAD = 4
+"""Batches that each of several threads gets. More of them would end closer together, but small ones cost more for each
+sample (docs/experiments/sampling-speed.md)."""
 
 SMALLEST_BATCH = 32
 """Samples of a small molecule from which on larger batches are no faster on a CPU."""
