@@ -11,7 +11,7 @@ from unite_mm.cli.study import resolve_words
 from unite_mm.config import REGIMES, RunOptions, regime_layer, resolve
 from unite_mm.errors import UsageError
 from unite_mm.registry import discover
-from unite_mm.storage.model_card import _training, nearest_preset, training_command
+from unite_mm.storage.model_card import _training, _what, nearest_preset, training_command
 from unite_mm_schemas.checkpoint import CheckpointRecord
 from unite_mm_schemas.config import AUTO
 
@@ -54,6 +54,13 @@ def test_the_command_of_a_card_gives_the_same_configuration(name: str) -> None:
     assert command[:2] == ["unite-mm", "train"] and resolve_words(command[2:]) == config
     text = "\n".join(_training(CheckpointRecord.model_construct(config=config, step=5, seconds=61.0, changes=())))
     assert "trained further" not in text and "5 steps, 1:01 min" in text and " ".join(command[-2:]) in text
+    record = CheckpointRecord.model_construct(
+        config=config, step=5, seconds=61.0, modalities={"image": None}, versions={}
+    )
+    (what,) = _what(record, 1_000_000, "float32")
+    shared = config.regime.kind == "unite"
+    assert ("A UNITE model" in what) == ("one network that tokenizes and generates" in what) == shared
+    assert (f"regime `{config.regime.kind}`" in what) == (not shared)
 
 
 def test_a_fine_tune_has_no_command_in_its_card() -> None:
