@@ -67,18 +67,13 @@ def _what(record: CheckpointRecord, parameters: int, dtype: str) -> list[str]:
     names = " and ".join(f"`{name}`" for name in record.modalities)
     trunk, version = record.config.trunk, record.versions.get("unite-mm", "of an unknown version")
     regime = record.config.regime
+    what = f"A model of the regime `{regime.kind}` and the modality {names}"
     if regime.features:
-        what = (
-            f"A model of the regime `{regime.kind}` and the modality {names}: a frozen network that describes inputs, "
-        )
-        what += "one that generates such descriptions"
+        what += ": a frozen network that describes inputs, one that generates such descriptions"
     elif regime.shared_weights:
         what = f"A UNITE model (arXiv 2603.22283) of the modality {names}: one network that tokenizes and generates"
     else:
-        what = (
-            f"A model of the regime `{regime.kind}` and the modality {names}: one network that tokenizes, another that "
-        )
-        what += "generates"
+        what += ": one network that tokenizes, another that generates"
     return [
         f"{what}, with the decoder. {parameters / 1e6:.1f}M parameters; trunk {trunk.width} wide, {trunk.depth} deep. "
         f"Averaged weights after {record.step:,} steps, written as {dtype}, by unite-mm {version}."
