@@ -125,6 +125,9 @@ class OptionalParts:
             conditions: what each was generated under, given or drawn: classes (n,), numbers (n, M), or both (n, 1 + M);
                 NaN where a part was left open.
             spec: what the parts are.
+
+        Returns:
+            Shares or means over the samples, under names that `score_generation` does not use.
         """
         del samples, conditions, spec
         return ()
