@@ -38,6 +38,7 @@ CASES = {
     "resume of another shape": ("train --resume --out RUN --set trunk.width=64", 2, "trunk.width cannot change"),
     "evaluate nothing": ("evaluate", 2, "nothing to evaluate"),
     "evaluate no model": ("evaluate DIR", 2, "DIR holds neither a checkpoint nor an exported model"),
+    "evaluate a file": ("evaluate FILE", 2, "FILE is a file, and a model is a folder"),
     "evaluate nowhere": ("evaluate DIR/absent", 2, "DIR/absent does not exist"),
     "evaluate no number": ("evaluate RUN --samples many", 2, "expected a number"),
     "evaluate no split": ("evaluate RUN --split train", 2, "'train' is not one of 'test', 'validation'"),

@@ -135,8 +135,14 @@ def held_model(folder: Path) -> Iterator[tuple[Path, CheckpointRecord, Hold]]:
         elif (folder / FOLDER).is_dir():
             where, record, problems = stack.enter_context(held_checkpoint(folder))
         else:
-            what = "does not exist" if not folder.exists() else "holds neither a checkpoint nor an exported model"
-            raise UsageError(f"{folder} {what}", "give a run folder (it holds `checkpoints/`) or an exported folder")
+            what, hint = "holds neither a checkpoint nor an exported model", ""
+            if not folder.exists():
+                what = "does not exist"
+            elif folder.is_file():
+                what, hint = "is a file, and a model is a folder", "; a file of samples is scored by evaluate --samples"
+            raise UsageError(
+                f"{folder} {what}", f"give a run folder (it holds `checkpoints/`) or an exported folder{hint}"
+            )
         for problem in problems:
             warnings.warn(problem, UniteWarning, stacklevel=5)
         hold = Hold(where / RECORD)
